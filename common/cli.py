@@ -1,0 +1,102 @@
+"""The flags that all scripts share, and how a script ends: exit codes and one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The project folder, where all state lies."""
+
+
+class UserError(Exception):
+    """A mistake in the input: a script shows it as one line and ends with exit code 2.
+
+    The message names the file, field or flag, what was found and what was expected.
+    """
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose errors are one line, with `description`'s first line in its help."""
+    return _Parser(description=(description or "").split("\n")[0], allow_abbrev=False)
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A converter for argparse: an integer of at least `low` and, where given, at most `high`."""
+    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+        return number
+
+    return convert
+
+
+def data_flags(flags: argparse.ArgumentParser) -> None:
+    """Add ``--data`` and ``--skip-unreadable``."""
+    flags.add_argument(
+        "--data", default="drawn", metavar="drawn|oxford-pets|PATH", help="images to use (default: %(default)s)"
+    )
+    flags.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+
+
+def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
+    """The flags of ``step_<step>/train.py``: each step has those of the one before and its own.
+
+    Flags whose default is None leave the choice to the step's settings.
+    """
+    flags = parser(description)
+    if step >= 5:
+        flags.add_argument(
+            "config", nargs="?", default=PROJECT / "step_5" / "config.py", type=Path, help="Python file with `config`"
+        )
+    data_flags(flags)
+    flags.add_argument("--backbone", metavar="NAME", help="small_cnn or a torchvision classification model")
+    flags.add_argument("--weights", metavar="DEFAULT|none|PATH", help="where the backbone's weights come from")
+    flags.add_argument("--image-size", type=whole_number(16, 1024), metavar="N", help="pixels per side")
+    flags.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    flags.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    flags.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=None if step == 1 else 0,
+        metavar="N",
+        help="root seed (default: a new one each time)" if step == 1 else "root seed (default: %(default)s)",
+    )
+    flags.add_argument("--fast", action="store_true", help="small images and few epochs: to try things out")
+    flags.add_argument("--json", action="store_true", help="end with one line of JSON")
+    if step >= 2:
+        flags.add_argument("--fresh", action="store_true", help="start anew: never resume an unfinished run")
+    if step >= 3:
+        flags.add_argument("--root-splits", type=whole_number(1), default=2, metavar="K", help="outer folds to run")
+        flags.add_argument("--inner-splits", type=whole_number(1), default=2, metavar="K", help="inner folds of each")
+        flags.add_argument(
+            "--n-jobs", type=whole_number(1), metavar="N", help="outer folds at a time (default: one per core)"
+        )
+    if step >= 4:
+        flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
+    return flags
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a script's `main` and end the process: 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
