@@ -1,0 +1,12 @@
+"""Images and their labels: where they come from, how they are read, and how they are split."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "images": ["ImageTable", "decode"],
+        "sources": ["download_oxford_pets", "load_images"],
+        "splits": ["Fold", "folds_of", "load_splits", "make_splits", "random_fold", "save_splits", "splits_file"],
+    },
+)

@@ -1,0 +1,194 @@
+"""The image table: sorted files with their labels, groups and fingerprint, and their decoded pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from common.cli import UserError
+from common.data.cache import CACHE, cached_array, open_array
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """Images of two classes, in the order of their file names.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set, and of its folder under ``data/``.
+    root : Path
+        Folder that `files` are relative to.
+    files : tuple of str
+        Sorted relative paths with forward slashes.
+    labels : ndarray of int64, shape (n,)
+        Index into `classes`.
+    classes : tuple of str
+        Class names; the second is the positive one.
+    groups : ndarray of str, shape (n,), or None
+        Images of one group (one animal, one patient) belong on the same side of every split.
+    digests : tuple of str
+        SHA-256 of each file's bytes.
+    skipped : tuple of str
+        What was left out, and why, for people to read.
+    pixels : ndarray of uint8, shape (n, 3, size, size), or None
+        Decoded RGB images, memory-mapped; see :func:`decode`.
+    """
+
+    name: str
+    root: Path
+    files: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray | None
+    digests: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    pixels: np.ndarray | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getstate__(self) -> dict:
+        """Pickle the pixels by their path, so that processes share the pages."""
+        state = dict(self.__dict__)
+        if isinstance(self.pixels, np.memmap):
+            state["pixels"] = Path(self.pixels.filename)
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        if isinstance(state["pixels"], Path):
+            state["pixels"] = open_array(state["pixels"])
+        self.__dict__.update(state)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the file names, classes, groups and contents: equal tables have equal fingerprints."""
+        groups = [None] * len(self) if self.groups is None else self.groups.tolist()
+        names = [self.classes[label] for label in self.labels]
+        rows = list(zip(self.files, names, groups, self.digests, strict=True))
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """Name, counts per class and group, fingerprint, and a line for each thing left out."""
+        counts = ", ".join(f"{(self.labels == i).sum()} {name}" for i, name in enumerate(self.classes))
+        groups = "" if self.groups is None else f" in {len(set(self.groups))} groups"
+        first = f"data {self.name}: {len(self)} images{groups} ({counts}), fingerprint {self.fingerprint[:12]}"
+        notes = [f"  left out: {line}" for line in self.skipped]
+        copies = len(self) - len(set(self.digests))
+        if copies:
+            notes.append(f"  {copies} images are byte-for-byte copies of others and stay with them in every split")
+        return "\n".join([first, *notes])
+
+    def without(self, unreadable: dict[str, str]) -> ImageTable:
+        """The table less some files; `unreadable` maps each to the reason."""
+        keep = [i for i, name in enumerate(self.files) if name not in unreadable]
+        return replace(
+            self,
+            files=tuple(self.files[i] for i in keep),
+            labels=self.labels[keep],
+            groups=None if self.groups is None else self.groups[keep],
+            digests=tuple(self.digests[i] for i in keep),
+            skipped=self.skipped + tuple(f"{name}: {reason}" for name, reason in unreadable.items()),
+        )
+
+
+def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
+    """SHA-256 (hex) of the bytes of each file."""
+
+    def digest(name: str) -> str:
+        try:
+            return hashlib.sha256((root / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"{root / name}: {error.strerror}") from error
+
+    return tuple(_in_threads(digest, files, "reading files"))
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """Decode one image of any format, by content, as RGB: centre square, resized to `size` pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, size, size)
+
+    Raises
+    ------
+    ValueError
+        With the reason, when the file is no image, is damaged, or has a pixel type without a plain meaning in 8 bits.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(path.read_bytes()))
+            image.load()
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise ValueError(f"pixel type {image.mode} (32 bits) has no fixed range")
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        square = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+    except Exception as error:  # decoders raise errors of many types on damaged files
+        raise ValueError(f"not a readable image ({error})".replace(str(path), path.name)) from error
+    return np.asarray(square).transpose(2, 0, 1)
+
+
+def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:
+    """The table with its `pixels` at `size` x `size`, decoded once and kept under ``cache/``.
+
+    Raises
+    ------
+    UserError
+        Naming the first image that cannot be read, unless `skip_unreadable`, which leaves such images out.
+    """
+    name = f"pixels-{table.fingerprint[:24]}-{size}"
+    unreadable_file = CACHE / f"{name}.unreadable.json"
+
+    def make() -> np.ndarray:
+        pixels = np.zeros((len(table), 3, size, size), np.uint8)
+        unreadable: dict[str, str] = {}
+
+        def read(row: int) -> None:
+            try:
+                pixels[row] = read_image(table.root / table.files[row], size)
+            except ValueError as error:
+                unreadable[table.files[row]] = str(error)
+
+        list(_in_threads(read, range(len(table)), "decoding images"))
+        unreadable_file.write_text(json.dumps(dict(sorted(unreadable.items()))))
+        return pixels[[i for i, file in enumerate(table.files) if file not in unreadable]]
+
+    pixels = cached_array(name, make)
+    unreadable = json.loads(unreadable_file.read_text())
+    if unreadable and not skip_unreadable:
+        file, reason = next(iter(unreadable.items()))
+        more = f"; {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
+        raise UserError(f"{table.root / file}: {reason}{more}; --skip-unreadable leaves such images out")
+    return replace(table.without(unreadable), pixels=pixels)
+
+
+def check_classes(table: ImageTable) -> ImageTable:
+    """The table, if it has images of exactly two classes; else a UserError with what was found."""
+    found = Counter(table.classes[label] for label in table.labels)
+    if len(found) != 2:
+        listed = ", ".join(f"{name} ({count})" for name, count in sorted(found.items())) or "none"
+        raise UserError(f"{table.root}: expected images of two classes, found {len(found)}: {listed}")
+    return table
+
+
+def _in_threads(function, items, description: str):
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        yield from tqdm(
+            pool.map(function, items), description, total=len(items), unit="file", leave=False, disable=None
+        )
