@@ -1,0 +1,12 @@
+"""Networks: backbones with pretrained weights, and the head that is fine-tuned on top."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "backbones": ["load_backbone"],
+        "classifier": ["Classifier", "build_classifier"],
+        "small_cnn": ["SmallCNN"],
+    },
+)
