@@ -1,0 +1,14 @@
+"""Hyper-parameter search: spaces in config files, and Optuna studies over folds."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config_file": ["load_config"],
+        "places": ["find_spaces", "first_values", "resolve"],
+        "source": ["to_source"],
+        "spaces": ["Categorical", "Float", "HyperParameter", "Int"],
+        "studies": ["CannotWinPruner", "create_study", "optimize"],
+    },
+)
