@@ -1,0 +1,23 @@
+"""Training: settings, the two-phase fit, and many fits side by side."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "augmentation": ["augment"],
+        "compute": ["Compute", "new_model", "set_up"],
+        "config": ["SGD", "AdamW", "Augmentation", "TrainingConfig"],
+        "engine": [
+            "EarlyStopper",
+            "NonFiniteLossError",
+            "make_optimizer",
+            "test_model",
+            "train_and_validate_model",
+            "train_one_epoch",
+            "validate_one_epoch",
+        ],
+        "jobs": ["counted", "run_jobs"],
+        "settings": ["configure", "print_epoch"],
+    },
+)

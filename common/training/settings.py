@@ -1,0 +1,35 @@
+"""From flags to settings."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from common.model.backbones import native_image_size
+from common.training.config import TrainingConfig
+
+
+def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfig:
+    """The settings with what the flags change.
+
+    ``--backbone`` brings its own image size unless ``--image-size`` is given; ``--fast`` means one epoch per phase and
+    the smallest sensible images.
+    """
+    changes: dict[str, object] = {}
+    if args.backbone:
+        changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
+    if args.fast:
+        changes |= {"warmup_epochs": 1, "epochs": 1}
+        if "image_size" not in changes:
+            changes["image_size"] = 32
+    if args.weights:
+        changes["weights"] = args.weights
+    if args.image_size:
+        changes["image_size"] = args.image_size
+    return replace(config, **changes)
+
+
+def print_epoch(metrics: dict[str, float], epoch: int) -> None:
+    """A `log` that prints a line per epoch."""
+    if "dev_roc_auc" in metrics:
+        print(f"  epoch {epoch:2d}  " + "  ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
