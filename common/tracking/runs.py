@@ -1,0 +1,279 @@
+"""MLflow runs: nested, written from any process, closed with the right status, and never changed once finished."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from common.cli import PROJECT, UserError
+from common.tracking.provenance import provenance
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass
+class Run:
+    """One open MLflow run. It may be pickled: it holds addresses, and each process opens its own connection.
+
+    Attributes
+    ----------
+    uri : str
+        Tracking server or database.
+    experiment_id, run_id : str
+    place : dict
+        Tags that the runs below inherit: ``root_split``, ``trial``, ``inner_split``, ``phase``.
+    """
+
+    uri: str
+    experiment_id: str
+    run_id: str
+    place: dict[str, str] = field(default_factory=dict)
+    _pending: list[Metric] = field(default_factory=list, repr=False)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_client": None, "_pending": []}
+
+    @property
+    def client(self) -> MlflowClient:
+        if self.__dict__.get("_client") is None:
+            self._client = MlflowClient(self.uri)
+        return self._client
+
+    @contextlib.contextmanager
+    def child(self, name: str, **tags: object) -> Iterator[Run]:
+        """A run below this one, closed at the end: FINISHED, FAILED after an error, KILLED after an interruption."""
+        tags = self.place | {key: str(value) for key, value in tags.items()}
+        created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
+        place = {key: value for key, value in tags.items() if key != "run_level"}
+        with _closing(Run(self.uri, self.experiment_id, created.info.run_id, place)) as run:
+            yield run
+
+    def root_split(self, root_split: int) -> contextlib.AbstractContextManager[Run]:
+        """A run for one outer fold."""
+        return self.child(f"root {root_split}", run_level="root_split", root_split=root_split)
+
+    def trial(self, number: int) -> contextlib.AbstractContextManager[Run]:
+        """A run for one trial of a search."""
+        return self.child(f"trial {number}", run_level="trial", trial=number)
+
+    def fold(self, fold) -> contextlib.AbstractContextManager[Run]:
+        """A run for one :class:`common.data.Fold`."""
+        tags = {"root_split": fold.root_split, "inner_split": fold.inner_split}
+        return self.child(f"inner {fold.inner_split}", run_level="fold", **tags)
+
+    def phase(self, name: str) -> contextlib.AbstractContextManager[Run]:
+        """A run for one phase of a fit."""
+        return self.child(name, run_level="phase", phase=name)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Record metrics. Those named ``batch_...`` wait for the next others (an epoch's end) and go with them."""
+        now = int(time.time() * 1000)
+        self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        if not all(name.startswith("batch_") for name in metrics):
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits; it is durable when this returns."""
+        for start in range(0, len(self._pending), 1000):
+            self.client.log_batch(self.run_id, metrics=self._pending[start : start + 1000], synchronous=True)
+        self._pending.clear()
+
+    def params(self, values: object) -> None:
+        """Record parameters from a dict or a dataclass; nested ones get dotted names."""
+        flat = _flatten(asdict(values) if is_dataclass(values) else values)
+        self.client.log_batch(self.run_id, params=[Param(name, str(value)[:6000]) for name, value in flat.items()])
+
+    def tags(self, **values: object) -> None:
+        """Set tags."""
+        self.client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in values.items()])
+
+    def text(self, text: str | bytes, artifact: str) -> None:
+        """Store a text as an artifact, such as ``provenance/packages.txt``; bytes are stored as they are."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(artifact).name
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+            self.file(path, str(Path(artifact).parent) if "/" in artifact else None)
+
+    def table(self, table, artifact: str) -> None:
+        """Store a pandas DataFrame as a CSV artifact; floats as Python's repr, so they read back as they were."""
+        self.text(table.to_csv(index=False, lineterminator="\n"), artifact)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Store a file as an artifact."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def model(self, network) -> None:
+        """Store a :class:`common.model.Classifier` as the MLflow model ``model``: it takes raw uint8 images.
+
+        The format is PyTorch's exported program, which loads without this project's code.
+        """
+        import copy
+
+        import mlflow.pytorch
+        import torch
+        from mlflow.models import Model
+
+        example = torch.zeros(2, 3, network.image_size, network.image_size, dtype=torch.uint8)
+        with self._fluent():
+            Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=mlflow.pytorch,
+                run_id=self.run_id,
+                pytorch_model=copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval(),
+                input_example=example.numpy(),
+                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+            )
+
+    def read_table(self, artifact: str):
+        """A pandas DataFrame as :meth:`table` stored it.
+
+        Raises
+        ------
+        UserError
+            When the run has no such artifact.
+        """
+        import pandas as pd
+
+        with self._fluent(), tempfile.TemporaryDirectory() as folder:
+            try:
+                path = self.client.download_artifacts(self.run_id, artifact, folder)
+            except (MlflowException, OSError) as error:
+                raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
+            return pd.read_csv(path)
+
+    @contextlib.contextmanager
+    def _fluent(self) -> Iterator[None]:
+        """Point mlflow's module-level functions at this run's server and experiment."""
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_experiment(experiment_id=self.experiment_id)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
+
+
+@contextlib.contextmanager
+def start(experiment: str, table, config, compute, stream) -> Iterator[Run]:
+    """A new root run of an experiment, with the settings and :func:`provenance` recorded.
+
+    State lies in ``mlflow.db`` and ``mlruns/`` of the project folder, or on the server that ``MLFLOW_TRACKING_URI``
+    names.
+
+    Parameters
+    ----------
+    table : common.data.ImageTable
+    config : common.training.TrainingConfig
+    compute : common.training.Compute
+    stream : common.seeds.Stream
+        The root of all random streams.
+
+    Raises
+    ------
+    UserError
+        When the server or the folder cannot be used.
+    """
+    run = _open(experiment)
+    name = f"{table.name} {config.backbone} seed {stream.root_seed}"
+    run.run_id = run.client.create_run(run.experiment_id, tags={"run_level": "root"}, run_name=name).info.run_id
+    with _closing(run):
+        params, artifacts = provenance(table, stream, compute)
+        run.params(params)
+        run.params(config)
+        for artifact, content in artifacts.items():
+            run.text(content, f"provenance/{artifact}")
+        yield run
+
+
+def find_run(experiment: str, run_id: str | None = None) -> Run:
+    """A finished root run: the one named, or the experiment's newest. For reading only.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    run = _open(experiment)
+    if run_id is None:
+        found = run.client.search_runs(
+            [run.experiment_id],
+            "tags.run_level = 'root' and attributes.status = 'FINISHED'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        if not found:
+            raise UserError(f"no finished run in experiment {experiment}; {experiment}/train.py makes one")
+        run.run_id = found[0].info.run_id
+        return run
+    try:
+        info = run.client.get_run(run_id).info
+    except MlflowException as error:
+        raise UserError(f"--run-id {run_id}: no such run") from error
+    if info.status != "FINISHED" or info.experiment_id != run.experiment_id:
+        name = run.client.get_experiment(info.experiment_id).name
+        raise UserError(f"--run-id {run_id}: {info.status} in {name}; expected a FINISHED root run of {experiment}")
+    run.run_id = run_id
+    return run
+
+
+def _open(experiment: str) -> Run:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT / 'mlflow.db'}?timeout=60"
+    try:
+        (PROJECT / "cache").mkdir(exist_ok=True)
+        with FileLock(PROJECT / "cache" / "mlflow.lock"):
+            client = MlflowClient(uri)
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                location = (PROJECT / "mlruns" / experiment).as_uri() if uri.startswith("sqlite") else None
+                return Run(uri, client.create_experiment(experiment, artifact_location=location), "")
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"tracking at {uri} cannot be used: {reason}") from error
+    return Run(uri, found.experiment_id, "")
+
+
+@contextlib.contextmanager
+def _closing(run: Run) -> Iterator[Run]:
+    status = RunStatus.FAILED
+    try:
+        yield run
+        status = RunStatus.FINISHED
+    except (KeyboardInterrupt, SystemExit):
+        status = RunStatus.KILLED
+        raise
+    except Exception as error:
+        run.tags(error=f"{type(error).__name__}: {error}"[:5000])
+        raise
+    finally:
+        run.flush()
+        run.client.set_terminated(run.run_id, RunStatus.to_string(status))
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
