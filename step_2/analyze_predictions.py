@@ -1,0 +1,34 @@
+"""Step 2: pictures of a run's predictions, kept in a run of their own below it."""
+
+from common import cli, evaluation, tracking
+
+OUTPUTS = cli.PROJECT / "step_2" / "outputs"
+
+
+def plot(predictions, results):
+    """The pictures, by name."""
+    classes = evaluation.classes_of(predictions)
+    return {
+        "roc": evaluation.roc_plot(predictions, classes),
+        "density": evaluation.density_plot(predictions, classes),
+        "calibration": evaluation.calibration_plot(predictions, classes),
+        "confusion": evaluation.confusion_plot(predictions, classes),
+    }
+
+
+def main(argv=None):
+    flags = cli.parser(__doc__)
+    flags.add_argument("--run-id", metavar="ID", help="a finished root run (default: the newest)")
+    run = tracking.find_run("step_2", flags.parse_args(argv).run_id)
+    predictions = run.read_table("predictions.csv")
+    results = run.read_table("results.csv")
+    with run.child("analysis", analysis="predictions") as analysis:
+        for path in evaluation.save_plots(plot(predictions, results), OUTPUTS / run.run_id):
+            analysis.file(path, "plots")
+            print(path)
+    print(evaluation.analysis_text(predictions, results))
+    return results
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,139 @@
+"""Step 4: hyper-parameters searched with Optuna, in each outer fold on its own."""
+
+import time
+from dataclasses import replace
+from functools import partial
+
+from common import cli, data, evaluation, search, tracking, training
+from common.seeds import Stream
+
+CONFIG = training.TrainingConfig(
+    hidden_dim=64,
+    dropout_rate=0.2,
+    warmup_epochs=5,
+    warmup_learning_rate=1e-3,
+    warmup_weight_decay=1e-2,
+    epochs=10,
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+)
+N_TRIALS = 5
+
+
+def load(args, config):
+    """The images, and for each outer fold its inner folds, from the splits file."""
+    table = data.load_images(args.data, config.image_size, args.skip_unreadable)
+    splits = data.load_splits(table)
+    return table, [data.folds_of(splits, root, args.inner_splits) for root in range(args.root_splits)]
+
+
+def warm_up(network, table, fold, config, stream, log):
+    """Phase 1: train the head alone; the backbone stays as it is."""
+    network.freeze_backbone()
+    optimizer = training.make_optimizer(
+        network, config.optimizer, config.warmup_learning_rate, config.warmup_weight_decay
+    )
+    return training.train_and_validate_model(network, table, fold, optimizer, config.warmup_epochs, config, stream, log)
+
+
+def fine_tune(network, table, fold, config, stream, log):
+    """Phase 2: train everything, on augmented images."""
+    network.freeze_backbone(False)
+    optimizer = training.make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
+    return training.train_and_validate_model(
+        network, table, fold, optimizer, config.epochs, config, stream, log, config.augmentation
+    )
+
+
+def run_fold(table, fold, config, compute, stream, run):
+    """Fit one network in two phases, each with a run of its own; returns it with its dev ROC AUC."""
+    network = training.new_model(config, compute, stream.at("model"))
+    with run.phase("warm-up") as phase:
+        warm_up(network, table, fold, config, stream.at("warm-up"), phase.log)
+    with run.phase("fine-tuning") as phase:
+        score = fine_tune(network, table, fold, config, stream.at("fine-tuning"), phase.log)
+    return network, score
+
+
+def test_fold(network, table, fold, run):
+    """Choose the threshold on the dev set, then predict the test set; keep the predictions and the network."""
+    dev = training.test_model(network, table, fold.dev)
+    threshold = evaluation.youden_threshold(table.labels[fold.dev], dev)
+    test = training.test_model(network, table, fold.test)
+    predictions = evaluation.predictions_table(table, fold, dev, test, threshold)
+    run.table(predictions, "predictions.csv")
+    run.model(network)
+    return predictions
+
+
+def suggest(config, trial):
+    """The settings that a trial tries."""
+    return replace(
+        config,
+        hidden_dim=trial.suggest_int("hidden_dim", 16, 256, log=True),
+        dropout_rate=trial.suggest_float("dropout_rate", 0.0, 0.6),
+        warmup_learning_rate=trial.suggest_float("warmup_learning_rate", 1e-4, 1e-2, log=True),
+        warmup_weight_decay=trial.suggest_float("warmup_weight_decay", 1e-4, 1e-1, log=True),
+        learning_rate=trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True),
+    )
+
+
+def run_trial(table, config, compute, stream, run, folds, trial):
+    """Fit a network for each inner fold with a trial's settings, unless it is pruned; the test set stays unread."""
+    networks, scores = [], []
+    with run.trial(trial.number) as trial_run:
+        config = suggest(config, trial)
+        trial_run.params(config)
+        for fold in training.counted(folds):
+            with trial_run.fold(fold) as fold_run:
+                network, score = run_fold(
+                    table, fold, config, compute, stream.at(f"inner {fold.inner_split}"), fold_run
+                )
+            networks.append(network)
+            scores.append(score)
+            trial.report(score, fold.inner_split)
+            if trial.should_prune():
+                break
+        trial_run.log({"mean_dev_roc_auc": sum(scores) / len(scores), "folds": len(scores)}, 0)
+    return networks, scores
+
+
+def run_root_split(table, config, compute, stream, run, n_trials, folds):
+    """Search on the inner folds of one outer fold, then test the best trial's networks and their mean prediction."""
+    stream = stream.at(f"root {folds[0].root_split}")
+    tables = []
+    with run.root_split(folds[0].root_split) as root_run:
+        study = search.create_study(f"{run.run_id} root {folds[0].root_split}", len(folds))
+        objective = partial(run_trial, table, config, compute, stream, root_run, folds)
+        best, networks = search.optimize(study, objective, n_trials, stream.at("search"), training.NonFiniteLossError)
+        root_run.params({"best_trial": best.number, **best.params})
+        for fold, network in zip(folds, networks, strict=True):
+            with root_run.fold(fold) as fold_run:
+                tables.append(test_fold(network, table, fold, fold_run))
+        root_run.log(evaluation.ensemble_scores(tables), 0)
+    return evaluation.join(tables), best.params
+
+
+def main(argv=None):
+    args = cli.train_parser(__doc__, step=4).parse_args(argv)
+    started = time.perf_counter()
+    config = training.configure(CONFIG, args)
+    compute = training.set_up(args.device, args.precision, args.root_splits)
+    stream = Stream(args.seed)
+    table, roots = load(args, config)
+    n_trials = args.n_trials or (2 if args.fast else N_TRIALS)
+    n_fits = args.root_splits * args.inner_splits * n_trials
+    with tracking.start("step_4", table, config, compute, stream) as run:
+        run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
+        tables, chosen = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
+        predictions = evaluation.join(tables)
+        results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
+        run.table(predictions, "predictions.csv")
+        run.table(results, "results.csv")
+        run.log(evaluation.mean_scores(results), 0)
+    return evaluation.conclude(4, args, results, started, run.run_id, n_fits, dict(enumerate(chosen)))
+
+
+if __name__ == "__main__":
+    cli.run(main)
