@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,7 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False) -> Im
     elif data == "oxford-pets":
         name, root = data, download_oxford_pets()
     else:
-        root = Path(data).expanduser().resolve()
+        root = Path(os.path.expanduser(data)).resolve()
         name = root.name
     table = check_classes(decode(_scan(name, root), image_size, skip_unreadable))
     print(table.describe())
@@ -57,23 +59,27 @@ def download_oxford_pets() -> Path:
     The archives are checked against torchvision's MD5 sums. A download that was interrupted goes on with the archive
     that is missing.
     """
-    folder = DATA / "oxford-pets"
+    folder = DATA / "oxford-pets" / "oxford-iiit-pet"
     with _lock("oxford-pets"):
         if not folder.exists():
             from torchvision.datasets import OxfordIIITPet
 
             partial = DATA / "oxford-pets.partial"
+            # torchvision takes both folders for a download, even if unpacking the second was interrupted
+            shutil.rmtree(partial / folder.name / "annotations", ignore_errors=True)
             print(f"downloading Oxford-IIIT Pet to {folder}")
             try:
                 OxfordIIITPet(str(partial), download=True)
-            except (OSError, RuntimeError, EOFError) as error:
+            except (OSError, RuntimeError, EOFError, HTTPException) as error:
                 addresses = " and ".join(url for url, _ in OxfordIIITPet._RESOURCES)
                 raise UserError(
                     f"--data oxford-pets: the download failed ({error}); without a network put {addresses} into "
-                    f"{partial / 'oxford-iiit-pet'} and run again, or use --data drawn"
+                    f"{partial / folder.name} and run again, or use --data drawn"
                 ) from error
-            os.replace(partial, folder)
-    return folder / "oxford-iiit-pet"
+            folder.parent.mkdir(exist_ok=True)
+            os.replace(partial / folder.name, folder)
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
 
 
 def _drawn_pets() -> Path:
@@ -95,11 +101,11 @@ def _lock(name: str) -> FileLock:
 
 
 def _scan(name: str, root: Path) -> ImageTable:
-    if not root.exists():
-        raise UserError(f"--data {root}: no such folder; expected drawn, oxford-pets or a folder of images")
-    if not root.is_dir():
-        raise UserError(f"--data {root}: a file; expected a folder of images")
     try:
+        if not root.exists():
+            raise UserError(f"--data {root}: no such folder; expected drawn, oxford-pets or a folder of images")
+        if not root.is_dir():
+            raise UserError(f"--data {root}: a file; expected a folder of images")
         paths, others = _list_images(root)
         if (root / "info.csv").exists():
             labels = _labels_from_csv(root)

@@ -165,6 +165,8 @@ def load_splits(table: ImageTable) -> dict:
         splits = json.loads(path.read_text())
         _check_same_data(table, splits, path)
         _check_folds(table, splits, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f"{path}: not a splits file ({type(error).__name__}: {error}); step_3/make_dataset_splits.py makes one"
