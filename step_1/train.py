@@ -73,7 +73,7 @@ def main(argv=None):
     OUTPUTS.mkdir(exist_ok=True)
     predictions.to_csv(OUTPUTS / "predictions.csv", index=False)
     results.to_csv(OUTPUTS / "results.csv", index=False)
-    return evaluation.conclude(1, args, results, started)
+    return evaluation.conclude(1, args, predictions, results, started)
 
 
 if __name__ == "__main__":

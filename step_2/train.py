@@ -75,7 +75,7 @@ def main(argv=None):
         results = evaluation.results_of(predictions, [fold])
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(2, args, results, started, run.run_id)
+    return evaluation.conclude(2, args, predictions, results, started, run.run_id)
 
 
 if __name__ == "__main__":

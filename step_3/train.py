@@ -91,7 +91,7 @@ def main(argv=None):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(3, args, results, started, run.run_id)
+    return evaluation.conclude(3, args, predictions, results, started, run.run_id)
 
 
 if __name__ == "__main__":

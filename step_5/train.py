@@ -89,8 +89,8 @@ def run_root_split(table, config, compute, stream, run, n_trials, folds):
         for fold, network in zip(folds, networks, strict=True):
             with root_run.fold(fold) as fold_run:
                 tables.append(test_fold(network, table, fold, fold_run))
-        root_run.log(evaluation.ensemble_scores(tables), 0)
-    return evaluation.join(tables), best.params
+        root_run.log(evaluation.ensemble_scores(evaluation.join(tables)), 0)
+    return evaluation.join(tables), best.params, search.count_fits(study)
 
 
 def main(argv=None):
@@ -105,13 +105,13 @@ def main(argv=None):
     with tracking.start("step_5", table, config, compute, stream) as run:
         run.file(args.config)
         run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
-        tables, chosen = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
+        tables, chosen, fits = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
         predictions = evaluation.join(tables)
         results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(5, args, results, started, run.run_id, n_fits, dict(enumerate(chosen)))
+    return evaluation.conclude(5, args, predictions, results, started, run.run_id, sum(fits), dict(enumerate(chosen)))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from common.evaluation.predictions import ensemble_scores
 from common.evaluation.report import results_table, summary
 
 
 def conclude(
     step: int,
     args: argparse.Namespace,
+    predictions: pd.DataFrame,
     results: pd.DataFrame,
     started: float,
     run_id: str | None = None,
@@ -25,6 +27,8 @@ def conclude(
 
     Parameters
     ----------
+    predictions : DataFrame
+        As :func:`common.evaluation.predictions_table` makes it.
     results : DataFrame
         With the columns of ``results.csv``.
     started : float
@@ -41,12 +45,14 @@ def conclude(
     """
     seconds = time.perf_counter() - started
     fits = len(results) if fits is None else fits
-    print(f"\n{results_table(results, chosen)}\n")
-    if run_id is None:
-        print(f"predictions: step_{step}/outputs/predictions.csv; plots: python step_{step}/analyze_predictions.py")
-    else:
-        print(f"run {run_id}: bash run_mlflow_ui.bash shows it; plots: python step_{step}/analyze_predictions.py")
-    print(f"{fits} {'fit' if fits == 1 else 'fits'} in {seconds:.0f} s")
+    print(f"\n{results_table(results, chosen)}")
+    if results["inner_split"].nunique() > 1:
+        ensemble = ensemble_scores(predictions)["ensemble_test_roc_auc"]
+        print(f"mean prediction of each root split's models: test ROC AUC {ensemble:.3f}")
+    where = f"step_{step}/outputs/predictions.csv" if run_id is None else f"run {run_id}: bash run_mlflow_ui.bash"
+    print(f"\nlook at it: {where}")
+    print(f"plots:      bash run_script.bash python step_{step}/analyze_predictions.py")
+    print(f"done:       {fits} {'fit' if fits == 1 else 'fits'} in {seconds:.0f} s")
     outcome = {
         "step": step,
         "run_id": run_id,

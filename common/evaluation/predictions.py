@@ -87,12 +87,21 @@ def classes_of(predictions: pd.DataFrame) -> list[str]:
     return predictions.groupby("label")["class"].first().tolist()
 
 
-def ensemble_scores(tables: Iterable[pd.DataFrame]) -> dict[str, float]:
-    """Test scores of the mean prediction of several models of one root split, at the mean of their thresholds."""
-    test = pd.concat(tables).query("part == 'test'")
-    mean = test.groupby("file").agg({"label": "first", "probability": "mean", "threshold": "mean"})
-    scores = score_predictions(mean.label, mean.probability, float(mean.threshold.iloc[0]))
-    return {f"ensemble_test_{name}": score for name, score in scores.items()}
+def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
+    """Test scores of the mean prediction of each root split's models, at the mean of their thresholds.
+
+    Returns
+    -------
+    dict
+        ``ensemble_test_roc_auc``, …: means over the root splits.
+    """
+    test = predictions[predictions["part"] == "test"].groupby(["root_split", "file"])
+    mean = test.agg({"label": "first", "probability": "mean", "threshold": "mean"})
+    scores = [
+        score_predictions(root.label, root.probability, float(root.threshold.iloc[0]))
+        for _, root in mean.groupby("root_split")
+    ]
+    return {f"ensemble_test_{name}": score for name, score in pd.DataFrame(scores).mean().items()}
 
 
 def mean_scores(results: pd.DataFrame) -> dict[str, float]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -86,6 +87,8 @@ def _torchvision_model(name: str, pretrained: bool) -> nn.Module:
 
     if name in ("googlenet", "inception_v3"):
         return models.get_model(name, weights=None, aux_logits=False, init_weights=True, transform_input=pretrained)
+    if name.startswith("vit_"):
+        return models.get_model(name, weights=None, image_size=native_image_size(name))
     return models.get_model(name, weights=None)
 
 
@@ -122,22 +125,26 @@ def _read_weights(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
             f"--weights {path}: no such file; expected DEFAULT, none or the path of a state dict"
         ) from error
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(f"--weights {path}: not a state dict ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise UserError(f"--weights {path}: not a state dict but a {type(state).__name__}")
+    return state
 
 
 def _load_state(network: nn.Module, state: dict, problem: str, dropped: tuple[str, ...]) -> None:
     # torchvision's DenseNet checkpoints have keys from before its layers were renamed
-    state = {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): v for key, v in state.items()}
-    state = {key: v for key, v in state.items() if not key.startswith(dropped)}
+    named = {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): v for key, v in state.items()}
+    kept = OrderedDict((key, v) for key, v in named.items() if not key.startswith(dropped))
+    kept._metadata = getattr(state, "_metadata", {"": {"version": network._version}})  # MNASNet asks for its version
     try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-    except (RuntimeError, AttributeError, TypeError) as error:
+        missing, unexpected = network.load_state_dict(kept, strict=False)
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{problem}: {str(error).splitlines()[-1].strip()}") from error
     if missing or unexpected:
         kinds = {"missing": missing, "unknown": unexpected}

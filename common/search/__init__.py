@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "places": ["find_spaces", "first_values", "resolve"],
         "source": ["to_source"],
         "spaces": ["Categorical", "Float", "HyperParameter", "Int"],
-        "studies": ["CannotWinPruner", "create_study", "optimize"],
+        "studies": ["CannotWinPruner", "count_fits", "create_study", "optimize"],
     },
 )

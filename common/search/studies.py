@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from common.cli import PROJECT, UserError
 from common.seeds import Stream
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class CannotWinPruner(optuna.pruners.BasePruner):
@@ -97,11 +97,16 @@ def optimize(
     UserError
         When no trial completed.
     """
-    best_value, best_networks = -math.inf, []
+    best_value, best_networks, failure = -math.inf, [], None
 
     def objective(trial: optuna.Trial) -> float:
-        nonlocal best_value, best_networks
-        networks, scores = run_trial(trial)
+        nonlocal best_value, best_networks, failure
+        try:
+            networks, scores = run_trial(trial)
+        except catch as error:
+            failure = error
+            print(f"trial {trial.number} failed: {error}")
+            raise
         if len(scores) < study.pruner.n_folds:
             raise optuna.TrialPruned
         value = sum(scores) / len(scores)
@@ -113,6 +118,10 @@ def optimize(
         study.sampler = optuna.samplers.TPESampler(seed=stream.at(f"trial {number}").integer())
         study.optimize(objective, n_trials=1, catch=catch)
     if not best_networks:
-        failed = study.get_trials(deepcopy=False)[-1]
-        raise UserError(f"none of the {n_trials} trials of study {study.study_name} completed ({failed.params})")
+        raise UserError(f"none of the {n_trials} trials of study {study.study_name} completed; the last: {failure}")
     return study.best_trial, best_networks
+
+
+def count_fits(study: optuna.Study) -> int:
+    """Networks that a study's trials fitted to the end."""
+    return sum(len(trial.intermediate_values) for trial in study.get_trials(deepcopy=False))

@@ -54,6 +54,7 @@ class Run:
 
     @property
     def client(self) -> MlflowClient:
+        """This process's own connection to the server or database."""
         if self.__dict__.get("_client") is None:
             self._client = MlflowClient(self.uri)
         return self._client
@@ -244,12 +245,19 @@ def _open(experiment: str) -> Run:
             client = MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
             if found is None:
-                location = (PROJECT / "mlruns" / experiment).as_uri() if uri.startswith("sqlite") else None
-                return Run(uri, client.create_experiment(experiment, artifact_location=location), "")
+                return Run(uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment)), "")
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"tracking at {uri} cannot be used: {reason}") from error
     return Run(uri, found.experiment_id, "")
+
+
+def _artifacts(uri: str, experiment: str) -> str | None:
+    """``mlruns/<experiment>`` beside an SQLite database; a server has a place of its own."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    database = Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
+    return (database.parent / "mlruns" / experiment).as_uri()
 
 
 @contextlib.contextmanager

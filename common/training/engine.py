@@ -57,6 +57,7 @@ class EarlyStopper:
 
     @property
     def should_stop(self) -> bool:
+        """Whether `patience` epochs have passed without a better score."""
         return self.epochs_without_gain >= self.patience
 
     def restore_best(self) -> None:
@@ -141,9 +142,7 @@ def validate_one_epoch(
     logits, labels = _predict_logits(network, table, rows, batch_size)
     loss = binary_cross_entropy_with_logits(logits, labels).item()
     if not math.isfinite(loss):
-        raise NonFiniteLossError(
-            f"the loss on the dev set is {loss}; expected a finite loss: try a smaller learning rate"
-        )
+        raise NonFiniteLossError(f"the loss is {loss} on the dev set")
     return loss, float(roc_auc_score(labels.numpy(), logits.numpy()))
 
 
@@ -180,7 +179,16 @@ def train_and_validate_model(
             metrics["train_loss"] = train_one_epoch(
                 network, table, fold.train, optimizer, epoch, config.batch_size, stream, log, augmentation
             )
-        metrics["dev_loss"], metrics["dev_roc_auc"] = validate_one_epoch(network, table, fold.dev, config.batch_size)
+        try:
+            metrics["dev_loss"], metrics["dev_roc_auc"] = validate_one_epoch(
+                network, table, fold.dev, config.batch_size
+            )
+        except NonFiniteLossError as error:
+            rate = optimizer.param_groups[0]["lr"]
+            raise NonFiniteLossError(
+                f"{error} in {stream} after epoch {epoch}, at learning rate {rate:g}; "
+                "expected a finite loss: try a smaller learning rate"
+            ) from error
         log(metrics, epoch)
         stopper.update(metrics["dev_roc_auc"])
         if stopper.should_stop:
