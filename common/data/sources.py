@@ -88,7 +88,10 @@ def _drawn_pets() -> Path:
         if not (folder / "images").exists():
             from common.data.drawn import make_drawn_pets
 
-            make_drawn_pets(folder)
+            try:
+                make_drawn_pets(folder)
+            except OSError as error:
+                raise UserError(f"{folder}: the pictures cannot be written ({error.strerror})") from error
     return folder
 
 

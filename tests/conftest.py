@@ -1,0 +1,66 @@
+"""Fixtures: tiny pictures, the real photos, and a copy of the project that scripts run in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the code, so that the scripts' state (runs, caches, data) is not the developer's."""
+    copy = tmp_path_factory.mktemp("project") / "with a space"
+    copy.mkdir()
+    for name in ("common", *(f"step_{i}" for i in range(1, 6))):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+    shutil.copy(PROJECT / "requirements.txt", copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def run_script(project):
+    """Runs ``python <script> <arguments>`` of the copied project, from another folder, as a user would."""
+
+    def run(script, *arguments, folder=None, **environment):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
+        return subprocess.run(
+            [sys.executable, str((folder or project) / script), *map(str, arguments)],
+            cwd=project.parent,
+            env={**kept, "PYTHONPATH": str(folder or project), **environment},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_pets(tmp_path_factory):
+    """24 pictures in Oxford layout, 40 px: cats are bright at the top, dogs at the bottom."""
+    return make_tiny_pets(tmp_path_factory.mktemp("tiny") / "tiny_pets")
+
+
+def make_tiny_pets(root, n_per_class=12):
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    for index in range(n_per_class):
+        for breed, bright in (("Bengal", slice(0, 20)), ("beagle", slice(20, 40))):
+            pixels = rng.integers(0, 160, (40, 40, 3))
+            pixels[bright] += 60
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{breed}_{index + 1}.jpg")
+    return root
+
+
+@pytest.fixture(scope="session")
+def pets_dir():
+    """The folder of real photos."""
+    if not os.environ.get("PETS_DIR"):
+        pytest.skip("PETS_DIR is not set: it names a folder of Oxford-IIIT Pet photos (images/Breed_1.jpg, …)")
+    return Path(os.environ["PETS_DIR"])

@@ -1,0 +1,143 @@
+"""The five steps, run as a user runs them: they end with a table, and repeat to the last digit."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
+PLOTS = {1: 4, 2: 4, 3: 5, 4: 5, 5: 5}
+DRIVER = """
+import json, sys
+from importlib import import_module
+main = import_module(f"step_{sys.argv[1]}.train").main
+print(json.dumps([main(argv) for argv in json.loads(sys.argv[2])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(project):
+    """Calls `main` of a step several times in one process; returns what each call returned."""
+
+    def call(step, *calls, fast=True):
+        calls = [[*map(str, argv), *(["--fast"] if fast else [])] for argv in calls]
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER, str(step), json.dumps(calls)],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def client(project):
+    return MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+
+
+def artifact(client, run_id, name, tmp_path):
+    folder = tmp_path / run_id
+    folder.mkdir(exist_ok=True)
+    return Path(client.download_artifacts(run_id, name, str(folder))).read_bytes()
+
+
+@pytest.mark.parametrize("data", ["drawn", "photos"])
+@pytest.mark.parametrize("step", range(1, 6))
+def test_each_step_trains_and_analyses(step, data, run_script, project, client, request, tmp_path):
+    images = "drawn" if data == "drawn" else request.getfixturevalue("pets_dir")
+    done = run_script(f"step_{step}/train.py", "--data", images, "--fast", "--json")
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout.splitlines()[-1])
+    assert list(outcome) == KEYS
+    assert (outcome["step"], outcome["run_id"] is None, outcome["ci"] is None) == (step, step == 1, step <= 2)
+    assert 0.4 < outcome["test_roc_auc"] <= 1
+    assert "test ROC AUC" in done.stdout and f"step_{step}/analyze_predictions.py" in done.stdout
+
+    before = None if step == 1 else client.get_run(outcome["run_id"]).to_dictionary()
+    done = run_script(f"step_{step}/analyze_predictions.py")
+    assert done.returncode == 0, done.stderr
+    pictures = [line for line in done.stdout.splitlines() if line.endswith(".png")]
+    assert len(pictures) == PLOTS[step]
+    assert all(Path(path).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in pictures)
+    if step > 1:
+        assert client.get_run(outcome["run_id"]).to_dictionary() == before
+        experiment = client.get_experiment_by_name(f"step_{step}").experiment_id
+        of_run = f"tags.`mlflow.parentRunId` = '{outcome['run_id']}' and tags.analysis = 'predictions'"
+        (analysis,) = client.search_runs([experiment], of_run)
+        assert len(client.list_artifacts(analysis.info.run_id, "plots")) == PLOTS[step]
+
+
+@pytest.mark.parametrize("step", [2, 3, 4, 5])
+def test_results_repeat_to_the_last_digit_and_change_with_the_seed(step, outcomes, client, tmp_path):
+    jobs = [[], []] if step == 2 else [["--n-jobs", 2], ["--n-jobs", 1]]
+    runs = outcomes(step, *([*j, "--seed", 3] for j in jobs), [*jobs[1], "--seed", 4])
+    first, again, other = (artifact(client, run["run_id"], "results.csv", tmp_path) for run in runs)
+    assert first == again
+    assert first != other
+    table = pd.read_csv(tmp_path / runs[0]["run_id"] / "results.csv")
+    assert ",".join(table.columns) == (
+        "root_split,inner_split,n_train,n_dev,n_test,threshold,dev_roc_auc,"
+        "test_roc_auc,test_balanced_accuracy,test_mcc,test_brier"
+    )
+    assert len(table) == (1 if step == 2 else 4)
+
+
+def test_the_best_config_is_a_config_file_that_gives_the_results_of_the_winning_trial(
+    outcomes, client, project, tmp_path
+):
+    flags = ["--root-splits", 1, "--n-trials", 2]
+    (searched,) = outcomes(5, flags)
+    experiment = client.get_experiment_by_name("step_5").experiment_id
+    of_root = f"tags.`mlflow.parentRunId` = '{searched['run_id']}' and tags.run_level = 'root_split'"
+    (root,) = client.search_runs([experiment], of_root)
+    best = tmp_path / "best_config.py"
+    best.write_bytes(artifact(client, root.info.run_id, "best_config.py", tmp_path))
+    assert b"Float(" not in best.read_bytes()
+    (repeated,) = outcomes(5, [best, "--root-splits", 1], fast=False)
+    assert repeated["fits"] == 2
+    first, again = (artifact(client, run["run_id"], "results.csv", tmp_path) for run in (searched, repeated))
+    assert first == again
+
+
+def test_the_search_never_reads_the_test_fold(client, outcomes):
+    (outcome,) = outcomes(4, ["--root-splits", 1, "--seed", 5])
+    experiment = client.get_experiment_by_name("step_4").experiment_id
+    runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{outcome['run_id']}'")
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{runs[0].info.run_id}'")
+    levels = [(run.data.tags["run_level"], run.info.start_time) for run in children]
+    last_trial = max(start for level, start in levels if level == "trial")
+    tested = [run for run in children if run.data.tags["run_level"] == "fold"]
+    assert len(tested) == 2 and all(run.info.start_time >= last_trial for run in tested)
+    of_trials = client.search_runs([experiment], "tags.run_level = 'fold' and tags.trial = '0'")
+    assert of_trials and not any(client.list_artifacts(run.info.run_id) for run in of_trials)
+
+
+def test_the_flaws_of_step_1_are_there(outcomes, project):
+    """Unseeded, one split, outputs overwritten, nothing recorded: what the later steps mend."""
+    database = (project / "mlflow.db").stat().st_mtime_ns if (project / "mlflow.db").exists() else None
+    outputs = project / "step_1" / "outputs"
+    first, second = outcomes(1, [], [])
+    assert first["test_roc_auc"] != second["test_roc_auc"]
+    assert first["ci"] is None
+    files = sorted(path.name for path in outputs.iterdir() if path.suffix == ".csv")
+    assert files == ["predictions.csv", "results.csv"]
+    assert pd.read_csv(outputs / "results.csv").test_roc_auc[0] == second["test_roc_auc"]
+    assert first["run_id"] is None
+    assert database == ((project / "mlflow.db").stat().st_mtime_ns if (project / "mlflow.db").exists() else None)
+
+
+def test_a_config_file_may_be_imported_without_the_step(project):
+    spec = importlib.util.spec_from_file_location("config", project / "step_5" / "config.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert type(module.config).__name__ == "TrainingConfig"
