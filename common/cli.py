@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,11 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a script's `main` and end the process: 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C."""
+    """Run a script's `main` and end the process.
+
+    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, or 143 after SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except UserError as error:

@@ -28,10 +28,10 @@ def project(tmp_path_factory):
 def run_script(project):
     """Runs ``python <script> <arguments>`` of the copied project, from another folder, as a user would."""
 
-    def run(script, *arguments, folder=None, **environment):
+    def run(script, *arguments, folder=None, prefix=(), **environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
         return subprocess.run(
-            [sys.executable, str((folder or project) / script), *map(str, arguments)],
+            [*prefix, sys.executable, str((folder or project) / script), *map(str, arguments)],
             cwd=project.parent,
             env={**kept, "PYTHONPATH": str(folder or project), **environment},
             capture_output=True,

@@ -168,6 +168,8 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
         unreadable_file.write_text(json.dumps(dict(sorted(unreadable.items()))))
         return pixels[[i for i, file in enumerate(table.files) if file not in unreadable]]
 
+    if not unreadable_file.exists():
+        (CACHE / f"{name}.npy").unlink(missing_ok=True)
     pixels = cached_array(name, make)
     unreadable = json.loads(unreadable_file.read_text())
     if unreadable and not skip_unreadable:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -95,12 +97,18 @@ def _drawn_pets() -> Path:
     return folder
 
 
-def _lock(name: str) -> FileLock:
+@contextlib.contextmanager
+def _lock(name: str) -> Iterator[None]:
+    lock = FileLock(DATA / f".{name}.lock")
     try:
         DATA.mkdir(exist_ok=True)
+        lock.acquire()
     except OSError as error:
-        raise UserError(f"{DATA}: {error.strerror}") from error
-    return FileLock(DATA / f".{name}.lock")
+        raise UserError(f"{DATA}: cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _scan(name: str, root: Path) -> ImageTable:
@@ -146,7 +154,7 @@ def _scan(name: str, root: Path) -> ImageTable:
 
 def _list_images(root: Path) -> tuple[list[str], Counter]:
     """Files with an image suffix, sorted, and a count of the other files by suffix."""
-    suffixes = Image.registered_extensions()
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     images, others = [], Counter()
 
     def refuse(error: OSError) -> None:

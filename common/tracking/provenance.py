@@ -79,8 +79,8 @@ def _uncommitted() -> bytes:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
         _git("read-tree", "HEAD", **beside)
-        _git("add", "--all", **beside)
-        return _git("diff", "--cached", "--binary", "HEAD", **beside)
+        _git("add", "--all", "--ignore-errors", **beside)
+        return _git("diff-index", "--cached", "--binary", "HEAD", **beside)  # whatever the user's settings of git diff
 
 
 def _cpu() -> str:

@@ -165,13 +165,18 @@ class Run:
     @contextlib.contextmanager
     def _fluent(self) -> Iterator[None]:
         """Point mlflow's module-level functions at this run's server and experiment."""
-        before = mlflow.get_tracking_uri()
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        environment = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_experiment(experiment_id=self.experiment_id)
         try:
             yield
         finally:
             mlflow.set_tracking_uri(before)
+            for name, value in environment.items():  # the functions above set these too
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -227,12 +232,15 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
         run.run_id = found[0].info.run_id
         return run
     try:
-        info = run.client.get_run(run_id).info
+        found = run.client.get_run(run_id)
     except MlflowException as error:
         raise UserError(f"--run-id {run_id}: no such run") from error
-    if info.status != "FINISHED" or info.experiment_id != run.experiment_id:
+    info, level = found.info, found.data.tags.get("run_level", "other")
+    if (info.status, info.experiment_id, level) != ("FINISHED", run.experiment_id, "root"):
         name = run.client.get_experiment(info.experiment_id).name
-        raise UserError(f"--run-id {run_id}: {info.status} in {name}; expected a FINISHED root run of {experiment}")
+        raise UserError(
+            f"--run-id {run_id}: {info.status} {level} run of {name}; expected a FINISHED root run of {experiment}"
+        )
     run.run_id = run_id
     return run
 
@@ -246,8 +254,8 @@ def _open(experiment: str) -> Run:
             found = client.get_experiment_by_name(experiment)
             if found is None:
                 return Run(uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment)), "")
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # each store has errors of its own
+        reason = str(error).strip().splitlines()[0]
         raise UserError(f"tracking at {uri} cannot be used: {reason}") from error
     return Run(uri, found.experiment_id, "")
 

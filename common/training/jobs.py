@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -17,6 +20,16 @@ from common.training.compute import Compute
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+START = "forkserver" if sys.platform == "linux" else "spawn"
+ROOMS = [
+    "common.evaluation.predictions",
+    "common.search.studies",
+    "common.tracking.runs",
+    "common.training.engine",
+]
+"""What a server imports once, for all the processes that it forks."""
+
+_interrupted = False
 _tick: Callable[[int], object] = lambda fits: None  # noqa: E731
 
 
@@ -57,13 +70,20 @@ def run_jobs(
         if n_jobs <= 1:
             _tick = bar.update
             return [function(item) for item in items]
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(START)
+        if START == "forkserver":
+            context.set_forkserver_preload(ROOMS)
         ticks = context.SimpleQueue()
         listener = threading.Thread(target=_listen, args=(ticks, bar), daemon=True)
         listener.start()
         try:
             with ProcessPoolExecutor(n_jobs, context, _set_up_worker, (compute, ticks)) as pool:
-                return list(pool.map(function, items))
+                try:
+                    return list(pool.map(partial(_run_in_worker, function), items))
+                except BaseException:
+                    for worker in multiprocessing.active_children():
+                        os.kill(worker.pid, signal.SIGINT)
+                    raise
         finally:
             ticks.put(None)
             listener.join()
@@ -78,8 +98,23 @@ def _set_up_worker(compute: Compute, ticks) -> None:
     global _tick
     os.environ["TQDM_DISABLE"] = "1"
     _tick = ticks.put
+    signal.signal(signal.SIGINT, _interrupt)
     computing.apply(compute)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    """Interrupt this worker once, so that what it has open is closed in peace, and let it start nothing more."""
+    global _interrupted
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
+    if _interrupted:
+        raise KeyboardInterrupt
+    return function(item)
 
 
 def _end_with_parent() -> None:

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import replace
 
 from common.model.backbones import native_image_size
+from common.search.places import first_values
+from common.training.compute import check_network
 from common.training.config import TrainingConfig
 
 
@@ -14,6 +16,11 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 
     ``--backbone`` brings its own image size unless ``--image-size`` is given; ``--fast`` means one epoch per phase and
     the smallest sensible images.
+
+    Raises
+    ------
+    UserError
+        When the network cannot be built with these settings; where they are searched, with the first of each.
     """
     changes: dict[str, object] = {}
     if args.backbone:
@@ -26,7 +33,9 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
         changes["weights"] = args.weights
     if args.image_size:
         changes["image_size"] = args.image_size
-    return replace(config, **changes)
+    config = replace(config, **changes)
+    check_network(first_values(config))
+    return config
 
 
 def print_epoch(metrics: dict[str, float], epoch: int) -> None:

@@ -1,0 +1,614 @@
+"""The room `common/data`: sources, image tables and their cache, the download of the real photos, and splits."""
+
+import hashlib
+import http.server
+import io
+import json
+import multiprocessing
+import pickle
+import re
+import shutil
+import socket
+import tarfile
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import make_tiny_pets
+from PIL import ExifTags, Image
+
+from common import data
+from common.cli import UserError
+from common.data import cache, images, load_images, sources
+from common.data.images import read_image
+from common.seeds import Stream
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A folder that the state lies in, instead of the project's."""
+    for module in (cache, images):
+        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(sources, "DATA", tmp_path / "data")
+    monkeypatch.setattr("common.data.splits.DATA", tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def pets(home):
+    return make_tiny_pets(home / "pets", n_per_class=6)
+
+
+def draw(root, *names):
+    """A different picture for each name."""
+    for name in names:
+        pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (20, 20, 3), np.uint8)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / name)
+
+
+def load(root, **options):
+    return load_images(str(root), 16, **options)
+
+
+def labelled(table):
+    return {file: table.classes[label] for file, label in zip(table.files, table.labels, strict=True)}
+
+
+# ---- layouts
+
+
+@pytest.mark.parametrize("folder", ["images/", ""], ids=["oxford", "flat oxford"])
+def test_breeds_that_begin_with_a_capital_are_cats(home, folder):
+    draw(home / "mine", *(f"{folder}{name}" for name in ("pug_1.jpg", "Manx_2.jpg", "Manx_10.PNG", "great_dane_1.jpg")))
+    table = load(home / "mine")
+    assert table.files == tuple(
+        f"{folder}{name}" for name in ("Manx_10.PNG", "Manx_2.jpg", "great_dane_1.jpg", "pug_1.jpg")
+    )
+    assert table.classes == ("cat", "dog")
+    assert table.labels.tolist() == [0, 0, 1, 1]
+    assert table.pixels.shape == (4, 3, 16, 16)
+    assert table.pixels.dtype == np.uint8
+    assert (table.pixels[1] == read_image(home / "mine" / f"{folder}Manx_2.jpg", 16)).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["melanoma/a.jpg", "naevus/b.jpg", "naevus/site 2/a.jpg"], ("melanoma", "naevus")),
+        (["dog/a.jpg", "cat/b.jpg", "cat/ä.jpg"], ("cat", "dog")),
+    ],
+)
+def test_a_folder_per_class_names_the_classes_in_order(home, names, classes):
+    draw(home / "mine", *names)
+    table = load(home / "mine")
+    assert table.classes == classes
+    assert labelled(table) == {name: name.split("/")[0] for name in names}
+    assert list(table.files) == sorted(names)
+
+
+def test_info_csv_labels_the_files_that_it_lists(home, capsys):
+    draw(home / "mine", "x/1.png", "x/2.png", "x/3.png", "x/4.png")
+    (home / "mine" / "info.csv").write_text("id,type,files\n7,tumour,x/4.png\n8,healthy,x/1.png\n9,tumour,x/2.png\n")
+    table = load(home / "mine")
+    assert labelled(table) == {"x/1.png": "healthy", "x/2.png": "tumour", "x/4.png": "tumour"}
+    assert table.classes == ("healthy", "tumour")
+    assert "left out: 1 images without a label" in capsys.readouterr().out
+
+
+def test_groups_csv_names_the_group_of_each_image(home):
+    draw(home / "mine", "a/1.jpg", "a/2.jpg", "b/3.jpg")
+    groups = home / "mine" / "groups.csv"
+    groups.write_text("files,group\nb/3.jpg,patient 2\na/1.jpg,patient 1\na/2.jpg,patient 2\n")
+    assert load(home / "mine").groups.tolist() == ["patient 1", "patient 2", "patient 2"]
+    groups.write_text("files,group\nb/3.jpg,patient 2\na/1.jpg,patient 1\n")
+    with pytest.raises(UserError, match=r"groups\.csv: no group for a/2\.jpg"):
+        load(home / "mine")
+
+
+def test_what_is_no_image_of_the_set_is_reported_and_not_read(pets, capsys):
+    names = load(pets).files
+    draw(
+        pets, "annotations/trimaps/Bengal_1.png", "images/.hidden_1.jpg", "__MACOSX/images/Bengal_1.jpg", ".git/x_1.jpg"
+    )
+    (pets / "images" / "Bengal_1.mat").write_bytes(b"MATLAB 5.0")
+    (pets / "images" / "Thumbs").write_bytes(b"")
+    (pets / "annotations" / "list.txt").write_text("Bengal_1 1 1 1\n")
+    capsys.readouterr()
+    assert load(pets).files == names
+    left_out = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert left_out == [
+        "  left out: 1 files without suffix",
+        "  left out: 1 .mat",
+        "  left out: 1 images without a label",
+    ]
+
+
+# ---- reading by content
+
+QUADRANTS = np.array([[[250, 10, 10], [10, 240, 20]], [[20, 10, 245], [240, 240, 240]]], np.uint8)
+PICTURE = Image.fromarray(QUADRANTS).resize((48, 48), Image.Resampling.NEAREST)
+
+
+def as_gif(path):
+    PICTURE.quantize().save(path, "GIF")
+
+
+def as_palette_png(path):
+    PICTURE.quantize().save(path, "PNG")
+
+
+def as_rgba_png(path):
+    PICTURE.convert("RGBA").save(path, "PNG")
+
+
+def as_cmyk_jpeg(path):
+    PICTURE.convert("CMYK").save(path, "JPEG", quality=98)
+
+
+def as_rotated_jpeg(path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # shown turned by 90 degrees clockwise
+    PICTURE.transpose(Image.Transpose.ROTATE_90).save(path, "JPEG", quality=98, exif=exif)
+
+
+def as_webp(path):
+    PICTURE.save(path, "WEBP", lossless=True)
+
+
+@pytest.mark.parametrize("save", [as_gif, as_palette_png, as_rgba_png, as_cmyk_jpeg, as_rotated_jpeg, as_webp])
+def test_a_picture_is_read_by_its_content_and_not_its_name(home, save):
+    draw(home / "mine", "b/1.jpg", "a/1.jpg")
+    save(home / "mine" / "a" / "1.jpg")
+    pixels = load(home / "mine").pixels[0].astype(int)
+    for row, column in np.ndindex(2, 2):
+        assert abs(pixels[:, 4 + 8 * row, 4 + 8 * column] - QUADRANTS[row, column]).max() < 12
+
+
+def test_sixteen_bit_grey_keeps_its_range(home):
+    draw(home / "mine", "b/1.jpg", "a/1.jpg")
+    Image.fromarray(np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16)).save(home / "mine/a/1.jpg", "PNG")
+    pixels = load(home / "mine").pixels[0].astype(int)
+    assert (pixels == pixels[:1]).all()
+    assert abs(pixels[0].mean(axis=1) - np.linspace(8, 247, 16)).max() < 3
+
+
+def test_the_two_odd_photos_of_the_real_set_load_as_rgb(home, pets_dir):
+    odd = {"Abyssinian_34.jpg": ("GIF", "P"), "Abyssinian_5.jpg": ("PNG", "RGBA")}
+    (home / "mine" / "images").mkdir(parents=True)
+    for name, kind in odd.items():
+        shutil.copy(pets_dir / "images" / name, home / "mine" / "images")
+        with Image.open(pets_dir / "images" / name) as image:
+            assert (image.format, image.mode) == kind
+            expected = np.asarray(image.convert("RGB")).mean(axis=(0, 1))
+        pixels = read_image(home / "mine" / "images" / name, 64)
+        assert (pixels.shape, pixels.dtype) == ((3, 64, 64), np.uint8)
+        assert abs(pixels.mean(axis=(1, 2)) - expected).max() < 25  # the centre square alone
+        assert pixels.std() > 20
+    draw(home / "mine", "images/pug_1.jpg")
+    assert len(load(home / "mine")) == 3
+
+
+# ---- fingerprint
+
+
+def test_a_copy_elsewhere_has_the_same_fingerprint(pets, home):
+    shutil.copytree(pets, home / "elsewhere" / "copy")
+    assert load(pets).fingerprint == load(home / "elsewhere" / "copy").fingerprint
+
+
+def write_table(root, name, column, value_of):
+    names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.jpg"))
+    (root / name).write_text("\n".join([f"files,{column}", *(f"{name},{value_of(name)}" for name in names), ""]))
+
+
+def pairs(file):
+    """Two animals a breed, by the parity of the number."""
+    return file.split("/")[1][:3] + str(int(file[-5]) % 2)
+
+
+def a_byte(root):
+    with open(root / "images" / "Bengal_1.jpg", "ab") as file:
+        file.write(b"\0")
+
+
+def a_group(root):
+    write_table(root, "groups.csv", "group", lambda file: "another" if file.endswith("l_1.jpg") else pairs(file))
+
+
+def a_label(root):
+    write_table(root, "info.csv", "type", lambda file: "dog" if file.endswith("_1.jpg") or "beagle" in file else "cat")
+
+
+def a_name(root):
+    (root / "images" / "Bengal_1.jpg").rename(root / "images" / "Bengal_01.jpg")  # the first one still
+    write_table(root, "groups.csv", "group", pairs)
+
+
+def an_image_less(root):
+    (root / "images" / "Bengal_1.jpg").unlink()
+
+
+@pytest.mark.parametrize("change", [a_byte, a_group, a_label, a_name, an_image_less])
+def test_any_change_changes_the_fingerprint(pets, change):
+    write_table(pets, "groups.csv", "group", pairs)
+    before = load(pets).fingerprint
+    change(pets)
+    assert load(pets).fingerprint != before
+
+
+# ---- cache
+
+
+def test_images_are_decoded_once(pets, home, monkeypatch):
+    first = load(pets)
+    shutil.copytree(pets, home / "copy")
+    monkeypatch.setattr(images, "read_image", lambda *_: pytest.fail("decoded again"))
+    assert (load(pets).pixels == first.pixels).all()
+    assert (load(home / "copy").pixels == first.pixels).all()
+
+
+def test_a_pickled_table_still_maps_its_pixels(pets):
+    table = load_images(str(pets), 64)
+    pickled = pickle.dumps(table)
+    again = pickle.loads(pickled)
+    assert len(pickled) < table.pixels.nbytes / 10
+    assert isinstance(again.pixels, np.memmap)
+    assert not again.pixels.flags.writeable
+    assert (again.pixels == table.pixels).all()
+    assert (again.files, again.fingerprint) == (table.files, table.fingerprint)
+
+
+def decode_slowly(root, home, start, decoded):
+    cache.CACHE = images.CACHE = home / "cache"
+
+    def slow(path, size):
+        decoded.put(path.name)
+        time.sleep(0.05)
+        return read_image(path, size)
+
+    images.read_image = slow
+    start.wait()
+    assert len(load(root)) == 12
+
+
+def test_two_processes_at_once_make_one_cache(pets, home):
+    context = multiprocessing.get_context("spawn")
+    start, decoded = context.Barrier(2), context.Queue()
+    both = [context.Process(target=decode_slowly, args=(pets, home, start, decoded)) for _ in range(2)]
+    for process in both:
+        process.start()
+    names = [decoded.get(timeout=60) for _ in range(12)]
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    assert decoded.empty()
+    assert len(set(names)) == 12
+    assert [p.suffix for p in (home / "cache").iterdir() if p.suffix not in (".lock", ".json")] == [".npy"]
+
+
+def test_an_interrupted_decoding_leaves_no_cache(pets, monkeypatch):
+    def interrupted(path, size):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(images, "read_image", interrupted)
+        load(pets)
+    assert load(pets).pixels.any(axis=(1, 2, 3)).all()
+
+
+def test_unreadable_images_are_named_or_left_out(pets, capsys):
+    good = load(pets)
+    photo = (pets / "images" / "Bengal_1.jpg").read_bytes()
+    bad = {"Bengal_7.jpg": photo[: len(photo) // 2], "Bengal_8.jpg": b"", "beagle_7.jpg": b"a text, no picture"}
+    for name, content in bad.items():
+        (pets / "images" / name).write_bytes(content)
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(UserError, match=r"pets/images/Bengal_7\.jpg.*truncated.*2 more.*--skip-unreadable"):
+            load(pets)
+        capsys.readouterr()
+        table = load(pets, skip_unreadable=True)
+        out = capsys.readouterr().out
+        assert all(f"left out: images/{name}: not a readable image" in out for name in bad)
+        assert table.files == good.files
+        assert table.fingerprint == good.fingerprint
+        assert (table.pixels == good.pixels).all()
+
+
+def test_copies_of_an_image_are_never_on_both_sides_of_a_split(pets):
+    for name in ("Bengal", "beagle"):
+        for copy in range(7, 13):
+            shutil.copy(pets / "images" / f"{name}_{copy - 6}.jpg", pets / "images" / f"{name}_{copy}.jpg")
+    table = load(pets)
+    digests = np.array(table.digests)
+    folds = [data.random_fold(table, Stream(seed)) for seed in range(5)]
+    sides = [(fold.train, fold.dev, fold.test) for fold in folds]
+    for root in data.make_splits(table, Stream(0), root_folds=3, nested_folds=2)["root_splits"]:
+        sides += [(n["train_indices"], n["dev_indices"], root["test_indices"]) for n in root["nested_splits"]]
+    for train, dev, test in sides:
+        assert not set(digests[train]) & set(digests[dev])
+        assert not set(digests[train]) & set(digests[test])
+        assert not set(digests[dev]) & set(digests[test])
+
+
+# ---- the download of the real set
+
+
+def archive(root, folder):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        tar.add(root / folder, folder)
+    return file.getvalue()
+
+
+@pytest.fixture
+def site(pets, monkeypatch):
+    """A server with a small set of the real one's layout; `broken` archives are cut off half-way."""
+    draw(pets, "annotations/trimaps/Bengal_1.png")
+    for name in ("list", "trainval", "test"):
+        (pets / "annotations" / f"{name}.txt").write_text("Bengal_1 1 1 1\nbeagle_1 2 2 1\n")
+    files = {f"/{name}.tar.gz": archive(pets, name) for name in ("images", "annotations")}
+    broken = set()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = files[self.path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if self.path in broken else content)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass  # a client that asks only for the address hangs up
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.address = f"http://127.0.0.1:{server.server_address[1]}"
+    server.files, server.broken = files, broken
+    point_to(server.address, files, monkeypatch)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def point_to(address, files, monkeypatch, md5=lambda content: hashlib.md5(content).hexdigest()):
+    resources = tuple((address + name, md5(content)) for name, content in files.items())
+    monkeypatch.setattr("torchvision.datasets.OxfordIIITPet._RESOURCES", resources)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_download_becomes_a_table_and_is_not_repeated(site, pets, home):
+    table = load_images("oxford-pets", 16)
+    assert table.name == "oxford-pets"
+    assert table.root.is_relative_to(home / "data" / "oxford-pets")
+    assert table.fingerprint == load(pets).fingerprint
+    assert [p.name for p in (home / "data").iterdir() if not p.name.startswith(".")] == ["oxford-pets"]
+    site.files.clear()
+    assert load_images("oxford-pets", 16).fingerprint == table.fingerprint
+
+
+@pytest.mark.parametrize("name", ["/images.tar.gz", "/annotations.tar.gz"])
+def test_an_interrupted_download_can_be_repeated(site, home, name):
+    site.broken.add(name)
+    with pytest.raises(UserError, match="download failed"):
+        load_images("oxford-pets", 16)
+    assert not (home / "data" / "oxford-pets").exists()
+    site.broken.clear()
+    assert len(load_images("oxford-pets", 16)) == 12
+
+
+def test_an_interrupted_unpacking_can_be_repeated(site, home):
+    partial = home / "data" / "oxford-pets.partial" / "oxford-iiit-pet"
+    draw(partial, "images/Bengal_1.jpg", "annotations/trimaps/Bengal_1.png")
+    assert len(load_images("oxford-pets", 16)) == 12
+
+
+def test_a_wrong_checksum_is_refused_and_no_data_set_is_left(site, home, monkeypatch):
+    point_to(site.address, site.files, monkeypatch, md5=lambda content: "0" * 32)
+    with pytest.raises(UserError, match=r"download failed \(.*corrupted.*--data drawn"):
+        load_images("oxford-pets", 16)
+    assert not (home / "data" / "oxford-pets").exists()
+    point_to(site.address, site.files, monkeypatch)
+    assert len(load_images("oxford-pets", 16)) == 12
+
+
+def test_without_a_network_the_error_says_where_to_put_the_archives(site, home, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    point_to(closed, site.files, monkeypatch)
+    with pytest.raises(UserError) as error:
+        load_images("oxford-pets", 16)
+    folder = home / "data" / "oxford-pets.partial" / "oxford-iiit-pet"
+    text = str(error.value)
+    assert "\n" not in text
+    assert f"{closed}/images.tar.gz and {closed}/annotations.tar.gz into {folder}" in text
+    assert "--data drawn" in text
+    assert not (home / "data" / "oxford-pets").exists()
+    for name, content in site.files.items():
+        (folder / name[1:]).write_bytes(content)
+    assert len(load_images("oxford-pets", 16)) == 12
+
+
+def test_splits_of_a_folder_called_oxford_pets_are_not_taken_for_the_download(site, home):
+    (home / "data" / "oxford-pets").mkdir(parents=True)
+    (home / "data" / "oxford-pets" / "dataset_splits.json").write_text("{}")
+    assert len(load_images("oxford-pets", 16)) == 12
+
+
+# ---- splits
+
+
+def a_table(n_cats=60, n_dogs=40, group_of=None):
+    """A table without pictures; `group_of` names the group of a row."""
+    names = [f"images/{'Bengal' if i < n_cats else 'beagle'}_{i:04d}.jpg" for i in range(n_cats + n_dogs)]
+    return data.ImageTable(
+        name="mine",
+        root=sources.DATA,
+        files=tuple(names),
+        labels=np.repeat([0, 1], [n_cats, n_dogs]),
+        classes=("cat", "dog"),
+        groups=None if group_of is None else np.array([group_of(i) for i in range(len(names))]),
+        digests=tuple(hashlib.sha256(name.encode()).hexdigest() for name in names),
+    )
+
+
+def by_threes(row):
+    return f"animal {row // 3}"
+
+
+def test_splits_are_nested_and_stratified_ten_by_ten():
+    table = a_table()
+    roots = data.make_splits(table, Stream(0))["root_splits"]
+    assert len(roots) == 10
+    assert sorted(row for root in roots for row in root["test_indices"]) == list(range(100))
+    for root in roots:
+        assert table.labels[root["test_indices"]].tolist() == [0] * 6 + [1] * 4
+        rest = sorted(set(range(100)) - set(root["test_indices"]))
+        assert len(root["nested_splits"]) == 10
+        assert sorted(row for nested in root["nested_splits"] for row in nested["dev_indices"]) == rest
+        for nested in root["nested_splits"]:
+            assert sorted(nested["train_indices"] + nested["dev_indices"]) == rest
+            assert np.bincount(table.labels[nested["dev_indices"]]).tolist() in ([6, 4], [6, 3], [5, 4], [5, 3])
+
+
+def test_groups_stay_whole_and_every_repeat_tests_every_image_once():
+    table = a_table(61, 41, by_threes)
+    splits = data.make_splits(table, Stream(0), root_folds=3, root_repeats=2, nested_folds=4, nested_repeats=2)
+    roots = splits["root_splits"]
+    assert len(roots) == 6
+    for repeat in (roots[:3], roots[3:]):
+        assert sorted(row for root in repeat for row in root["test_indices"]) == list(range(102))
+    assert {tuple(root["test_indices"]) for root in roots[:3]} != {tuple(root["test_indices"]) for root in roots[3:]}
+    for number in range(6):
+        folds = data.folds_of(splits, number)
+        assert [(fold.root_split, fold.inner_split) for fold in folds] == [(number, i) for i in range(8)]
+        for fold in folds:
+            groups = [set(table.groups[rows]) for rows in (fold.train, fold.dev, fold.test)]
+            assert sum(map(len, groups)) == len(set.union(*groups)) == 34
+            assert all(set(table.labels[rows]) == {0, 1} for rows in (fold.train, fold.dev, fold.test))
+
+
+@pytest.mark.parametrize("group_of", [None, by_threes])
+def test_splits_depend_on_the_seed_alone(group_of):
+    table = a_table(group_of=group_of)
+    first, again, other = (json.dumps(data.make_splits(table, Stream(seed), 4, 2, 3, 1)) for seed in (7, 7, 8))
+    assert first == again
+    assert json.loads(first)["root_splits"] != json.loads(other)["root_splits"]
+
+
+def test_too_few_images_or_groups_of_a_class_are_refused():
+    with pytest.raises(UserError, match="9 images of class dog; expected at least 10"):
+        data.make_splits(a_table(20, 9), Stream(0))
+    with pytest.raises(UserError, match="4 groups of images of class dog; expected at least 5"):
+        data.random_fold(a_table(60, 12, by_threes), Stream(0))
+
+
+def test_a_table_without_splits_gets_those_of_the_default_settings(capsys):
+    table = a_table()
+    first = data.load_splits(table)
+    assert first == data.make_splits(table, Stream(0).at("splits"))
+    assert str(data.splits_file(table)) in capsys.readouterr().out
+    assert data.load_splits(table) == first
+    assert capsys.readouterr().out == ""
+
+
+def test_other_splits_are_replaced_only_when_asked_to(home, capsys):
+    table = a_table()
+    path = data.splits_file(table)
+    first, other = (data.make_splits(table, Stream(seed), 3, 1, 3, 1) for seed in (0, 1))
+    data.save_splits(first, path)
+    data.save_splits(first, path)
+    assert "up to date" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"dataset_splits\.json: holds other splits already; --force"):
+        data.save_splits(other, path)
+    assert data.load_splits(table) == first
+    data.save_splits(other, path, replace=True)
+    assert data.load_splits(table) == other
+    assert list((home / "data").rglob("*.*")) == [path]
+
+
+def test_splits_of_changed_photos_are_refused_and_say_what_changed(pets):
+    original = (pets / "images" / "Bengal_2.jpg").read_bytes()
+    data.save_splits(data.make_splits(load(pets), Stream(0), 3, 1, 3, 1), data.splits_file(load(pets)))
+
+    def refusal():
+        with pytest.raises(UserError, match=r"pets/dataset_splits\.json: made for other data than .*/pets: ") as error:
+            data.load_splits(load(pets))
+        return str(error.value).split("/pets: ")[1]
+
+    shutil.copy(pets / "images" / "Bengal_3.jpg", pets / "images" / "Bengal_2.jpg")
+    assert refusal().startswith("1 changed (images/Bengal_2.jpg);")
+    (pets / "images" / "Bengal_2.jpg").unlink()
+    assert refusal().startswith("1 missing (images/Bengal_2.jpg);")
+    draw(pets, "images/pug_1.jpg", "images/pug_2.jpg")
+    assert refusal().startswith("1 missing (images/Bengal_2.jpg), 2 new (images/pug_1.jpg);")
+    for number in (1, 2):
+        (pets / "images" / f"pug_{number}.jpg").unlink()
+    (pets / "images" / "Bengal_2.jpg").write_bytes(original)
+    assert data.load_splits(load(pets))
+    write_table(pets, "groups.csv", "group", pairs)
+    assert refusal().startswith("labels or groups changed;")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (lambda train, dev, test, roots: dev.append(train[0]), "HERE: FILE is in train and in dev"),
+        (lambda train, dev, test, roots: train.append(test[0]), "HERE: FILE is in train and in test"),
+        (lambda train, dev, test, roots: dev.append(test[0]), "HERE: FILE is in dev and in test"),
+        (lambda train, dev, test, roots: dev.append(train.pop()), "HERE: group animal [0-9]+ is in train and in dev"),
+        (lambda train, dev, test, roots: dev.append(dev[0]), "HERE: dev is empty, repeats an index"),
+        (lambda train, dev, test, roots: dev.clear(), "HERE: dev is empty"),
+        (lambda train, dev, test, roots: train.append(-1), "HERE: train .* has one outside 0-101"),
+        (lambda train, dev, test, roots: train.append(102), "HERE: train .* has one outside 0-101"),
+        (lambda train, dev, test, roots: roots.append(roots[0]), "FILE is tested 2 times; expected once"),
+        (lambda train, dev, test, roots: roots.pop(), "FILE is tested 0 times; expected once"),
+        (lambda train, dev, test, roots: roots.clear(), "FILE is tested 0 times; expected once"),
+        (lambda train, dev, test, roots: roots[2].pop("nested_splits"), "not a splits file .*nested_splits"),
+        (lambda train, dev, test, roots: test.append("first"), "not a splits file .*first"),
+    ],
+)
+def test_splits_that_leak_or_leave_out_are_refused(tamper, message):
+    table = a_table(61, 41, by_threes)
+    path = data.splits_file(table)
+    splits = data.make_splits(table, Stream(0), 3, 1, 3, 1)
+    roots = splits["root_splits"]
+    nested = roots[1]["nested_splits"][2]
+    tamper(nested["train_indices"], nested["dev_indices"], roots[1]["test_indices"], roots)
+    data.save_splits(splits, path)
+    message = message.replace("HERE", "root split 1, nested split 2").replace("FILE", r"images/\w+\.jpg")
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: {message}"):
+        data.load_splits(table)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"fingerprint": "a"}', "\0"])
+def test_a_damaged_splits_file_is_refused(text):
+    table = a_table()
+    path = data.splits_file(table)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"dataset_splits\.json: not a splits file .*make_dataset_splits.py makes one"):
+        data.load_splits(table)
+
+
+def test_a_splits_file_that_cannot_be_read_is_named():
+    path = data.splits_file(a_table())
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: cannot be read"):
+        data.load_splits(a_table())
+
+
+def test_more_splits_than_the_file_holds_are_refused():
+    splits = data.make_splits(a_table(), Stream(0), 3, 1, 4, 1)
+    assert len(data.folds_of(splits, 2, 4)) == 4
+    with pytest.raises(UserError, match="--root-splits: expected at most 3"):
+        data.folds_of(splits, 3)
+    with pytest.raises(UserError, match="--inner-splits 5: expected at most 4"):
+        data.folds_of(splits, 0, 5)
