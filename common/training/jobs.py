@@ -29,7 +29,7 @@ ROOMS = [
 ]
 """What a server imports once, for all the processes that it forks."""
 
-_interrupted = False
+_busy = _interrupted = False
 _tick: Callable[[int], object] = lambda fits: None  # noqa: E731
 
 
@@ -104,17 +104,23 @@ def _set_up_worker(compute: Compute, ticks) -> None:
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
-    """Interrupt this worker once, so that what it has open is closed in peace, and let it start nothing more."""
+    """Interrupt this worker's work, once, so that what is open is closed in peace; nothing more is started."""
     global _interrupted
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _interrupted = True
-    raise KeyboardInterrupt
+    if _busy:
+        raise KeyboardInterrupt
 
 
 def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    if _interrupted:
-        raise KeyboardInterrupt
-    return function(item)
+    global _busy
+    _busy = True
+    try:
+        if _interrupted:
+            raise KeyboardInterrupt
+        return function(item)
+    finally:
+        _busy = False
 
 
 def _end_with_parent() -> None:
