@@ -10,10 +10,10 @@ CONFIG = training.TrainingConfig(
     hidden_dim=64,
     dropout_rate=0.2,
     warmup_epochs=5,
-    warmup_learning_rate=1e-3,
+    warmup_learning_rate=1e-4,
     warmup_weight_decay=1e-2,
     epochs=10,
-    learning_rate=1e-3,
+    learning_rate=1e-4,
     weight_decay=1e-2,
 )
 

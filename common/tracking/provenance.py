@@ -79,7 +79,7 @@ def _uncommitted() -> bytes:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
         _git("read-tree", "HEAD", **beside)
-        _git("add", "--all", "--ignore-errors", **beside)
+        _git("add", "--all", "--ignore-errors", "--", ".", **beside)
         return _git("diff-index", "--cached", "--binary", "HEAD", **beside)  # whatever the user's settings of git diff
 
 

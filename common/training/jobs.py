@@ -76,12 +76,13 @@ def run_jobs(
         ticks = context.SimpleQueue()
         listener = threading.Thread(target=_listen, args=(ticks, bar), daemon=True)
         listener.start()
+        others = set(multiprocessing.active_children())
         try:
             with ProcessPoolExecutor(n_jobs, context, _set_up_worker, (compute, ticks)) as pool:
                 try:
                     return list(pool.map(partial(_run_in_worker, function), items))
                 except BaseException:
-                    for worker in multiprocessing.active_children():
+                    for worker in set(multiprocessing.active_children()) - others:
                         os.kill(worker.pid, signal.SIGINT)
                     raise
         finally:

@@ -15,7 +15,7 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     """The settings with what the flags change.
 
     ``--backbone`` brings its own image size unless ``--image-size`` is given; ``--fast`` means one epoch per phase and
-    the smallest sensible images.
+    for the built-in backbone smaller images.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
         changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
     if args.fast:
         changes |= {"warmup_epochs": 1, "epochs": 1}
-        if "image_size" not in changes:
+        if changes.get("backbone", config.backbone) == "small_cnn":
             changes["image_size"] = 32
     if args.weights:
         changes["weights"] = args.weights

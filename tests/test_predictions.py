@@ -1,0 +1,187 @@
+"""From predictions to results: whose rows they are, what follows from them, and the line of JSON at the end."""
+
+import io
+import json
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, matthews_corrcoef, roc_auc_score
+
+from common.data.images import ImageTable
+from common.data.splits import Fold
+from common.evaluation.ending import conclude
+from common.evaluation.predictions import (
+    classes_of,
+    ensemble_scores,
+    join,
+    mean_scores,
+    predictions_table,
+    results_of,
+)
+
+N = 24
+LABELS = np.arange(N) % 2
+TABLE = ImageTable("t", Path(), tuple(f"{i:02d}.jpg" for i in range(N)), LABELS, ("dog", "cat"), None, ("",) * N)
+COLUMNS = [
+    "root_split",
+    "inner_split",
+    "n_train",
+    "n_dev",
+    "n_test",
+    "threshold",
+    "dev_roc_auc",
+    "test_roc_auc",
+    "test_balanced_accuracy",
+    "test_mcc",
+    "test_brier",
+]
+
+
+def make_fold(root, inner):
+    order = np.random.default_rng([root, inner]).permutation(
+        np.setdiff1d(np.arange(N), test := np.arange(8) + 8 * root)
+    )
+    return Fold(root, inner, order[: 9 + inner], order[9 + inner :], test)
+
+
+FOLDS = [make_fold(root, inner) for root in (0, 1) for inner in (0, 1)]
+
+
+def predict(fold, threshold=None):
+    rng = np.random.default_rng([7, fold.root_split, fold.inner_split])
+    dev, test = (np.clip(LABELS[rows] * 0.3 + rng.random(len(rows)) * 0.7, 0, 1) for rows in (fold.dev, fold.test))
+    threshold = 0.4 + fold.inner_split / 7 if threshold is None else threshold
+    return predictions_table(TABLE, fold, dev, test, threshold)
+
+
+@pytest.fixture
+def predictions():
+    return join(predict(fold) for fold in reversed(FOLDS))
+
+
+def test_a_predictions_table_has_the_dev_set_and_then_the_test_set():
+    fold = FOLDS[3]
+    dev, test = np.linspace(0, 1, len(fold.dev)), np.linspace(1, 0, 8)
+    table = predictions_table(TABLE, fold, dev, test, float(test[3]))
+    rows = [*fold.dev, *fold.test]
+    assert list(table.columns) == [
+        "root_split",
+        "inner_split",
+        "part",
+        "file",
+        "class",
+        "label",
+        "probability",
+        "threshold",
+        "prediction",
+    ]
+    assert table.part.tolist() == ["dev"] * len(dev) + ["test"] * 8
+    assert table.file.tolist() == [TABLE.files[row] for row in rows]
+    assert table.label.tolist() == LABELS[rows].tolist()
+    assert table["class"].tolist() == [("dog", "cat")[label] for label in LABELS[rows]]
+    assert table.probability.tolist() == [*dev, *test]
+    assert table.prediction.tolist()[-8:] == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert set(table.root_split) == {1} and set(table.inner_split) == {1}
+    assert classes_of(table) == ["dog", "cat"]
+
+
+def test_joined_tables_are_in_the_order_of_their_folds(predictions):
+    alone = pd.concat([predict(fold) for fold in FOLDS], ignore_index=True)
+    pd.testing.assert_frame_equal(predictions.reset_index(drop=True), alone)
+
+
+def test_results_have_a_row_per_fold_in_order_with_the_scores_of_its_test_set(predictions):
+    results = results_of(predictions.sample(frac=1, random_state=0), FOLDS)
+    assert list(results.columns) == COLUMNS
+    assert list(zip(results.root_split, results.inner_split, strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert results[["n_train", "n_dev", "n_test"]].to_numpy().tolist() == [[9, 7, 8], [10, 6, 8]] * 2
+    for row, fold in zip(results.itertuples(), FOLDS, strict=True):
+        own = predict(fold)
+        dev, test = own[own.part == "dev"], own[own.part == "test"]
+        assert row.threshold == own.threshold[0]
+        assert row.dev_roc_auc == pytest.approx(roc_auc_score(dev.label, dev.probability))
+        assert row.test_roc_auc == pytest.approx(roc_auc_score(test.label, test.probability))
+        assert row.test_balanced_accuracy == pytest.approx(balanced_accuracy_score(test.label, test.prediction))
+        assert row.test_mcc == pytest.approx(matthews_corrcoef(test.label, test.prediction))
+        assert row.test_brier == pytest.approx(brier_score_loss(test.label, test.probability))
+    assert len(set(results.test_brier)) == 4
+
+
+def test_results_are_written_as_their_repr_and_read_back_as_they_were(predictions):
+    results = results_of(predictions, FOLDS)
+    text = results.to_csv(index=False)
+    cells = [line.split(",") for line in text.splitlines()[1:]]
+    assert [row[5:] for row in cells] == [[repr(v) for v in row] for row in results.iloc[:, 5:].to_numpy().tolist()]
+    assert [row[:5] for row in cells] == [[str(v) for v in row] for row in results.iloc[:, :5].to_numpy().tolist()]
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text)), results, check_exact=True)
+
+
+def test_the_ensemble_is_the_mean_prediction_at_the_mean_threshold(predictions):
+    scores = []
+    for root in (0, 1):
+        models = [predict(fold) for fold in FOLDS if fold.root_split == root]
+        tests = [model[model.part == "test"] for model in models]
+        labels = tests[0].label.to_numpy()
+        probability = (tests[0].probability.to_numpy() + tests[1].probability.to_numpy()) / 2
+        predicted = probability >= (models[0].threshold[0] + models[1].threshold[0]) / 2
+        scores.append(
+            {
+                "ensemble_test_roc_auc": roc_auc_score(labels, probability),
+                "ensemble_test_balanced_accuracy": balanced_accuracy_score(labels, predicted),
+                "ensemble_test_mcc": matthews_corrcoef(labels, predicted),
+                "ensemble_test_brier": brier_score_loss(labels, probability),
+            }
+        )
+    expected = {name: (scores[0][name] + scores[1][name]) / 2 for name in scores[0]}
+    assert ensemble_scores(predictions) == pytest.approx(expected)
+    assert scores[0] != scores[1]
+    shuffled = predictions.sample(frac=1, random_state=0)
+    assert ensemble_scores(shuffled) == pytest.approx(expected)
+    one = predict(FOLDS[0])
+    alone = results_of(one, FOLDS).iloc[0]
+    assert ensemble_scores(one) == pytest.approx({f"ensemble_{c}": alone[c] for c in COLUMNS if c[:5] == "test_"})
+
+
+def test_mean_scores_weigh_outer_folds_the_same():
+    results = results_of(join(predict(fold) for fold in FOLDS[:3]), FOLDS)
+    means = mean_scores(results)
+    assert list(means) == COLUMNS[6:]
+    auc = results.test_roc_auc
+    assert means["test_roc_auc"] == pytest.approx(((auc[0] + auc[1]) / 2 + auc[2]) / 2)
+
+
+KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
+
+
+def end(capsys, folds, as_json=True, **options):
+    predictions = join(predict(fold) for fold in folds)
+    results = results_of(predictions, folds)
+    outcome = conclude(3, Namespace(json=as_json), predictions, results, time.perf_counter() - 5, **options)
+    return outcome, results, capsys.readouterr().out.splitlines()
+
+
+def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
+    outcome, results, lines = end(capsys, FOLDS, run_id="abc", fits=12, chosen={0: {"rate": 0.125}, 1: {"rate": 0.25}})
+    assert list(outcome) == KEYS
+    assert json.loads(lines[-1]) == outcome
+    assert (outcome["step"], outcome["run_id"], outcome["fits"], outcome["resumed"]) == (3, "abc", 12, False)
+    assert outcome["test_roc_auc"] == mean_scores(results)["test_roc_auc"]
+    assert 0 <= outcome["ci"][0] <= outcome["test_roc_auc"] <= outcome["ci"][1] <= 1
+    assert outcome["seconds"] >= 5
+    text = "\n".join(lines)
+    ensemble = ensemble_scores(join(predict(fold) for fold in FOLDS))["ensemble_test_roc_auc"]
+    for part in ("run abc", "step_3/analyze_predictions.py", "12 fits", "rate 0.125", "rate 0.25", f"{ensemble:.3f}"):
+        assert part in text
+
+
+def test_without_json_a_run_ends_in_words_and_one_outer_fold_has_no_interval(capsys):
+    outcome, _, lines = end(capsys, FOLDS[:1], as_json=False)
+    assert list(outcome) == KEYS
+    assert (outcome["run_id"], outcome["fits"], outcome["ci"]) == (None, 1, None)
+    assert not any(line.startswith("{") for line in lines)
+    text = "\n".join(lines)
+    assert "1 fit in" in text and "step_3/outputs/predictions.csv" in text and "mean prediction" not in text

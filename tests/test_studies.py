@@ -1,0 +1,171 @@
+"""Studies: what is pruned could not have won, and the same stream gives the same trials in any process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from common.cli import PROJECT, UserError
+from common.search import studies
+from common.search.studies import CannotWinPruner, count_fits, create_study, optimize
+from common.seeds import Stream
+
+SEARCH = """
+import json, sys
+from common.search.studies import create_study, optimize
+from common.seeds import Stream
+
+def run_trial(trial):
+    rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+    width = trial.suggest_int("width", 4, 64)
+    kind = trial.suggest_categorical("kind", ["adam", "sgd"])
+    bonus = trial.suggest_float("momentum", 0, 1) if kind == "sgd" else 0.5
+    scores = []
+    for fold in range(3):
+        scores.append(0.5 + (width / 64 + bonus) / 8 - abs(rate - 0.01) + fold / 100)
+        trial.report(scores[-1], fold)
+        if trial.should_prune():
+            break
+    return scores, scores
+
+def search(name, seed, n_trials=14):
+    study = create_study(name, 3)
+    optimize(study, run_trial, n_trials, Stream(seed).at("root 0", "search"))
+    return [[t.state.name, t.params, t.value, t.intermediate_values] for t in study.trials]
+"""
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+
+
+def run_folds(trial, scores, prune=True):
+    """A trial with these scores of its folds; the networks are named by trial and fold."""
+    reported = []
+    for fold, score in enumerate(scores):
+        reported.append(score)
+        trial.report(score, fold)
+        if prune and trial.should_prune():
+            break
+    return [f"{trial.number}.{fold}" for fold in range(len(reported))], reported
+
+
+@pytest.mark.parametrize("kind", ["eighths", "fine"])
+def test_pruning_happens_exactly_when_the_best_is_out_of_reach_and_changes_no_winner(kind):
+    rng = np.random.default_rng(0)
+    n_pruned = 0
+    for _ in range(40):
+        n_trials, n_folds = int(rng.integers(2, 10)), int(rng.integers(1, 6))
+        fold_scores = rng.beta(8, 1, (n_trials, n_folds))
+        if kind == "eighths":  # ties, and sums without rounding
+            fold_scores = rng.integers(4, 9, (n_trials, 4)) / 8
+            n_folds = 4
+        fold_scores = fold_scores.tolist()
+        winners = {}
+        for prune in (True, False):
+            study = optuna.create_study(direction="maximize", pruner=CannotWinPruner(n_folds))
+            best, networks = optimize(
+                study,
+                lambda trial, prune=prune, rows=fold_scores: run_folds(trial, rows[trial.number], prune),
+                n_trials,
+                Stream(0),
+            )
+            winners[prune] = best.number, best.value, networks
+            if prune:
+                n_pruned += check_pruned(study.trials, fold_scores, n_folds)
+        means = [sum(scores) / n_folds for scores in fold_scores]
+        assert winners[True] == winners[False]
+        assert winners[True][:2] == (means.index(max(means)), max(means))
+        assert winners[True][2] == [f"{winners[True][0]}.{fold}" for fold in range(n_folds)]
+    assert n_pruned > 20
+
+
+def check_pruned(trials, fold_scores, n_folds):
+    best = None
+    for trial, scores in zip(trials, fold_scores, strict=True):
+        most = [(sum(scores[:k]) + n_folds - k) / n_folds for k in range(1, n_folds)]
+        hopeless = next((k for k, value in enumerate(most, 1) if best is not None and value <= best), None)
+        assert (trial.state is TrialState.PRUNED) == (hopeless is not None)
+        assert len(trial.intermediate_values) == (hopeless or n_folds)
+        if hopeless is None:
+            assert trial.state is TrialState.COMPLETE and trial.value == sum(scores) / n_folds
+            best = max(trial.value, -1 if best is None else best)
+    return sum(trial.state is TrialState.PRUNED for trial in trials)
+
+
+def test_errors_that_are_caught_fail_their_trial_and_the_study_goes_on(storage):
+    folds = {0: [0.75, 0.75], 1: ArithmeticError("too hot"), 2: [0.25, 1.0], 3: [1.0, 0.75], 4: [0.875, 0.875]}
+
+    def run_trial(trial):
+        if isinstance(folds[trial.number], Exception):
+            trial.report(0.5, 0)
+            raise folds[trial.number]
+        return run_folds(trial, folds[trial.number])
+
+    study = create_study("study", 2)
+    best, networks = optimize(study, run_trial, 5, Stream(0), catch=ArithmeticError)
+    kept = optuna.load_study(study_name="study", storage=os.environ["OPTUNA_STORAGE"])
+    assert [t.state.name for t in kept.trials] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
+    assert [t.value for t in kept.trials if t.state is TrialState.COMPLETE] == [0.75, 0.875, 0.875]
+    assert (best.number, best.value, networks) == (3, 0.875, ["3.0", "3.1"])
+    assert count_fits(study) == 8
+
+
+def test_other_errors_end_the_study_and_one_where_no_trial_completes_says_so(storage):
+    def fail(trial):
+        raise ArithmeticError(f"too hot {trial.number}")
+
+    with pytest.raises(ArithmeticError):
+        optimize(create_study("first", 2), fail, 2, Stream(0))
+    with pytest.raises(UserError, match=r"none of the 2 trials of study second completed.* too hot 1"):
+        optimize(create_study("second", 2), fail, 2, Stream(0), catch=ArithmeticError)
+
+
+def test_a_stream_gives_the_same_trials_in_any_process(storage, tmp_path):
+    here = {}
+    exec(SEARCH, here)
+    first = here["search"]("first", 0)
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH + "print(json.dumps(search('second', 0)))"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == json.loads(json.dumps(first))
+    other = here["search"]("other", 1, 3)
+    assert all(a[1] != b[1] for a, b in zip(first[:3], other, strict=True))
+    assert {state for state, *_ in first} == {"COMPLETE", "PRUNED"}
+    assert len({str(params) for _, params, *_ in first}) == 14
+
+
+def test_the_first_of_equal_trials_is_the_best(storage):
+    study = create_study("ties", 1)
+    best, networks = optimize(study, lambda trial: ([trial.number], [[0.5, 0.75, 0.75][trial.number]]), 3, Stream(0))
+    assert (best.number, networks) == (1, [1])
+
+
+def test_a_database_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")
+    for url in (f"sqlite:///{tmp_path / 'text.db'}", f"sqlite:///{tmp_path / 'absent' / 'o.db'}", "nothing"):
+        monkeypatch.setenv("OPTUNA_STORAGE", url)
+        with pytest.raises(UserError) as error:
+            create_study("study", 2)
+        assert str(error.value).startswith(f"studies at {url} cannot be used: ")
+        assert "\n" not in str(error.value)
+
+
+def test_studies_lie_in_the_project_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    create_study("study", 2)
+    assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'optuna.db'}") == ["study"]

@@ -1,0 +1,386 @@
+"""Tracking: runs nest, end with the right status, keep what was logged, and say where they come from."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from common.cli import PROJECT, UserError
+from common.data.images import ImageTable
+from common.data.splits import Fold
+from common.seeds import Stream
+from common.tracking import provenance, runs
+from common.tracking.runs import find_run, start
+from common.training.compute import new_model, set_up
+from common.training.config import SGD, TrainingConfig
+
+TABLE = ImageTable("pets", Path(), ("a.jpg", "b.jpg"), np.array([0, 1]), ("cat", "dog"), None, ("1", "2"))
+CONFIG = TrainingConfig(image_size=32, optimizer=SGD(momentum=0.25), learning_rate=1e-3 / 3)
+FOLD = Fold(1, 2, *(np.arange(0),) * 3)
+
+
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory):
+    """An empty database, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def compute():
+    return set_up("cpu", "fp32")
+
+
+@pytest.fixture
+def client(tmp_path, new_database, monkeypatch):
+    """An own database, and a project folder that is no repository."""
+    (tmp_path / "mlflow.db").write_bytes(new_database)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(runs, "PROJECT", tmp_path)
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    return MlflowClient(uri)
+
+
+@pytest.fixture
+def root(client, compute):
+    with start("step_2", TABLE, CONFIG, compute, Stream(7)) as run:
+        yield run
+
+
+def history(client, run, name):
+    return [(m.step, m.value) for m in client.get_metric_history(run.run_id, name)]
+
+
+def status(client, run):
+    return client.get_run(run.run_id).info.status
+
+
+def test_runs_nest_and_inherit_their_place(client, compute):
+    with (
+        start("step_4", TABLE, CONFIG, compute, Stream(7)) as root,
+        root.root_split(1) as root_split,
+        root_split.trial(3) as trial,
+        trial.fold(FOLD) as fold,
+        fold.phase("warm-up") as phase,
+    ):
+        nested = [root, root_split, trial, fold, phase]
+        assert {status(client, run) for run in nested} == {"RUNNING"}
+    own = {"run_level", "root_split", "trial", "inner_split", "phase"}
+    found = [client.get_run(run.run_id) for run in nested]
+    assert [{k: v for k, v in run.data.tags.items() if k in own} for run in found] == [
+        {"run_level": "root"},
+        {"run_level": "root_split", "root_split": "1"},
+        {"run_level": "trial", "root_split": "1", "trial": "3"},
+        {"run_level": "fold", "root_split": "1", "trial": "3", "inner_split": "2"},
+        {"run_level": "phase", "root_split": "1", "trial": "3", "inner_split": "2", "phase": "warm-up"},
+    ]
+    parents = [run.data.tags.get("mlflow.parentRunId") for run in found]
+    assert parents == [None, *(run.run_id for run in nested[:-1])]
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert {client.get_experiment(run.info.experiment_id).name for run in found} == {"step_4"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "tag"),
+    [
+        (None, "FINISHED", None),
+        (UserError("bad file"), "FAILED", "UserError: bad file"),
+        (ValueError("x" * 9000), "FAILED", "ValueError: " + "x" * 4988),
+        (KeyboardInterrupt(), "KILLED", None),
+        (SystemExit(1), "KILLED", None),
+    ],
+)
+def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, client, compute):
+    opened = []
+    try:
+        with start("step_2", TABLE, CONFIG, compute, Stream(7)) as root, root.phase("warm-up") as phase:
+            opened += [root, phase]
+            phase.log({"batch_loss": 0.5}, 0)
+            if error is not None:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    for run in opened:
+        found = client.get_run(run.run_id)
+        assert (found.info.status, found.data.tags.get("error")) == (status, tag)
+        assert found.info.end_time is not None
+    assert history(client, phase, "batch_loss") == [(0, 0.5)]
+
+
+def test_metrics_of_batches_wait_for_those_of_their_epoch(client, root):
+    losses = np.random.default_rng(0).random(2500).tolist()
+    for step, loss in enumerate(losses):
+        root.log({"batch_loss": loss}, step)
+    assert history(client, root, "batch_loss") == []
+    root.log({"dev_loss": 1 / 3, "dev_roc_auc": 0.1 + 0.2}, 1)
+    assert history(client, root, "batch_loss") == list(enumerate(losses))
+    assert history(client, root, "dev_loss") == [(1, 1 / 3)]
+    root.log({"dev_loss": 0.25}, 2)
+    assert history(client, root, "dev_loss") == [(1, 1 / 3), (2, 0.25)]
+    assert history(client, root, "dev_roc_auc") == [(1, 0.1 + 0.2)]
+
+
+def test_a_run_goes_on_in_another_process_and_a_kill_keeps_all_epochs_before_it(client, root, tmp_path):
+    root.log({"batch_loss": 0.0}, 0)
+    (tmp_path / "run.pickle").write_bytes(pickle.dumps(root))
+    program = """
+import os, pickle, signal, sys
+run = pickle.load(open(sys.argv[1], "rb"))
+run.log({"dev_loss": 0.5}, 0)
+with run.phase("warm-up") as phase:
+    for epoch in (1, 2, 3):
+        phase.log({"batch_loss": epoch}, 2 * epoch - 2)
+        phase.log({"batch_loss": epoch}, 2 * epoch - 1)
+        if epoch == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        phase.log({"dev_roc_auc": epoch / 10}, epoch)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "run.pickle"], env=environment, cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    (phase,) = client.search_runs([root.experiment_id], "tags.phase = 'warm-up'")
+    assert phase.info.status == "RUNNING"
+    assert phase.data.tags["mlflow.parentRunId"] == root.run_id
+    root.flush()
+    assert history(client, root, "dev_loss") == [(0, 0.5)]
+    assert history(client, root, "batch_loss") == [(0, 0.0)]
+    phase = runs.Run(root.uri, root.experiment_id, phase.info.run_id)
+    assert history(client, phase, "dev_roc_auc") == [(1, 0.1), (2, 0.2)]
+    assert history(client, phase, "batch_loss") == [(0, 1), (1, 1), (2, 2), (3, 2)]
+
+
+def test_settings_are_parameters_with_dotted_names(client, root):
+    @dataclass
+    class Own:
+        rates: tuple = (0.1, 0.2)
+        nested: TrainingConfig = CONFIG
+
+    root.params({"best_trial": 3})
+    root.params(Own())
+    params = client.get_run(root.run_id).data.params
+    expected = {
+        "backbone": "small_cnn",
+        "learning_rate": repr(1e-3 / 3),
+        "optimizer.momentum": "0.25",
+        "optimizer.nesterov": "True",
+        "augmentation.flip": "0.5",
+        "best_trial": "3",
+        "rates": "(0.1, 0.2)",
+        "nested.optimizer.momentum": "0.25",
+    }
+    assert expected.items() <= params.items()
+    assert "optimizer" not in params
+
+
+def test_tables_read_back_to_the_last_bit(root):
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**64, 5000, np.uint64).view(np.float64)
+    floats = np.concatenate([bits[np.isfinite(bits)], rng.random(5000), [0.1 + 0.2, 5e-324, -0.0]])
+    table = pd.DataFrame({"file": [f"a {i},\n'é'.jpg" for i in range(len(floats))], "probability": floats})
+    root.table(table, "results.csv")
+    read = root.read_table("results.csv")
+    assert read.probability.to_numpy().tobytes() == floats.tobytes()
+    assert read.file.tolist() == table.file.tolist()
+    with pytest.raises(UserError, match=rf"run {root.run_id}: its artifact absent.csv cannot be read"):
+        root.read_table("absent.csv")
+
+
+def test_a_stored_model_predicts_as_the_network_did_for_any_batch_size(client, root, compute, tmp_path):
+    network = new_model(CONFIG, compute, Stream(0))
+    network.train()
+    with root.fold(FOLD) as fold:
+        fold.model(network)
+    assert network.training
+    loaded = mlflow.pytorch.load_model(f"runs:/{fold.run_id}/model")
+    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network.eval()(images)
+        for n in (1, 2, 5):
+            assert torch.allclose(loaded(images[:n]), expected[:n], atol=1e-5)
+    folders = {path.relative_to(tmp_path).parts[:2] for path in (tmp_path / "mlruns").rglob("*") if path.is_file()}
+    assert folders == {("mlruns", "step_2")}
+    (model,) = client.search_logged_models([root.experiment_id])
+    assert model.source_run_id == fold.run_id
+
+
+@pytest.mark.parametrize("own", [None, "sqlite:///own.db"])
+def test_reading_and_storing_leave_the_callers_own_use_of_mlflow_as_it_was(own, root, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(own)
+    before = dict(os.environ), mlflow.get_tracking_uri()
+    root.table(pd.DataFrame({"a": [1]}), "a.csv")
+    root.read_table("a.csv")
+    assert (dict(os.environ), mlflow.get_tracking_uri()) == before
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with every kind of change, whose user prefers unusual diffs."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    for name in [name for name in os.environ if name.startswith("GIT_") and name != "GIT_CONFIG_GLOBAL"]:
+        monkeypatch.delenv(name)
+    (tmp_path / "gitconfig").write_text(
+        "[user]\nname = a\nemail = a@b\n[diff]\nnoprefix = true\nexternal = /bin/false\n[color]\nui = always\n"
+    )
+    repository = tmp_path / "a repository"
+    (repository / "folder").mkdir(parents=True)
+    for name in ("modified", "staged", "deleted", "renamed", "mode", "same"):
+        (repository / "folder" / f"{name}.py").write_text(f"{name}\n" * 20)
+    (repository / "binary.bin").write_bytes(bytes(range(256)))
+    (repository / ".gitignore").write_text("*.db\n")
+    git(repository, "init", "-q")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "first")
+    monkeypatch.setattr(provenance, "PROJECT", repository)
+    return repository
+
+
+def change(repository):
+    folder = repository / "folder"
+    (folder / "staged.py").write_text("staged, ")
+    git(repository, "add", "-A")
+    with (folder / "staged.py").open("a") as file:
+        file.write("then changed\r\nwithout an end of line")
+    (folder / "modified.py").write_text("changed\n")
+    (folder / "deleted.py").unlink()
+    (folder / "renamed.py").rename(repository / "moved.py")
+    (folder / "mode.py").chmod(0o755)
+    (repository / "binary.bin").write_bytes(b"\0\xff" * 300)
+    (repository / "new é.py").write_text("new\n")
+    (repository / "new.bin").write_bytes(bytes(range(255, -1, -1)))
+    (repository / "empty").touch()
+    (repository / "link").symlink_to("moved.py")
+    (repository / "ignored.db").write_text("state")
+
+
+def git(folder, *arguments):
+    done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def files_in(folder):
+    return {
+        path.relative_to(folder): (path.is_symlink(), path.stat().st_mode & 0o100, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts and path.suffix != ".db"
+    }
+
+
+def test_commit_and_diff_give_the_very_files_that_ran_and_the_index_is_left_alone(repository, compute, tmp_path):
+    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+    assert (params["git_dirty"], artifacts["uncommitted.diff"]) == (False, b"")
+    change(repository)
+    index = repository / ".git" / "index"
+    before = index.read_bytes(), sorted((repository / ".git").rglob("*"))
+
+    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+    assert (index.read_bytes(), sorted((repository / ".git").rglob("*"))) == before
+    assert params["git_dirty"] is True
+    (tmp_path / "diff").write_bytes(artifacts["uncommitted.diff"])
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", repository, clone)
+    git(clone, "checkout", "-q", params["git_commit"])
+    assert files_in(clone) != files_in(repository)
+    git(clone, "apply", tmp_path / "diff")
+    assert files_in(clone) == files_in(repository)
+
+
+def test_a_file_that_git_cannot_add_hides_no_other_change(repository, compute):
+    nested = repository / "nested"
+    nested.mkdir()
+    git(nested, "init", "-q")
+    (repository / "new.py").write_text("new\n")
+    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+    assert params["git_dirty"] is True and b"new.py" in artifacts["uncommitted.diff"]
+
+
+def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, root, tmp_path):
+    found = client.get_run(root.run_id)
+    params = found.data.params
+    assert (params["git_commit"], params["git_dirty"]) == ("no git repository", "False")
+    assert (params["lock_sha256"], params["seed"]) == ("no lock", "7")
+    assert (params["data_name"], params["data_fingerprint"]) == ("pets", TABLE.fingerprint)
+    assert (params["precision"], params["threads"]) == ("fp32", str(torch.get_num_threads()))
+    assert {"command", "device", "cpu", "cores", "memory_gib", "python", "platform"} <= params.keys()
+    packages = Path(client.download_artifacts(root.run_id, "provenance/packages.txt", str(tmp_path))).read_text()
+    assert f"torch=={torch.__version__.split('+')[0]}" in packages
+    assert found.info.run_name == "pets small_cnn seed 7"
+
+
+def test_the_newest_finished_root_run_is_found_or_the_one_named(client, compute):
+    with pytest.raises(UserError, match=r"no finished run in experiment step_2; step_2/train.py makes one"):
+        find_run("step_2")
+    finished = []
+    for seed in (0, 1):
+        with start("step_2", TABLE, CONFIG, compute, Stream(seed)) as run:
+            finished.append(run.run_id)
+    with pytest.raises(ValueError), start("step_2", TABLE, CONFIG, compute, Stream(2)) as failed:
+        with failed.phase("warm-up") as phase:
+            pass
+        raise ValueError
+    with start("step_3", TABLE, CONFIG, compute, Stream(0)) as other:
+        pass
+    assert find_run("step_2").run_id == finished[1]
+    assert find_run("step_2", finished[0]).run_id == finished[0]
+    for run_id, reason in [
+        (failed.run_id, "FAILED root run of step_2"),
+        (other.run_id, "FINISHED root run of step_3"),
+        (phase.run_id, "FINISHED phase run of step_2; expected a FINISHED root run of step_2"),
+        ("0" * 32, "no such run"),
+        ("../x", "no such run"),
+    ]:
+        with pytest.raises(UserError, match=rf"--run-id {run_id}: .*{reason}"):
+            find_run("step_2", run_id)
+
+
+def test_an_analysis_leaves_the_run_it_is_about_as_it_was(client, compute, tmp_path):
+    with start("step_2", TABLE, CONFIG, compute, Stream(0)) as run:
+        run.log({"test_roc_auc": 0.75}, 0)
+        run.table(pd.DataFrame({"a": [1]}), "results.csv")
+
+    def state():
+        artifacts = [a.path for a in client.list_artifacts(run.run_id)]
+        return client.get_run(run.run_id).to_dictionary(), artifacts
+
+    before = state()
+    (tmp_path / "roc.png").write_bytes(b"png")
+    found = find_run("step_2")
+    found.read_table("results.csv")
+    with found.child("analysis", analysis="predictions") as analysis:
+        analysis.file(tmp_path / "roc.png", "plots")
+    assert state() == before
+    child = client.get_run(analysis.run_id)
+    assert child.data.tags["mlflow.parentRunId"] == run.run_id
+    assert [a.path for a in client.list_artifacts(analysis.run_id, "plots")] == ["plots/roc.png"]
+    assert find_run("step_2").run_id == run.run_id
+
+
+def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PROJECT", tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")
+    for uri in (
+        f"sqlite:///{tmp_path / 'text.db'}",
+        f"sqlite:///{tmp_path / 'text.db' / 'mlflow.db'}",
+        "http://127.0.0.1:9",
+        "ftp://nowhere",
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(UserError) as error:
+            find_run("step_2")
+        assert str(error.value).startswith(f"tracking at {uri} cannot be used: ")
+        assert "\n" not in str(error.value)
