@@ -142,6 +142,7 @@ class Run:
                 run_id=self.run_id,
                 pytorch_model=copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval(),
                 input_example=example.numpy(),
+                validate_serving_input=False,
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
             )
 
