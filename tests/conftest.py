@@ -13,6 +13,22 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    help_dir = "a step's folder for test_step_contract.py to check; a relative path starts at the project folder"
+    parser.addoption("--step-dir", action="append", default=[], metavar="FOLDER", help=help_dir)
+    help_step = "which step's behaviours it promises, where its train.py does not say so"
+    parser.addoption("--step", type=int, metavar="N", help=help_step)
+
+
+def pytest_configure(config):
+    for name in config.getoption("--step-dir"):
+        if not (PROJECT / name / "train.py").is_file():
+            found = "no train.py in it" if (PROJECT / name).is_dir() else "no such folder"
+            start = "" if Path(name).is_absolute() else f" (a relative path starts at {PROJECT})"
+            raise pytest.UsageError(f"--step-dir {name}: {found}{start}; expected the folder of a step")
+        config.option.verbose = max(1, config.option.verbose)
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """A copy of the code, so that the scripts' state (runs, caches, data) is not the developer's."""
