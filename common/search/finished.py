@@ -1,0 +1,63 @@
+"""A finished study: its trials as a table, and how much each hyper-parameter mattered."""
+
+from __future__ import annotations
+
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from common.cli import UserError
+from common.search.studies import storage_url
+
+
+def load_study(name: str) -> optuna.Study:
+    """The study of that name, such as ``<run id> root 0``.
+
+    Raises
+    ------
+    UserError
+        When there is none, or the database cannot be used.
+    """
+    try:
+        return optuna.load_study(study_name=name, storage=storage_url())
+    except KeyError as error:
+        raise UserError(f"study {name}: there is none at {storage_url()}") from error
+    except Exception as error:  # each database has errors of its own
+        raise UserError(f"studies at {storage_url()} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """A row per trial, in order.
+
+    Returns
+    -------
+    DataFrame
+        Index ``trial``; columns ``state`` (complete, pruned, fail), ``value`` (mean dev score over all folds; NaN
+        unless complete), ``fold 0``, ``fold 1``, … (dev scores; NaN where the fold was not reached), and the
+        hyper-parameters by name.
+    """
+    trials = study.get_trials(deepcopy=False)
+    return pd.DataFrame(
+        [
+            {
+                "state": trial.state.name.lower(),
+                "value": trial.value if trial.state.name == "COMPLETE" else float("nan"),
+                **{f"fold {fold}": score for fold, score in sorted(trial.intermediate_values.items())},
+                **trial.params,
+            }
+            for trial in trials
+        ],
+        index=pd.Index([trial.number for trial in trials], name="trial"),
+    )
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """Share of each hyper-parameter in what told the better trials from the rest; they sum to 1.
+
+    It is Optuna's PED-ANOVA (Watanabe et al., 2023). From a handful of trials it is little more than chance; while
+    fewer than two trials completed, all shares are 0.
+    """
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if len(complete) < 2:
+        return dict.fromkeys((name for trial in complete for name in trial.params), 0.0)
+    return optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
