@@ -2,7 +2,8 @@
 # Runs a command in the project's environment: bash run_script.bash COMMAND [ARGUMENT]...
 #
 # The environment is a container where a Docker engine answers, else .venv; RUNNER=docker or RUNNER=venv chooses.
-# It is made on first use from the hashed lock, and made again when the lock changes.
+# It is made on first use from the hashed lock, and made again when the lock changes. RUNNER=none takes the Python at
+# hand, such as conda's or Colab's.
 # The command runs in the project folder, wherever it is called from, so relative paths start there. A container sees
 # the project folder and, read-only, what absolute paths among the arguments name: results belong in the project folder.
 
@@ -106,6 +107,13 @@ run_in_venv() {
     exec "$@"
 }
 
+# ---- the Python at hand
+
+run_here() {
+    export PYTHONPATH=$project${PYTHONPATH:+:$PYTHONPATH}
+    exec "$@"
+}
+
 # ---- Docker
 
 ask_engine() { # prints the engine's version, security options and runtimes, if one answers
@@ -163,7 +171,7 @@ run_in_docker() {
         flags+=(--interactive)
     fi
     case $engine in
-        *rootless*) ;; # root inside is the caller outside
+        *rootless*) flags+=(--env ROOTLESS=1) ;; # root inside is the caller outside
         *)
             flags+=(--user "$(id -u):$(id -g)")
             for name in $(id -G); do flags+=(--group-add "$name"); done
@@ -176,7 +184,7 @@ run_in_docker() {
 
     for name in $(compgen -e); do
         case $name in
-            MLFLOW_* | OPTUNA_* | TORCH_HOME | PETS_DIR | CI | CUDA_VISIBLE_DEVICES) flags+=(--env "$name") ;;
+            MLFLOW_* | OPTUNA_* | JUPYTER_CONFIG_PATH | TORCH_HOME | PETS_DIR | CI | CUDA_VISIBLE_DEVICES) flags+=(--env "$name") ;;
         esac
     done
     if [ -n "$TORCH_HOME" ]; then
@@ -200,11 +208,29 @@ run_in_docker() {
     exec docker run "${flags[@]}" "$image" "$@"
 }
 
+# ---- JupyterLab
+
+set_up_jupyter() { # PORTS: what a container publishes
+    export JUPYTER_CONFIG_PATH=$project/docker${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}
+    local before="" argument
+    PORTS=8888
+    for argument in "$@"; do
+        case $before$argument in
+            --port=* | --ServerApp.port=*) PORTS=${argument#*=} ;;
+            --port" "*) PORTS=$argument ;;
+        esac
+        before=
+        [ "$argument" != --port ] || before="--port "
+    done
+}
+
 # ---- which of them
 
+[ "$1 $2" != "jupyter lab" ] || set_up_jupyter "$@"
 [ -z "$REPROAI_IMAGE" ] || exec "$@" # already inside the container
 case $RUNNER in
     venv) run_in_venv "$@" ;;
+    none) run_here "$@" ;;
     "" | docker)
         if engine=$(ask_engine) && [[ $engine != " "* ]]; then
             run_in_docker "$engine" "$@"
@@ -213,5 +239,5 @@ case $RUNNER in
         fi
         run_in_venv "$@"
         ;;
-    *) fail "RUNNER is '$RUNNER': expected docker, venv or nothing" ;;
+    *) fail "RUNNER is '$RUNNER': expected docker, venv, none or nothing" ;;
 esac

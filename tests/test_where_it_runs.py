@@ -1,0 +1,213 @@
+"""Where it runs: JupyterLab, papermill and the dev container."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jsonschema
+import nbformat
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROOT = ["--allow-root"] * (os.geteuid() == 0)
+
+DOCKER = """#!/bin/sh
+case $1 in info) echo "28.0 [] ." ;; run) printf '%s\\n' "$@" ;; esac
+"""
+
+# The published schema's rules (containers.dev) for the properties that are used here; others are refused.
+TEXT, TEXTS = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
+DEVCONTAINER = {
+    "type": "object",
+    "required": ["build"],
+    "properties": {
+        "name": TEXT,
+        "build": {"required": ["dockerfile"], "properties": {"dockerfile": TEXT, "context": TEXT}},
+        "workspaceMount": TEXT,
+        "workspaceFolder": TEXT,
+        "remoteUser": TEXT,
+        "updateRemoteUserUID": {"type": "boolean"},
+        "hostRequirements": {"properties": {"gpu": {"enum": [True, False, "optional"]}}, "additionalProperties": False},
+        "init": {"type": "boolean"},
+        "runArgs": {"type": "array", "items": TEXT},
+        "containerEnv": TEXTS,
+        "forwardPorts": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}},
+        "portsAttributes": {
+            "additionalProperties": {
+                "properties": {"label": TEXT, "onAutoForward": {"enum": ["notify", "openBrowser", "silent", "ignore"]}},
+                "additionalProperties": False,
+            }
+        },
+        "customizations": {"type": "object"},
+    },
+    "additionalProperties": False,
+}
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Of this process, with its Python first on PATH."""
+    ours = ("RUNNER", "REPROAI_IMAGE", "PORTS", "LISTEN", "JUPYTER", "MLFLOW_", "PYTEST_", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RUNNER": "none"} | variables
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def status(address: str) -> int:
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.request("GET", f"{parts.path}?{parts.query}")
+    return connection.getresponse().status
+
+
+# ---- JupyterLab
+
+
+@contextmanager
+def jupyter_lab(folder: Path, **variables: str):
+    """JupyterLab, started from another folder: what it printed, and the address in it."""
+    port = free_port()
+    command = ["bash", PROJECT / "run_script.bash", "jupyter", "lab", "--port", str(port), *ROOT]
+    variables |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if "token=" in line:
+                break
+        else:
+            pytest.fail(f"no address: {printed}")
+        assert f"http://127.0.0.1:{port}/" in line
+        yield printed, line.strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for(tmp_path: Path) -> None:
+    with jupyter_lab(tmp_path) as (printed, address), jupyter_lab(tmp_path, LISTEN="0.0.0.0") as (inside, other):
+        assert printed.count("://") == inside.count("://") == 1  # in a container too
+        tokens = [re.search(r"token=([0-9a-f]{40,})$", each)[1] for each in (address, other)]
+        assert tokens[0] != tokens[1]
+        assert status(address) == 200
+        without = address.split("?")[0]
+        assert status(without) == 302
+        assert status(without.replace("/lab", "/api/contents")) == 403
+        assert status(without.replace("/lab", f"/api/contents?token={tokens[1]}")) == 403
+
+
+@pytest.mark.parametrize("flags", [[], ["--port", "47115"], ["--port=47115"]])
+def test_jupyterlab_in_a_container_is_published_to_this_machine_alone(tmp_path: Path, flags: list[str]) -> None:
+    shutil.copytree(PROJECT / "docker", tmp_path / "docker")
+    for name in ("run_script.bash", "requirements.txt"):
+        shutil.copy(PROJECT / name, tmp_path)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "docker").write_text(DOCKER)
+    (tmp_path / "tools" / "docker").chmod(0o755)
+    variables = environment(RUNNER="docker", PATH=f"{tmp_path}/tools:{os.environ['PATH']}")
+    command = ["bash", tmp_path / "run_script.bash", "jupyter", "lab", *flags]
+    call = subprocess.check_output(command, env=variables, text=True).splitlines()
+    port = "47115" if flags else "8888"
+    assert {("--publish", f"127.0.0.1:{port}:{port}"), ("--env", "LISTEN=0.0.0.0")} <= set(pairwise(call))
+    assert ("--env", "JUPYTER_CONFIG_PATH") in pairwise(call)
+    assert ("--user", f"{os.getuid()}:{os.getgid()}") in pairwise(call)
+    assert call.count("--publish") == 1 and call[-2 - len(flags) :] == ["jupyter", "lab", *flags]
+
+
+# ---- papermill
+
+
+def papermill(folder: Path, *parameters: str) -> tuple[int, str, nbformat.NotebookNode]:
+    """Run a small lesson from another folder: exit code, what was printed, and the notebook that it leaves."""
+    cell = nbformat.v4.new_code_cell
+    cells = [
+        cell('data, seed = "drawn", 0', metadata={"tags": ["parameters"]}),
+        cell('from common import lesson\n\nlesson.begin(globals(), "data", "seed")'),
+        cell("print(f'{data} with {seed}')"),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "lesson.ipynb")
+    done = subprocess.run(
+        ["bash", PROJECT / "run_script.bash", "papermill", folder / "lesson.ipynb", folder / "out.ipynb", *parameters],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stderr, nbformat.read(folder / "out.ipynb", as_version=4)
+
+
+def test_papermill_gives_a_lesson_its_parameters_from_any_folder(tmp_path: Path) -> None:
+    code, errors, notebook = papermill(tmp_path, "-p", "seed", "3", "-p", "data", str(tmp_path))
+    assert code == 0, errors
+    assert notebook.cells[-1].outputs[0].text == f"{tmp_path} with 3\n"
+
+
+def test_wrong_parameter_name_fails_with_the_name_and_keeps_the_partial_notebook(tmp_path: Path) -> None:
+    code, errors, notebook = papermill(tmp_path, "-p", "n_trails", "3")
+    assert code != 0
+    assert "parameter n_trails=3: this lesson has no such parameter, only data, seed" in errors
+    assert [cell.execution_count is not None for cell in notebook.cells[-2:]] == [True, False]
+
+
+# ---- the dev container
+
+
+def test_dev_container_follows_the_schema_and_mounts_the_project_at_its_own_path() -> None:
+    table = json.loads((PROJECT / ".devcontainer.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(DEVCONTAINER)
+    jsonschema.validate(table, DEVCONTAINER)
+    assert table["workspaceMount"].split(",")[1:] == [
+        "source=${localWorkspaceFolder}",
+        "target=${localWorkspaceFolder}",
+    ]
+    assert table["hostRequirements"] == {"gpu": "optional"} and "--gpus" not in " ".join(table["runArgs"])
+    assert {str(port) for port in table["forwardPorts"]} == set(table["portsAttributes"]) == {"5000", "8888"}
+    dockerfile = (PROJECT / table["build"]["dockerfile"]).read_text()
+    assert f"useradd --create-home --shell /bin/bash {table['remoteUser']}" in dockerfile
+    python = table["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert f"install.sh {Path(python).parent.parent}\n" in dockerfile
+
+
+def test_tasks_run_scripts_that_exist() -> None:
+    tasks = json.loads((PROJECT / ".vscode" / "tasks.json").read_text())["tasks"]
+    assert "MLflow UI" in {task["label"] for task in tasks}
+    assert all((PROJECT / task["command"].split()[1]).is_file() for task in tasks)
+
+
+def test_dev_container_client_reads_the_configuration(tmp_path: Path) -> None:
+    client = shutil.which("devcontainer")
+    if client is None:
+        pytest.skip("no devcontainer client on PATH: npm install --global @devcontainers/cli")
+    (tmp_path / "docker").write_text("#!/bin/sh\n")  # an engine without containers
+    (tmp_path / "docker").chmod(0o755)
+    command = [client, "read-configuration", "--workspace-folder", PROJECT, "--docker-path", tmp_path / "docker"]
+    read = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True))
+    assert read["workspace"] == {
+        "workspaceFolder": str(PROJECT),
+        "workspaceMount": f"type=bind,source={PROJECT},target={PROJECT}",
+    }
+    assert read["configuration"]["containerEnv"] == {"PYTHONPATH": str(PROJECT)}
