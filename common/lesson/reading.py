@@ -48,9 +48,10 @@ def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
     return HTML(f'{_STYLE}<table class="delta"><tr>{head}</tr>{body}</table>')
 
 
-def source(*things: object) -> Code:
+def source(*things: object) -> HTML:
     """The source of functions or classes, highlighted."""
-    return Code("\n\n".join(inspect.getsource(thing).rstrip() for thing in things), language="python")
+    code = Code("\n\n".join(inspect.getsource(thing).rstrip() for thing in things), language="python")
+    return HTML(code._repr_html_() + "<style>.output_html pre {font: 12px/1.35 monospace}</style>")
 
 
 def _side_by_side(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:

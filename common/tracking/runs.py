@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 
@@ -63,9 +65,13 @@ class Run:
     def child(self, name: str, **tags: object) -> Iterator[Run]:
         """A run below this one, closed at the end: FINISHED, FAILED after an error, KILLED after an interruption."""
         tags = self.place | {key: str(value) for key, value in tags.items()}
-        created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
         place = {key: value for key, value in tags.items() if key != "run_level"}
-        with _closing(Run(self.uri, self.experiment_id, created.info.run_id, place)) as run:
+
+        def create() -> Run:
+            created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
+            return Run(self.uri, self.experiment_id, created.info.run_id, place)
+
+        with _closing(create) as run:
             yield run
 
     def root_split(self, root_split: int) -> contextlib.AbstractContextManager[Run]:
@@ -200,10 +206,14 @@ def start(experiment: str, table, config, compute, stream) -> Iterator[Run]:
     UserError
         When the server or the folder cannot be used.
     """
-    run = _open(experiment)
     name = f"{table.name} {config.backbone} seed {stream.root_seed}"
-    run.run_id = run.client.create_run(run.experiment_id, tags={"run_level": "root"}, run_name=name).info.run_id
-    with _closing(run):
+    opened = _open(experiment)
+
+    def create() -> Run:
+        created = opened.client.create_run(opened.experiment_id, tags={"run_level": "root"}, run_name=name)
+        return Run(opened.uri, opened.experiment_id, created.info.run_id)
+
+    with _closing(create) as run:
         params, artifacts = provenance(table, stream, compute)
         run.params(params)
         run.params(config)
@@ -270,20 +280,45 @@ def _artifacts(uri: str, experiment: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _closing(run: Run) -> Iterator[Run]:
-    status = RunStatus.FAILED
+def _closing(create: Callable[[], Run]) -> Iterator[Run]:
+    """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted."""
+    run, status = None, RunStatus.FAILED
     try:
+        with _uninterrupted():
+            run = create()
         yield run
         status = RunStatus.FINISHED
     except (KeyboardInterrupt, SystemExit):
         status = RunStatus.KILLED
         raise
     except Exception as error:
-        run.tags(error=f"{type(error).__name__}: {error}"[:5000])
+        if run is not None:
+            run.tags(error=f"{type(error).__name__}: {error}"[:5000])
         raise
     finally:
-        run.flush()
-        run.client.set_terminated(run.run_id, RunStatus.to_string(status))
+        if run is not None:
+            with _uninterrupted():
+                run.flush()
+                run.client.set_terminated(run.run_id, RunStatus.to_string(status))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the end of the block."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield
+        return
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    if held:
+        signal.raise_signal(held[0])
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
