@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
@@ -32,7 +33,7 @@ class FieldError(UserError, ValueError):
         return ": ".join(self.args)
 
 
-class Space:
+class Space(ABC):
     """Base of :class:`Float`, :class:`Int` and :class:`Categorical`.
 
     A space is checked by :func:`common.search.places.find_spaces`, not when it is made: there its field is known.
@@ -50,17 +51,17 @@ class Space:
                 shown.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    @abstractmethod
     def problem(self) -> str | None:
         """What is wrong with the space itself, as "expected …"; None if nothing is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extremes(self) -> list[tuple[str, Any]]:
         """The values to check in place of all others, each with its role, such as ``("low", 0.0)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def suggest(self, trial: Any, name: str) -> Any:
         """The trial's value of the parameter `name`: a number, or a label of :class:`Categorical`."""
-        raise NotImplementedError
 
 
 class _Interval(Space):

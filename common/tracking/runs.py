@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from common.cli import PROJECT, UserError
+from common.tracking.interruptions import uninterrupted
 from common.tracking.provenance import provenance
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -284,7 +283,7 @@ def _closing(create: Callable[[], Run]) -> Iterator[Run]:
     """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted."""
     run, status = None, RunStatus.FAILED
     try:
-        with _uninterrupted():
+        with uninterrupted():
             run = create()
         yield run
         status = RunStatus.FINISHED
@@ -297,28 +296,9 @@ def _closing(create: Callable[[], Run]) -> Iterator[Run]:
         raise
     finally:
         if run is not None:
-            with _uninterrupted():
+            with uninterrupted():
                 run.flush()
                 run.client.set_terminated(run.run_id, RunStatus.to_string(status))
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the end of the block."""
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
-        yield
-        return
-    held: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:
-        signal.signal(number, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-    if held:
-        signal.raise_signal(held[0])
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
