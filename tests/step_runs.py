@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import PROJECT, make_tiny_pets
 from mlflow import MlflowClient
 
 import common.data.cache
@@ -24,6 +23,7 @@ from common.search import studies  # noqa: F401  imported before PROJECT is anot
 from common.seeds import Stream
 from common.tracking.runs import Run
 from common.training import engine, settings  # noqa: F401
+from conftest import PROJECT, make_tiny_pets
 
 READERS = {"train_one_epoch": "train", "validate_one_epoch": "dev", "test_model": "predict"}
 """Functions of the engine through which a network sees images, and what for."""

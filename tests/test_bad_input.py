@@ -8,11 +8,11 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from conftest import make_tiny_pets
 from PIL import Image
 
 from common.cli import UserError
 from common.model.backbones import load_backbone
+from conftest import make_tiny_pets
 
 DOWNLOAD = "step_1/download_data.py"
 SPLIT = "step_3/make_dataset_splits.py"

@@ -15,7 +15,6 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_tiny_pets
 from PIL import ExifTags, Image
 
 from common import data
@@ -23,6 +22,7 @@ from common.cli import UserError
 from common.data import cache, images, load_images, sources
 from common.data.images import read_image
 from common.seeds import Stream
+from conftest import make_tiny_pets
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import difflib
 import re
 
 import pytest
+
 from conftest import PROJECT
 
 STEPS = (2, 3, 4, 5)

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 from step_runs import Outcome, StepRuns, make_state, step_of
 
 from common.evaluation import results_of, youden_threshold
 from common.evaluation.report import RESULT_COLUMNS
+from conftest import PROJECT
 
 CHEAP = ("step_1", "step_3")
 KEYS = {"step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"}

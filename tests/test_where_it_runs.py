@@ -26,6 +26,11 @@ DOCKER = """#!/bin/sh
 case $1 in info) echo "28.0 [] ." ;; run) printf '%s\\n' "$@" ;; esac
 """
 
+
+def only(**properties: dict) -> dict:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
 # The published schema's rules (containers.dev) for the properties that are used here; others are refused.
 TEXT, TEXTS = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
 DEVCONTAINER = {
@@ -33,23 +38,28 @@ DEVCONTAINER = {
     "required": ["build"],
     "properties": {
         "name": TEXT,
-        "build": {"required": ["dockerfile"], "properties": {"dockerfile": TEXT, "context": TEXT}},
+        "build": {**only(dockerfile=TEXT, context=TEXT), "required": ["dockerfile"]},
         "workspaceMount": TEXT,
         "workspaceFolder": TEXT,
         "remoteUser": TEXT,
         "updateRemoteUserUID": {"type": "boolean"},
-        "hostRequirements": {"properties": {"gpu": {"enum": [True, False, "optional"]}}, "additionalProperties": False},
+        "hostRequirements": only(gpu={"enum": [True, False, "optional"]}),
         "init": {"type": "boolean"},
         "runArgs": {"type": "array", "items": TEXT},
         "containerEnv": TEXTS,
         "forwardPorts": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}},
         "portsAttributes": {
-            "additionalProperties": {
-                "properties": {"label": TEXT, "onAutoForward": {"enum": ["notify", "openBrowser", "silent", "ignore"]}},
-                "additionalProperties": False,
-            }
+            "type": "object",
+            "additionalProperties": only(
+                label=TEXT, onAutoForward={"enum": ["notify", "openBrowser", "silent", "ignore"]}
+            ),
         },
-        "customizations": {"type": "object"},
+        "customizations": only(
+            vscode=only(
+                extensions={"type": "array", "items": {"type": "string", "pattern": r"^[\w-]+\.[\w-]+$"}},
+                settings={"type": "object"},
+            )
+        ),
     },
     "additionalProperties": False,
 }
@@ -173,6 +183,21 @@ def test_wrong_parameter_name_fails_with_the_name_and_keeps_the_partial_notebook
     assert [cell.execution_count is not None for cell in notebook.cells[-2:]] == [True, False]
 
 
+# ---- the lessons as stored
+
+
+@pytest.mark.parametrize("lesson", sorted(PROJECT.glob("step_*/lesson.ipynb")), ids=lambda path: path.parent.name)
+def test_each_lesson_is_under_500_kb_and_carries_its_outputs(lesson: Path) -> None:
+    assert lesson.stat().st_size < 500_000
+    cells = nbformat.read(lesson, as_version=4).cells
+    assert not any("execution" in cell.metadata for cell in cells)  # when it ran
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+
+
 # ---- the dev container
 
 
@@ -180,15 +205,17 @@ def test_dev_container_follows_the_schema_and_mounts_the_project_at_its_own_path
     table = json.loads((PROJECT / ".devcontainer.json").read_text())
     jsonschema.Draft202012Validator.check_schema(DEVCONTAINER)
     jsonschema.validate(table, DEVCONTAINER)
+    vscode = table["customizations"]["vscode"]
     assert table["workspaceMount"].split(",")[1:] == [
         "source=${localWorkspaceFolder}",
         "target=${localWorkspaceFolder}",
     ]
     assert table["hostRequirements"] == {"gpu": "optional"} and "--gpus" not in " ".join(table["runArgs"])
     assert {str(port) for port in table["forwardPorts"]} == set(table["portsAttributes"]) == {"5000", "8888"}
+    assert set(vscode["extensions"]) == {"ms-python.python", "ms-toolsai.jupyter", "charliermarsh.ruff"}
     dockerfile = (PROJECT / table["build"]["dockerfile"]).read_text()
     assert f"useradd --create-home --shell /bin/bash {table['remoteUser']}" in dockerfile
-    python = table["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    python = vscode["settings"]["python.defaultInterpreterPath"]
     assert f"install.sh {Path(python).parent.parent}\n" in dockerfile
 
 
