@@ -19,11 +19,6 @@ fi
 project=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 cd "$project" || fail "cannot enter $project"
 
-# An activated .venv must not be what makes .venv anew.
-PATH=:$PATH:
-PATH=${PATH//":$project/.venv/bin:"/:}
-PATH=${PATH#:}
-PATH=${PATH%:}
 export MLFLOW_DISABLE_TELEMETRY=${MLFLOW_DISABLE_TELEMETRY:-true}
 
 sha256() {
@@ -100,7 +95,16 @@ unmake_venv() {
     rm -rf .venv
 }
 
+leave_venv() { # an activated .venv must not be what makes .venv anew
+    local ours=:$project/.venv/bin:
+    PATH=:$PATH:
+    while [[ $PATH == *"$ours"* ]]; do PATH=${PATH/"$ours"/:}; done
+    PATH=${PATH#:}
+    PATH=${PATH%:}
+}
+
 run_in_venv() {
+    leave_venv
     once venv_is_made .venv make_venv unmake_venv
     unset PYTHONHOME
     export VIRTUAL_ENV=$project/.venv PATH=$project/.venv/bin:$PATH
