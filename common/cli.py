@@ -46,11 +46,12 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def data_flags(flags: argparse.ArgumentParser) -> None:
-    """Add ``--data`` and ``--skip-unreadable``."""
+    """Add ``--data``, ``--skip-unreadable`` and ``--no-cache``."""
     flags.add_argument(
         "--data", default="drawn", metavar="drawn|oxford-pets|PATH", help="images to use (default: %(default)s)"
     )
     flags.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+    flags.add_argument("--no-cache", action="store_true", help="keep nothing under cache/, and use nothing from there")
 
 
 def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
@@ -84,7 +85,10 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         flags.add_argument("--root-splits", type=whole_number(1), default=2, metavar="K", help="outer folds to run")
         flags.add_argument("--inner-splits", type=whole_number(1), default=2, metavar="K", help="inner folds of each")
         flags.add_argument(
-            "--n-jobs", type=whole_number(1), metavar="N", help="outer folds at a time (default: one per core)"
+            "--n-jobs",
+            type=whole_number(1),
+            metavar="N",
+            help="processes (default: as many as fit the cores)",
         )
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")

@@ -20,7 +20,7 @@ OUTPUTS = cli.PROJECT / "step_1" / "outputs"
 
 def load(args, config, stream):
     """The images, and one random split of them."""
-    table = data.load_images(args.data, config.image_size, args.skip_unreadable)
+    table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     return table, data.random_fold(table, stream.at("split"))
 
 
@@ -64,7 +64,7 @@ def main(argv=None):
     args = cli.train_parser(__doc__, step=1).parse_args(argv)
     started = time.perf_counter()
     config = training.configure(CONFIG, args)
-    compute = training.set_up(args.device, args.precision)
+    compute = training.set_up_for(config, args)
     stream = Stream.unseeded() if args.seed is None else Stream(args.seed)
     table, fold = load(args, config, stream)
     network, _ = run_fold(table, fold, config, compute, stream)

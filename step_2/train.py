@@ -19,7 +19,7 @@ CONFIG = training.TrainingConfig(
 
 def load(args, config, stream):
     """The images, and one random split of them."""
-    table = data.load_images(args.data, config.image_size, args.skip_unreadable)
+    table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     return table, data.random_fold(table, stream.at("split"))
 
 
@@ -66,7 +66,7 @@ def main(argv=None):
     args = cli.train_parser(__doc__, step=2).parse_args(argv)
     started = time.perf_counter()
     config = training.configure(CONFIG, args)
-    compute = training.set_up(args.device, args.precision)
+    compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
     table, fold = load(args, config, stream)
     with tracking.start("step_2", table, config, compute, stream) as run:

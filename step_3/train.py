@@ -20,7 +20,7 @@ CONFIG = training.TrainingConfig(
 
 def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
-    table = data.load_images(args.data, config.image_size, args.skip_unreadable)
+    table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     splits = data.load_splits(table)
     return table, [data.folds_of(splits, root, args.inner_splits) for root in range(args.root_splits)]
 
@@ -64,23 +64,26 @@ def test_fold(network, table, fold, run):
     return predictions
 
 
+def run_inner_split(table, config, compute, stream, run, fold):
+    """Fit and test a network for one inner fold."""
+    with run.fold(fold) as fold_run:
+        network, _ = run_fold(table, fold, config, compute, stream.at(f"inner {fold.inner_split}"), fold_run)
+        return test_fold(network, table, fold, fold_run)
+
+
 def run_root_split(table, config, compute, stream, run, folds):
     """Fit and test a network for each inner fold of one outer fold."""
     stream = stream.at(f"root {folds[0].root_split}")
-    tables = []
     with run.root_split(folds[0].root_split) as root_run:
-        for fold in training.counted(folds):
-            with root_run.fold(fold) as fold_run:
-                network, _ = run_fold(table, fold, config, compute, stream.at(f"inner {fold.inner_split}"), fold_run)
-                tables.append(test_fold(network, table, fold, fold_run))
-    return evaluation.join(tables)
+        run_inner = partial(run_inner_split, table, config, compute, stream, root_run)
+        return evaluation.join(training.run_fits(run_inner, folds))
 
 
 def main(argv=None):
     args = cli.train_parser(__doc__, step=3).parse_args(argv)
     started = time.perf_counter()
     config = training.configure(CONFIG, args)
-    compute = training.set_up(args.device, args.precision, args.root_splits)
+    compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
     table, roots = load(args, config)
     n_fits = args.root_splits * args.inner_splits

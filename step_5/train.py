@@ -11,7 +11,7 @@ N_TRIALS = 5
 
 def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
-    table = data.load_images(args.data, config.image_size, args.skip_unreadable)
+    table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     splits = data.load_splits(table)
     return table, [data.folds_of(splits, root, args.inner_splits) for root in range(args.root_splits)]
 
@@ -55,6 +55,12 @@ def test_fold(network, table, fold, run):
     return predictions
 
 
+def run_inner_split(table, config, compute, stream, run, fold):
+    """Fit a network for one inner fold; returns it with its dev ROC AUC."""
+    with run.fold(fold) as fold_run:
+        return run_fold(table, fold, config, compute, stream.at(f"inner {fold.inner_split}"), fold_run)
+
+
 def run_trial(table, config, compute, stream, run, folds, trial):
     """Fit a network for each inner fold with a trial's settings, unless it is pruned; the test set stays unread."""
     networks, scores = [], []
@@ -62,11 +68,8 @@ def run_trial(table, config, compute, stream, run, folds, trial):
         config = search.resolve(config, trial)
         table = data.decode(table, config.image_size)
         trial_run.params(config)
-        for fold in training.counted(folds):
-            with trial_run.fold(fold) as fold_run:
-                network, score = run_fold(
-                    table, fold, config, compute, stream.at(f"inner {fold.inner_split}"), fold_run
-                )
+        run_inner = partial(run_inner_split, table, config, compute, stream, trial_run)
+        for fold, (network, score) in zip(folds, training.run_fits(run_inner, folds), strict=False):
             networks.append(network)
             scores.append(score)
             trial.report(score, fold.inner_split)
@@ -97,7 +100,7 @@ def main(argv=None):
     args = cli.train_parser(__doc__, step=5).parse_args(argv)
     started = time.perf_counter()
     config = training.configure(search.load_config(args.config, training.TrainingConfig), args)
-    compute = training.set_up(args.device, args.precision, args.root_splits)
+    compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
     table, roots = load(args, search.first_values(config))
     n_trials = args.n_trials or (2 if args.fast else N_TRIALS) if search.find_spaces(config) else 1

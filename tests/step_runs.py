@@ -18,10 +18,10 @@ import common.data.cache
 import common.data.images
 import common.data.sources
 import common.data.splits
+import common.tracking.outbox
 from common import cli, training
 from common.search import studies  # noqa: F401  imported before PROJECT is another one for a while
 from common.seeds import Stream
-from common.tracking.runs import Run
 from common.training import engine, settings  # noqa: F401
 from conftest import PROJECT, make_tiny_pets
 
@@ -31,7 +31,7 @@ READERS = {"train_one_epoch": "train", "validate_one_epoch": "dev", "test_model"
 
 @dataclass
 class Reading:
-    """A network has read images."""
+    """A network, known by its head, has read images."""
 
     use: str
     network: object
@@ -180,8 +180,6 @@ class StepRuns:
             self._isolate(patch)
             if self._module is None:
                 self._module = self._load()
-            else:
-                patch.setattr(Run, "model", lambda *_: None)  # the first call shows that it works, and it takes long
             returned = self._module.main([str(flag) for flag in flags])
             if self.client is None:
                 self.client = MlflowClient(f"sqlite:///{self.state / 'mlflow.db'}")
@@ -213,7 +211,7 @@ class StepRuns:
         @wraps(function)
         def watched(*args, **kwargs):
             given = signature.bind(*args, **kwargs).arguments
-            network, table = given["network"], given["table"]
+            network, table = given["network"].head, given["table"]
             files = [table.files[row] for row in given["rows"]]
             self._readings.append(Reading(use, network, files, time.time() * 1000))
             result = function(*args, **kwargs)
@@ -255,8 +253,8 @@ def make_state(state):
 def keep_data_in(state, patch):
     for module in (common.data.sources, common.data.splits):
         patch.setattr(module, "DATA", state / "data")
-    for module in (common.data.cache, common.data.images):
-        patch.setattr(module, "CACHE", state / "cache")
+    patch.setattr(common.data.cache, "CACHE", state / "cache")
+    patch.setattr(common.tracking.outbox, "OUTBOX", state / "cache" / "outbox")
 
 
 def step_of(script):

@@ -28,8 +28,7 @@ from conftest import make_tiny_pets
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """A folder that the state lies in, instead of the project's."""
-    for module in (cache, images):
-        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(sources, "DATA", tmp_path / "data")
     monkeypatch.setattr("common.data.splits.DATA", tmp_path / "data")
     return tmp_path
@@ -261,7 +260,7 @@ def test_a_pickled_table_still_maps_its_pixels(pets):
 
 
 def decode_slowly(root, home, start, decoded):
-    cache.CACHE = images.CACHE = home / "cache"
+    cache.CACHE = home / "cache"
 
     def slow(path, size):
         decoded.put(path.name)

@@ -22,7 +22,7 @@ from common.model.backbones import load_backbone, native_image_size
 from common.model.classifier import build_classifier
 from common.seeds import Stream
 from common.training import TrainingConfig, make_optimizer, new_model, set_up, train_and_validate_model
-from common.training.compute import check_network
+from common.training.networks import check_network
 
 NAME, URL = "shufflenet_v2_x0_5", models.ShuffleNet_V2_X0_5_Weights.DEFAULT.value
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8))

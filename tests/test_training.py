@@ -12,13 +12,12 @@ import torch
 
 from common import cli
 from common.cli import UserError
-from common.data import cache, images, sources
+from common.data import cache, sources
 from common.data.sources import load_images
 from common.data.splits import Fold
 from common.seeds import Stream
-from common.training import compute, engine, jobs
+from common.training import Compute, calibration, engine, jobs, new_model, set_up
 from common.training.augmentation import N_DRAWS, augment
-from common.training.compute import Compute, new_model, set_up
 from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
 from common.training.engine import (
     EarlyStopper,
@@ -29,7 +28,7 @@ from common.training.engine import (
     train_one_epoch,
     validate_one_epoch,
 )
-from common.training.jobs import counted, run_jobs
+from common.training.jobs import run_fits, run_jobs
 from common.training.settings import configure
 
 CONFIG = TrainingConfig(weights="none", image_size=32, batch_size=8, warmup_epochs=1, epochs=2, learning_rate=3e-3)
@@ -40,9 +39,8 @@ EVERYTHING = Augmentation(1, 180, 0.5, 0.9, 1, 1, 1)
 @pytest.fixture(scope="module")
 def table(tiny_pets, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((images, "CACHE"), (cache, "CACHE"), (sources, "DATA")):
+        for module, name in ((cache, "CACHE"), (sources, "DATA")):
             patch.setattr(module, name, tmp_path_factory.mktemp(name))
-        patch.setattr(images, "CACHE", cache.CACHE)
         return load_images(str(tiny_pets), 32)
 
 
@@ -323,11 +321,11 @@ def test_results_are_in_the_order_of_the_items(on_cpu):
 def test_fits_that_are_skipped_count_as_done(monkeypatch):
     ticks = []
     monkeypatch.setattr(jobs, "_tick", ticks.append)
-    assert list(counted("abc")) == ["a", "b", "c"]
+    assert list(run_fits(str.upper, "abc")) == ["A", "B", "C"]
     assert sum(ticks) == 3
     ticks.clear()
-    for fit in counted("abcd"):
-        if fit == "b":
+    for fit in run_fits(str.upper, "abcd"):
+        if fit == "B":
             break
     assert sum(ticks) == 4
 
@@ -342,7 +340,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, on_cpu):
 
 
 def test_the_threads_of_a_fit_depend_on_the_fits_that_could_run_side_by_side(monkeypatch):
-    monkeypatch.setattr(compute, "cores", lambda: 8)
+    monkeypatch.setattr(calibration, "cores", lambda: 8)
     assert [set_up("cpu", "fp32", fits).threads for fits in (1, 2, 3, 20)] == [8, 4, 2, 1]
     assert torch.get_num_threads() == 1
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from common.cli import UserError
-from common.data.cache import CACHE, cached_array, open_array
+from common.data.cache import cached_array, open_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,8 @@ class ImageTable:
         What was left out, and why, for people to read.
     pixels : ndarray of uint8, shape (n, 3, size, size), or None
         Decoded RGB images, memory-mapped; see :func:`decode`.
+    cached : bool
+        Whether what is computed from the images is kept under ``cache/``.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ImageTable:
     digests: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     pixels: np.ndarray | None = field(default=None, repr=False)
+    cached: bool = True
 
     def __len__(self) -> int:
         return len(self.files)
@@ -144,18 +148,16 @@ def read_image(path: Path, size: int) -> np.ndarray:
 
 
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:
-    """The table with its `pixels` at `size` x `size`, decoded once and kept under ``cache/``.
+    """The table with its `pixels` at `size` x `size`, decoded once and kept under ``cache/`` unless it is not `cached`.
 
     Raises
     ------
     UserError
         Naming the first image that cannot be read, unless `skip_unreadable`, which leaves such images out.
     """
-    name = f"pixels-{table.fingerprint[:24]}-{size}"
-    unreadable_file = CACHE / f"{name}.unreadable.json"
 
-    def make() -> np.ndarray:
-        pixels = np.zeros((len(table), 3, size, size), np.uint8)
+    def make(new) -> tuple[np.ndarray, dict]:
+        pixels = new((len(table), 3, size, size), "uint8")
         unreadable: dict[str, str] = {}
 
         def read(row: int) -> None:
@@ -164,14 +166,18 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
             except ValueError as error:
                 unreadable[table.files[row]] = str(error)
 
-        list(_in_threads(read, range(len(table)), "decoding images"))
-        unreadable_file.write_text(json.dumps(dict(sorted(unreadable.items()))))
-        return pixels[[i for i, file in enumerate(table.files) if file not in unreadable]]
+        for _ in _in_threads(read, range(len(table)), "decoding images"):
+            pass
+        if unreadable:
+            kept = [i for i, file in enumerate(table.files) if file not in unreadable]
+            every, pixels = pixels, new((len(kept), 3, size, size), "uint8")
+            for row, i in enumerate(kept):
+                pixels[row] = every[i]
+        return pixels, {"unreadable": dict(sorted(unreadable.items()))}
 
-    if not unreadable_file.exists():
-        (CACHE / f"{name}.npy").unlink(missing_ok=True)
-    pixels = cached_array(name, make)
-    unreadable = json.loads(unreadable_file.read_text())
+    name = f"pixels-{table.fingerprint[:24]}-{size}-pillow-{PIL.__version__}"
+    pixels, notes = cached_array(name, make, table.cached)
+    unreadable = notes["unreadable"]
     if unreadable and not skip_unreadable:
         file, reason = next(iter(unreadable.items()))
         more = f"; {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
@@ -190,7 +196,11 @@ def check_classes(table: ImageTable) -> ImageTable:
 
 def _in_threads(function, items, description: str):
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        yield from tqdm(
-            pool.map(function, items), description, total=len(items), unit="file", leave=False, disable=None
-        )
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(items), desc=description, unit="file", leave=False, disable=None) as bar,
+    ):
+        for start in range(0, len(items), 1000):  # a future for each of a million files would fill the memory
+            for result in pool.map(function, items[start : start + 1000]):
+                bar.update()
+                yield result

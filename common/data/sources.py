@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -24,7 +25,7 @@ PETS = ("cat", "dog")
 OXFORD_NAME = re.compile(r"(?P<breed>[A-Za-z][A-Za-z_]*)_\d+\.\w+")
 
 
-def load_images(data: str, image_size: int, skip_unreadable: bool = False) -> ImageTable:
+def load_images(data: str, image_size: int, skip_unreadable: bool = False, cached: bool = True) -> ImageTable:
     """Find, label, fingerprint and decode the images of a source, and print what was found.
 
     Parameters
@@ -37,6 +38,8 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False) -> Im
         Pixels per side.
     skip_unreadable : bool
         Leave out images that cannot be read instead of stopping at the first.
+    cached : bool
+        Keep what is computed from the images under ``cache/``, and use what is there.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False) -> Im
     else:
         root = Path(os.path.expanduser(data)).resolve()
         name = root.name
-    table = check_classes(decode(_scan(name, root), image_size, skip_unreadable))
+    table = check_classes(decode(replace(_scan(name, root), cached=cached), image_size, skip_unreadable))
     print(table.describe())
     return table
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from common.tracking.runs import PARENT, find_run
+from common.tracking.finding import find_run
+from common.tracking.runs import PARENT
 
 
 def runs_table(step: int, filter_string: str = "", run_ids: Sequence[str] | None = None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "backbones": ["load_backbone"],
-        "classifier": ["Classifier", "build_classifier"],
+        "classifier": ["Classifier", "HeadOnly", "build_classifier", "load_classifier", "save_classifier"],
         "small_cnn": ["SmallCNN"],
     },
 )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from common.cli import UserError
 from common.model.backbones import load_backbone
 from common.seeds import Stream
 
@@ -42,6 +48,13 @@ class Classifier(nn.Module):
             self.backbone.eval()
         return self
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The backbone's output, float32, shape (B, n_features); `images` as for :meth:`forward`."""
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        with _arithmetic(images, self.precision):
+            return self.backbone((images - self.mean) / self.std).float()
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of the positive class, float32, shape (B,).
 
@@ -50,11 +63,29 @@ class Classifier(nn.Module):
         images : Tensor, shape (B, 3, H, W)
             uint8 in 0-255, or float in [0, 1].
         """
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.head(self.backbone((images - self.mean) / self.std))
-        return logits.float().squeeze(1)
+        return _logits(self.head, self.features(images), self.precision)
+
+
+class HeadOnly(nn.Module):
+    """The head of a :class:`Classifier`, which it shares: features (B, n_features) in, logits (B,) out."""
+
+    def __init__(self, classifier: Classifier):
+        super().__init__()
+        self.head = classifier.head
+        self.precision = classifier.precision
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of the positive class, float32, shape (B,)."""
+        return _logits(self.head, features, self.precision)
+
+
+def _logits(head: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:
+    with _arithmetic(features, precision):
+        return head(features).float().squeeze(1)
+
+
+def _arithmetic(inputs: torch.Tensor, precision: str) -> torch.autocast:
+    return torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def build_classifier(backbone: str, weights: str, hidden_dim: int, dropout_rate: float, stream: Stream) -> Classifier:
@@ -72,4 +103,32 @@ def build_classifier(backbone: str, weights: str, hidden_dim: int, dropout_rate:
             nn.Dropout(dropout_rate),
             nn.Linear(hidden_dim, 1),
         )
-    return Classifier(features, head, mean, std)
+    network = Classifier(features, head, mean, std)
+    network.settings = {"backbone": backbone, "hidden_dim": hidden_dim, "dropout_rate": dropout_rate}
+    return network
+
+
+def save_classifier(network: Classifier, path: Path) -> None:
+    """Write a network's weights, and what it takes to build it again, as safetensors."""
+    settings = {**network.settings, "image_size": network.image_size, "precision": network.precision}
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, {"classifier": json.dumps(settings)})
+
+
+def load_classifier(path: Path) -> Classifier:
+    """The network that :func:`save_classifier` wrote, on the CPU, ready to predict.
+
+    Raises
+    ------
+    UserError
+        When the file is none of its.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            settings = json.loads(file.metadata()["classifier"])
+        image_size, precision = settings.pop("image_size"), settings.pop("precision")
+        network = build_classifier(weights="none", stream=Stream(0), **settings)
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: not a stored classifier ({error})") from error
+    network.image_size, network.precision = image_size, precision
+    return network.eval()

@@ -1,10 +1,16 @@
 """What happened, kept in MLflow: runs, their metrics and artifacts, and where they come from."""
 
+import os
+
 import lazy_loader
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "runs": ["Run", "find_run", "start"],
+        "finding": ["find_run"],
+        "runs": ["Run", "start"],
     },
 )

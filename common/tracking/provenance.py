@@ -44,7 +44,7 @@ def provenance(table, stream, compute) -> tuple[dict[str, object], dict[str, byt
         "seed": stream.root_seed,
         "command": json.dumps(sys.argv),
         "device": compute.description,
-        "precision": compute.precision,
+        "precision": compute.precision_description,
         "threads": compute.threads,
         "cpu": _cpu(),
         "cores": os.cpu_count(),

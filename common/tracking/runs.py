@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import tempfile
 import time
@@ -11,22 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
-from common.cli import PROJECT, UserError
-from common.tracking.interruptions import uninterrupted
-from common.tracking.provenance import provenance
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+from common.cli import UserError
+from common.tracking.interruptions import uninterrupted
+from common.tracking.outbox import outbox_of, send_leftovers
+from common.tracking.provenance import provenance
+from common.tracking.store import open_store
 
 PARENT = "mlflow.parentRunId"
 
@@ -49,9 +42,10 @@ class Run:
     run_id: str
     place: dict[str, str] = field(default_factory=dict)
     _pending: list[Metric] = field(default_factory=list, repr=False)
+    _travelled: bool = field(default=False, repr=False)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_client": None, "_pending": []}
+        return {**self.__dict__, "_client": None, "_pending": [], "_travelled": True}
 
     @property
     def client(self) -> MlflowClient:
@@ -70,7 +64,7 @@ class Run:
             created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
             return Run(self.uri, self.experiment_id, created.info.run_id, place)
 
-        with _closing(create) as run:
+        with _closing(create, wait=self._travelled) as run:
             yield run
 
     def root_split(self, root_split: int) -> contextlib.AbstractContextManager[Run]:
@@ -98,10 +92,10 @@ class Run:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits; it is durable when this returns."""
-        for start in range(0, len(self._pending), 1000):
-            self.client.log_batch(self.run_id, metrics=self._pending[start : start + 1000], synchronous=True)
-        self._pending.clear()
+        """Hand over what waits: it is on disk when this returns, and with the server soon after."""
+        if self._pending:
+            outbox_of(self.uri).metrics(self.run_id, self._pending)
+            self._pending = []
 
     def params(self, values: object) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
@@ -128,28 +122,12 @@ class Run:
         self.client.log_artifact(self.run_id, str(path), folder)
 
     def model(self, network) -> None:
-        """Store a :class:`common.model.Classifier` as the MLflow model ``model``: it takes raw uint8 images.
+        """Store a :class:`common.model.Classifier` as ``model.safetensors``; `load_classifier` reads it."""
+        from common.model import save_classifier
 
-        The format is PyTorch's exported program, which loads without this project's code.
-        """
-        import copy
-
-        import mlflow.pytorch
-        import torch
-        from mlflow.models import Model
-
-        example = torch.zeros(2, 3, network.image_size, network.image_size, dtype=torch.uint8)
-        with self._fluent():
-            Model.log(
-                artifact_path=None,
-                name="model",
-                flavor=mlflow.pytorch,
-                run_id=self.run_id,
-                pytorch_model=copy.deepcopy(network).to("cpu", memory_format=torch.contiguous_format).eval(),
-                input_example=example.numpy(),
-                validate_serving_input=False,
-                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
-            )
+        with tempfile.TemporaryDirectory() as folder:
+            save_classifier(network, Path(folder) / "model.safetensors")
+            self.file(Path(folder) / "model.safetensors")
 
     def read_table(self, artifact: str):
         """A pandas DataFrame as :meth:`table` stored it.
@@ -206,13 +184,14 @@ def start(experiment: str, table, config, compute, stream) -> Iterator[Run]:
         When the server or the folder cannot be used.
     """
     name = f"{table.name} {config.backbone} seed {stream.root_seed}"
-    opened = _open(experiment)
+    client, uri, experiment_id = open_store(experiment)
 
     def create() -> Run:
-        created = opened.client.create_run(opened.experiment_id, tags={"run_level": "root"}, run_name=name)
-        return Run(opened.uri, opened.experiment_id, created.info.run_id)
+        created = client.create_run(experiment_id, tags={"run_level": "root"}, run_name=name)
+        return Run(uri, experiment_id, created.info.run_id)
 
-    with _closing(create) as run:
+    send_leftovers(client)
+    with _closing(create, wait=True) as run:
         params, artifacts = provenance(table, stream, compute)
         run.params(params)
         run.params(config)
@@ -221,66 +200,12 @@ def start(experiment: str, table, config, compute, stream) -> Iterator[Run]:
         yield run
 
 
-def find_run(experiment: str, run_id: str | None = None) -> Run:
-    """A finished root run: the one named, or the experiment's newest. For reading only.
-
-    Raises
-    ------
-    UserError
-        When there is none.
-    """
-    run = _open(experiment)
-    if run_id is None:
-        found = run.client.search_runs(
-            [run.experiment_id],
-            "tags.run_level = 'root' and attributes.status = 'FINISHED'",
-            max_results=1,
-            order_by=["attributes.start_time DESC"],
-        )
-        if not found:
-            raise UserError(f"no finished run in experiment {experiment}; {experiment}/train.py makes one")
-        run.run_id = found[0].info.run_id
-        return run
-    try:
-        found = run.client.get_run(run_id)
-    except MlflowException as error:
-        raise UserError(f"--run-id {run_id}: no such run") from error
-    info, level = found.info, found.data.tags.get("run_level", "other")
-    if (info.status, info.experiment_id, level) != ("FINISHED", run.experiment_id, "root"):
-        name = run.client.get_experiment(info.experiment_id).name
-        raise UserError(
-            f"--run-id {run_id}: {info.status} {level} run of {name}; expected a FINISHED root run of {experiment}"
-        )
-    run.run_id = run_id
-    return run
-
-
-def _open(experiment: str) -> Run:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT / 'mlflow.db'}?timeout=60"
-    try:
-        (PROJECT / "cache").mkdir(exist_ok=True)
-        with FileLock(PROJECT / "cache" / "mlflow.lock"):
-            client = MlflowClient(uri)
-            found = client.get_experiment_by_name(experiment)
-            if found is None:
-                return Run(uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment)), "")
-    except Exception as error:  # each store has errors of its own
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"tracking at {uri} cannot be used: {reason}") from error
-    return Run(uri, found.experiment_id, "")
-
-
-def _artifacts(uri: str, experiment: str) -> str | None:
-    """``mlruns/<experiment>`` beside an SQLite database; a server has a place of its own."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    database = Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
-    return (database.parent / "mlruns" / experiment).as_uri()
-
-
 @contextlib.contextmanager
-def _closing(create: Callable[[], Run]) -> Iterator[Run]:
-    """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted."""
+def _closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
+    """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted.
+
+    With `wait` all that this process has to send has arrived then: so it is where the process's part of the tree ends.
+    """
     run, status = None, RunStatus.FAILED
     try:
         with uninterrupted():
@@ -298,7 +223,9 @@ def _closing(create: Callable[[], Run]) -> Iterator[Run]:
         if run is not None:
             with uninterrupted():
                 run.flush()
-                run.client.set_terminated(run.run_id, RunStatus.to_string(status))
+                outbox_of(run.uri).end(run.run_id, RunStatus.to_string(status))
+                if wait:
+                    outbox_of(run.uri).drain()
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, object]:

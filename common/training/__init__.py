@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augmentation": ["augment"],
-        "compute": ["Compute", "new_model", "set_up"],
+        "calibration": ["fastest_precision", "set_up"],
+        "compute": ["Compute"],
         "config": ["SGD", "AdamW", "Augmentation", "TrainingConfig"],
         "engine": [
             "EarlyStopper",
@@ -17,7 +18,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "train_one_epoch",
             "validate_one_epoch",
         ],
-        "jobs": ["counted", "run_jobs"],
-        "settings": ["configure", "print_epoch"],
+        "features": ["frozen_features"],
+        "jobs": ["run_fits", "run_jobs"],
+        "networks": ["new_model"],
+        "settings": ["configure", "print_epoch", "set_up_for"],
     },
 )

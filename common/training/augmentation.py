@@ -9,6 +9,8 @@ from torch.nn import functional
 from common.training.config import Augmentation
 
 N_DRAWS = 8
+CHUNK = 1 << 18
+"""Values that are worked on at a time, so that they stay in the processor's cache."""
 
 
 def augment(images: torch.Tensor, draws: np.ndarray, settings: Augmentation) -> torch.Tensor:
@@ -26,22 +28,36 @@ def augment(images: torch.Tensor, draws: np.ndarray, settings: Augmentation) -> 
     Tensor of float32, shape (B, C, H, W), in [0, 1]
         Pixels from outside the image are mirrored at its border.
     """
-    uniform = torch.from_numpy(draws.astype(np.float32)).to(images.device)
-    signed = uniform * 2 - 1
-    flip = torch.where(uniform[:, 0] < settings.flip, -1.0, 1.0)
+    parts = max(1, images[0].numel() * len(images) // CHUNK) if images.device.type == "cpu" else 1
+    signed = torch.from_numpy(draws.astype(np.float32)).to(images.device) * 2 - 1
+    chunks = zip(images.tensor_split(parts), signed.tensor_split(parts), strict=True)
+    return torch.cat([_augment(some, theirs, settings) for some, theirs in chunks if len(some)])
+
+
+def _augment(images: torch.Tensor, signed: torch.Tensor, settings: Augmentation) -> torch.Tensor:
+    moved = functional.grid_sample(
+        images.float(), _grid(images, signed, settings), padding_mode="reflection", align_corners=False
+    )
+    amounts = (settings.brightness, settings.contrast, settings.saturation)
+    bright, contrast, colour = (1 + signed[:, 5 + i, None, None, None] * amount for i, amount in enumerate(amounts))
+    bright = bright / 255
+    grey = moved.mean(1, keepdim=True)
+    mean = grey.mean((2, 3), keepdim=True)
+    shared = grey.mul_(bright * contrast * (1 - colour)).add_(bright * (1 - contrast) * mean)
+    return moved.mul_(bright * contrast * colour).add_(shared).clamp_(0, 1)
+
+
+def _grid(images: torch.Tensor, signed: torch.Tensor, settings: Augmentation) -> torch.Tensor:
+    """Where each pixel comes from, as `grid_sample` wants it: shape (B, H, W, 2), x and y in [-1, 1]."""
+    n_images, _, height, width = images.shape
+    flip = torch.where(signed[:, 0] < settings.flip * 2 - 1, -1.0, 1.0)
     angle = signed[:, 1] * (settings.rotation * torch.pi / 180)
     scale = 1 + signed[:, 2] * settings.zoom
     shift = signed[:, 3:5] * (2 * settings.shift)
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    affine = torch.stack(
-        [torch.stack([cosine * flip, -sine, shift[:, 0]], 1), torch.stack([sine * flip, cosine, shift[:, 1]], 1)], 1
-    )
-    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
-    changed = functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
-    brightness, contrast, saturation = (signed[:, i, None, None, None] for i in (5, 6, 7))
-    changed = changed * (1 + brightness * settings.brightness)
-    mean = changed.mean((1, 2, 3), keepdim=True)
-    changed = mean + (changed - mean) * (1 + contrast * settings.contrast)
-    grey = changed.mean(1, keepdim=True)
-    changed = grey + (changed - grey) * (1 + saturation * settings.saturation)
-    return changed.clamp(0, 1)
+    x, y = ((2 * torch.arange(n, device=images.device) + 1) / n - 1 for n in (width, height))
+    grid = torch.empty(n_images, height, width, 2, device=images.device)
+    for axis, (by_x, by_y) in enumerate([(cosine * flip, -sine), (sine * flip, cosine)]):
+        along_x = torch.outer(by_x, x) + shift[:, axis, None]
+        torch.add(along_x[:, None, :], torch.outer(by_y, y)[:, :, None], out=grid[..., axis])
+    return grid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from tqdm import tqdm
 from common.cli import UserError
 from common.data.images import ImageTable
 from common.data.splits import Fold
-from common.model.classifier import Classifier
+from common.model.classifier import Classifier, HeadOnly
 from common.seeds import Stream
 from common.training.augmentation import N_DRAWS, augment
 from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
+from common.training.features import frozen_features
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -70,11 +72,10 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer of one phase, over the weights that are not frozen."""
     weights = [p for p in network.parameters() if p.requires_grad]
+    common = {"lr": learning_rate, "weight_decay": weight_decay, "fused": weights[0].is_cuda}
     if isinstance(kind, SGD):
-        return torch.optim.SGD(
-            weights, learning_rate, momentum=kind.momentum, nesterov=kind.nesterov, weight_decay=weight_decay
-        )
-    return torch.optim.AdamW(weights, learning_rate, betas=(kind.beta1, kind.beta2), weight_decay=weight_decay)
+        return torch.optim.SGD(weights, momentum=kind.momentum, nesterov=kind.nesterov, **common)
+    return torch.optim.AdamW(weights, betas=(kind.beta1, kind.beta2), **common)
 
 
 def train_one_epoch(
@@ -111,28 +112,29 @@ def train_one_epoch(
     draws = stream.at("augmentation").numpy().random((len(rows), N_DRAWS))
     batches = np.array_split(order, math.ceil(len(rows) / batch_size))
     network.train()
-    total = 0.0
+    losses = []
     with torch.random.fork_rng():
         torch.manual_seed(stream.at("dropout").integer())
-        for number, batch in enumerate(tqdm(batches, f"epoch {epoch}", unit="batch", leave=False, disable=None)):
+        for batch in tqdm(batches, f"epoch {epoch}", unit="batch", leave=False, disable=None):
             images, labels = _to_device(network, table, rows[batch])
             if augmentation is not None:
                 images = augment(images, draws[batch], augmentation)
             loss = binary_cross_entropy_with_logits(network(images), labels)
-            value = loss.item()
-            step = (epoch - 1) * len(batches) + number
-            if not math.isfinite(value):
-                rate = optimizer.param_groups[0]["lr"]
-                raise NonFiniteLossError(
-                    f"the loss is {value} in {stream}, batch {number} (step {step}), at learning rate {rate:g}; "
-                    "expected a finite loss: try a smaller learning rate"
-                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            log({"batch_loss": value}, step)
-            total += value * len(batch)
-    return total / len(rows)
+            losses.append(loss.detach())
+    losses = torch.stack(losses).tolist()  # once an epoch: a GPU would wait at each batch
+    for number, loss in enumerate(losses):
+        step = (epoch - 1) * len(batches) + number
+        if not math.isfinite(loss):
+            rate = optimizer.param_groups[0]["lr"]
+            raise NonFiniteLossError(
+                f"the loss is {loss} in {stream}, batch {number} (step {step}), at learning rate {rate:g}; "
+                "expected a finite loss: try a smaller learning rate"
+            )
+        log({"batch_loss": loss}, step)
+    return float(np.average(losses, weights=[len(batch) for batch in batches]))
 
 
 def validate_one_epoch(
@@ -159,7 +161,9 @@ def train_and_validate_model(
 ) -> float:
     """One phase: train for at most `epochs`, stop early on dev ROC AUC, and leave the best weights in the network.
 
-    The weights before the first epoch count as a candidate, so a phase never makes the dev score worse.
+    The weights before the first epoch count as a candidate, so a phase never makes the dev score worse. Where the
+    backbone is frozen and images are not augmented, its features are computed once and the head is trained on them,
+    with the results that training through the backbone gives.
 
     Parameters
     ----------
@@ -172,6 +176,9 @@ def train_and_validate_model(
     float
         Best dev ROC AUC.
     """
+    head, features = HeadOnly(network), replace(table, pixels=frozen_features(network, table))
+    if network.backbone_frozen and augmentation is None:
+        network, table = head, features
     stopper = EarlyStopper(network, config.patience)
     for epoch in range(epochs + 1):
         metrics = {}
@@ -180,9 +187,8 @@ def train_and_validate_model(
                 network, table, fold.train, optimizer, epoch, config.batch_size, stream, log, augmentation
             )
         try:
-            metrics["dev_loss"], metrics["dev_roc_auc"] = validate_one_epoch(
-                network, table, fold.dev, config.batch_size
-            )
+            trained = (network, table) if epoch > 0 else (head, features)
+            metrics["dev_loss"], metrics["dev_roc_auc"] = validate_one_epoch(*trained, fold.dev, config.batch_size)
         except NonFiniteLossError as error:
             rate = optimizer.param_groups[0]["lr"]
             raise NonFiniteLossError(
@@ -207,7 +213,7 @@ test_model.__test__ = False  # pytest would take it for a test
 
 
 @torch.no_grad()
-def _predict_logits(network: Classifier, table: ImageTable, rows: np.ndarray, batch_size: int):
+def _predict_logits(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarray, batch_size: int):
     network.eval()
     logits, labels = [], []
     for start in range(0, len(rows), batch_size):
@@ -217,7 +223,9 @@ def _predict_logits(network: Classifier, table: ImageTable, rows: np.ndarray, ba
     return torch.cat(logits), torch.cat(labels)
 
 
-def _to_device(network: Classifier, table: ImageTable, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    device = network.mean.device
-    images = torch.from_numpy(table.pixels[rows]).to(device, memory_format=torch.channels_last)
-    return images, torch.from_numpy(table.labels[rows]).to(device, torch.float32)
+def _to_device(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarray):
+    device = next(network.parameters()).device
+    inputs = torch.from_numpy(table.pixels[rows])
+    layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+    labels = torch.from_numpy(table.labels[rows])
+    return inputs.to(device, memory_format=layout), labels.to(device, torch.float32)

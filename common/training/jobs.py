@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -31,24 +32,34 @@ ROOMS = [
 
 _busy = _interrupted = False
 _tick: Callable[[int], object] = lambda fits: None  # noqa: E731
+_fit_workers: _Workers | None = None
 
 
-def counted(fits: Sequence[Item]) -> Iterator[Item]:
-    """Go through `fits`, moving the progress bar of :func:`run_jobs` on after each; those skipped count as done."""
+def run_fits(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Like ``map(function, items)``, moving the progress bar of :func:`run_jobs` on after each item.
+
+    Where :func:`run_jobs` has more processes than items of its own, these run side by side too. Those that are not
+    asked for any more, after a ``break``, are interrupted, and count as done.
+    """
     done = 0
+    workers = _fit_workers if len(items) > 1 else None
     try:
-        for fit in fits:
-            yield fit
+        for result in workers.map(function, items) if workers else map(function, items):
             done += 1
             _tick(1)
+            yield result
     finally:
-        _tick(len(fits) - done)
+        _tick(len(items) - done)
+        if workers and done < len(items):
+            workers.interrupt()
 
 
 def run_jobs(
     function: Callable[[Item], Result], items: Iterable[Item], compute: Compute, n_jobs: int | None, n_fits: int
 ) -> list[Result]:
     """``[function(item) for item in items]``, in up to `n_jobs` processes; the results do not depend on their number.
+
+    Processes that `items` leave free run what `function` gives to :func:`run_fits`.
 
     Parameters
     ----------
@@ -57,37 +68,81 @@ def run_jobs(
     compute : Compute
         Applied in every process.
     n_jobs : int or None
-        None: on a CPU one per core, on another device 1.
+        None: on a CPU as many as its cores have room for, on another device 1.
     n_fits : int
-        How many fits :func:`counted` will see, all in all.
+        How many fits :func:`run_fits` will see, all in all.
     """
     global _tick
     items = list(items)
     if n_jobs is None:
         n_jobs = computing.cores() // compute.threads if compute.device == "cpu" else 1
-    n_jobs = min(n_jobs, len(items))
+    n_here = max(1, min(n_jobs, len(items)))
     with tqdm(total=n_fits, desc="fits", unit="fit", mininterval=0.5 if os.isatty(2) else 15) as bar:
-        if n_jobs <= 1:
+        if n_here == 1:
             _tick = bar.update
-            return [function(item) for item in items]
-        context = multiprocessing.get_context(START)
-        if START == "forkserver":
-            context.set_forkserver_preload(ROOMS)
-        ticks = context.SimpleQueue()
+            with _workers_for_fits(n_jobs, compute):
+                return [function(item) for item in items]
+        ticks = _context().SimpleQueue()
         listener = threading.Thread(target=_listen, args=(ticks, bar), daemon=True)
         listener.start()
-        others = set(multiprocessing.active_children())
+        workers = _Workers(n_here, compute, ticks, n_jobs // n_here)
         try:
-            with ProcessPoolExecutor(n_jobs, context, _set_up_worker, (compute, ticks)) as pool:
-                try:
-                    return list(pool.map(partial(_run_in_worker, function), items))
-                except BaseException:
-                    for worker in set(multiprocessing.active_children()) - others:
-                        os.kill(worker.pid, signal.SIGINT)
-                    raise
+            return list(workers.map(function, items))
+        except BaseException:
+            workers.interrupt()
+            raise
         finally:
+            workers.close()
             ticks.put(None)
             listener.join()
+
+
+class _Workers:
+    """Processes that are started when there is work, and again when there is more after an `interrupt`."""
+
+    def __init__(self, number: int, compute: Compute, ticks=None, fits_each: int = 1):
+        self.number = number
+        self.arguments = (compute, ticks, fits_each)
+        self._pool: ProcessPoolExecutor | None = None
+        self._others: set = set()
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        if self._pool is None:
+            self._others = set(multiprocessing.active_children())
+            self._pool = ProcessPoolExecutor(self.number, _context(), _set_up_worker, self.arguments)
+        return self._pool.map(partial(_run_in_worker, function), items)
+
+    def interrupt(self) -> None:
+        """End the processes in the middle of their work, with what is open closed in peace."""
+        if self._pool is not None:
+            for worker in set(multiprocessing.active_children()) - self._others:
+                os.kill(worker.pid, signal.SIGINT)
+        self.close()
+
+    def close(self) -> None:
+        """End the processes after what they are working on."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+@contextlib.contextmanager
+def _workers_for_fits(number: int, compute: Compute) -> Iterator[None]:
+    global _fit_workers
+    _fit_workers = _Workers(number, compute) if number > 1 else None
+    try:
+        yield
+    finally:
+        if _fit_workers:
+            _fit_workers.close()
+        _fit_workers = None
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    context = multiprocessing.get_context(START)
+    if START == "forkserver":
+        context.set_forkserver_preload(ROOMS)
+    return context
 
 
 def _listen(ticks, bar: tqdm) -> None:
@@ -95,10 +150,12 @@ def _listen(ticks, bar: tqdm) -> None:
         bar.update(fits)
 
 
-def _set_up_worker(compute: Compute, ticks) -> None:
-    global _tick
+def _set_up_worker(compute: Compute, ticks, fits_each: int) -> None:
+    global _tick, _fit_workers
     os.environ["TQDM_DISABLE"] = "1"
-    _tick = ticks.put
+    if ticks is not None:
+        _tick = ticks.put
+    _fit_workers = _Workers(fits_each, compute) if fits_each > 1 else None
     signal.signal(signal.SIGINT, _interrupt)
     computing.apply(compute)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -121,6 +178,8 @@ def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
             raise KeyboardInterrupt
         return function(item)
     finally:
+        if _fit_workers:
+            _fit_workers.close()
         _busy = False
 
 

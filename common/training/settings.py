@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from common.model.backbones import native_image_size
 from common.search.places import first_values
-from common.training.compute import check_network
+from common.training.calibration import set_up
+from common.training.compute import Compute
 from common.training.config import TrainingConfig
+from common.training.networks import check_network
 
 
 def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfig:
@@ -36,6 +38,12 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     config = replace(config, **changes)
     check_network(first_values(config))
     return config
+
+
+def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
+    """What fits with these settings run on, by the flags; see :func:`set_up`."""
+    parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
+    return set_up(args.device, args.precision, parallel_fits, config, cached=not args.no_cache)
 
 
 def print_epoch(metrics: dict[str, float], epoch: int) -> None:

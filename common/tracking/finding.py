@@ -1,0 +1,43 @@
+"""Finished runs, found again."""
+
+from __future__ import annotations
+
+from mlflow.exceptions import MlflowException
+
+from common.cli import UserError
+from common.tracking.runs import Run
+from common.tracking.store import open_store
+
+
+def find_run(experiment: str, run_id: str | None = None) -> Run:
+    """A finished root run: the one named, or the experiment's newest. For reading only.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    run = Run(*open_store(experiment)[1:], "")
+    if run_id is None:
+        found = run.client.search_runs(
+            [run.experiment_id],
+            "tags.run_level = 'root' and attributes.status = 'FINISHED'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        if not found:
+            raise UserError(f"no finished run in experiment {experiment}; {experiment}/train.py makes one")
+        run.run_id = found[0].info.run_id
+        return run
+    try:
+        found = run.client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError(f"--run-id {run_id}: no such run") from error
+    info, level = found.info, found.data.tags.get("run_level", "other")
+    if (info.status, info.experiment_id, level) != ("FINISHED", run.experiment_id, "root"):
+        name = run.client.get_experiment(info.experiment_id).name
+        raise UserError(
+            f"--run-id {run_id}: {info.status} {level} run of {name}; expected a FINISHED root run of {experiment}"
+        )
+    run.run_id = run_id
+    return run

@@ -1,0 +1,115 @@
+"""The choice of what a fit runs on; a short measurement decides its precision."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+
+import torch
+from filelock import FileLock
+
+from common.cli import UserError
+from common.data import cache
+from common.search.places import first_values
+from common.search.spaces import Space
+from common.seeds import Stream
+from common.training.compute import Compute, apply, cores, describe_machine
+from common.training.config import TrainingConfig
+from common.training.networks import new_model
+
+GAIN = 1.2
+"""How many times faster than fp32 bf16 must be to be chosen: less may be noise, and a choice should not flip."""
+
+
+def set_up(
+    device: str = "auto",
+    precision: str = "auto",
+    parallel_fits: int = 1,
+    config: TrainingConfig | None = None,
+    cached: bool = True,
+) -> Compute:
+    """Choose device, threads and precision, and make PyTorch deterministic.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+    precision : {"auto", "fp32", "bf16"}
+        ``auto`` is what trains the backbone of `config` faster, measured once on a machine and remembered under
+        ``cache/``; fp32 without a config.
+    parallel_fits : int
+        Fits that could run side by side; they share the cores.
+    config : TrainingConfig, optional
+        Where backbones are searched, each has its own precision.
+    cached : bool
+        Remember the measurement.
+
+    Raises
+    ------
+    UserError
+        When the device is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name, there in available.items() if there)
+    elif not available[device]:
+        raise UserError(f"--device {device}: not available on this machine; expected auto or cpu")
+    compute = Compute(device, "fp32" if precision == "auto" else precision, max(1, cores() // parallel_fits))
+    apply(compute)
+    if precision == "auto" and config is not None:
+        first = first_values(config)
+        best = {name: fastest_precision(replace(first, backbone=name), compute, cached) for name in _backbones(config)}
+        main = best.pop(first.backbone)
+        compute = replace(compute, precision=main, exceptions={k: v for k, v in best.items() if v != main})
+    return compute
+
+
+def fastest_precision(config: TrainingConfig, compute: Compute, cached: bool = True) -> str:
+    """``bf16`` if it trains this backbone at least `GAIN` times as fast as fp32 on this machine, else ``fp32``."""
+    if compute.device == "mps":
+        return "fp32"
+    key = f"{config.backbone} {config.image_size} px on {describe_machine(compute.device)}"
+    if not cached:
+        return _measure(config, compute)
+    path = cache.CACHE / "precision.json"
+    cache.CACHE.mkdir(exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        try:
+            known = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            known = {}
+        if known.get(key) not in ("fp32", "bf16"):
+            known[key] = _measure(config, compute)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(known, indent=1))
+            os.replace(part, path)
+    return known[key]
+
+
+def _measure(config: TrainingConfig, compute: Compute) -> str:
+    n_images = min(config.batch_size, 32 if compute.device == "cuda" else 4)
+    images = torch.zeros(n_images, 3, config.image_size, config.image_size, dtype=torch.uint8, device=compute.device)
+    seconds = {}
+    for precision in ("fp32", "bf16"):
+        quick = replace(config, weights="none")
+        network = new_model(quick, replace(compute, precision=precision), Stream(0)).train()
+        _step(network, images[:2])
+        once = _step(network, images)
+        hopeless = precision == "bf16" and once > 2 * seconds["fp32"]  # a processor without bf16 is many times slower
+        seconds[precision] = once if hopeless else min(once, *(_step(network, images) for _ in range(3)))
+    return "bf16" if seconds["fp32"] >= GAIN * seconds["bf16"] else "fp32"
+
+
+def _step(network: torch.nn.Module, images: torch.Tensor) -> float:
+    started = time.perf_counter()
+    network(images).sum().backward()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _backbones(config: TrainingConfig) -> list[str]:
+    searched = isinstance(config.backbone, Space)
+    choices = [choice for _, choice in config.backbone.extremes()] if searched else [config.backbone]
+    return [first_values(replace(config, backbone=choice)).backbone for choice in choices]
