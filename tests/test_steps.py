@@ -102,12 +102,16 @@ def test_each_step_trains_on_real_photos(step, main, client, project, pets_dir):
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 5])
-def test_results_repeat_to_the_last_digit_and_change_with_the_seed(step, main, client, tmp_path):
-    jobs = [[], []] if step == 2 else [["--n-jobs", 2], ["--n-jobs", 1]]
-    calls = [[*jobs[0], "--seed", 3], [*jobs[1], "--seed", 3], [*jobs[1], "--seed", 4]]
+def test_results_repeat_to_the_last_digit_and_change_with_the_seed(step, main, client, project, tmp_path):
+    """However many processes there are, and whether a cache is warm, cold or off."""
+    n_jobs = [[], [], []] if step == 2 else [["--n-jobs", n] for n in (2, 1, 4 if step == 4 else 1)]
+    calls = [["--seed", 3, *n_jobs[0]], ["--seed", 3, "--no-cache", *n_jobs[1]], ["--seed", 4, *n_jobs[1]]]
     runs = [main(f"step_{step}.train", "--fast", *argv) for argv in calls]
-    first, again, other = (artifact(client, run["run_id"], "results.csv", tmp_path) for run in runs)
-    assert first == again
+    for path in (project / "cache").glob("*-*.npy"):
+        path.unlink()
+    runs.append(main(f"step_{step}.train", "--fast", "--seed", 3, *n_jobs[2]))
+    first, uncached, other, cold = (artifact(client, run["run_id"], "results.csv", tmp_path) for run in runs)
+    assert first == uncached == cold
     assert first != other
     table = pd.read_csv(tmp_path / runs[0]["run_id"] / "results.csv")
     assert ",".join(table.columns) == (

@@ -93,7 +93,7 @@ def _notes_if_sound(path: Path) -> dict | None:
         found = path.stat()
         if _checksum_once(path, found.st_size, found.st_mtime_ns) == notes.pop("checksum"):
             return notes
-    except (FileNotFoundError, ValueError, KeyError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return None
 
