@@ -1,6 +1,7 @@
-"""Studies: what is pruned could not have won, and the same stream gives the same trials in any process."""
+"""Studies: what is pruned, and the same stream gives the same trials in any process."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 
 from common.cli import PROJECT, UserError
 from common.search import studies
-from common.search.studies import CannotWinPruner, count_fits, create_study, optimize
+from common.search.studies import FoldPruner, count_fits, create_study, optimize
 from common.seeds import Stream
 
 SEARCH = """
@@ -70,7 +71,7 @@ def test_pruning_happens_exactly_when_the_best_is_out_of_reach_and_changes_no_wi
         fold_scores = fold_scores.tolist()
         winners = {}
         for prune in (True, False):
-            study = optuna.create_study(direction="maximize", pruner=CannotWinPruner(n_folds))
+            study = optuna.create_study(direction="maximize", pruner=FoldPruner(n_folds, margin=math.inf))
             best, networks = optimize(
                 study,
                 lambda trial, prune=prune, rows=fold_scores: run_folds(trial, rows[trial.number], prune),
@@ -100,8 +101,25 @@ def check_pruned(trials, fold_scores, n_folds):
     return sum(trial.state is TrialState.PRUNED for trial in trials)
 
 
+@pytest.mark.parametrize(
+    ("scores", "n_reached"),
+    [
+        ([0.75, 0.85, 0.95], 3),  # as good
+        ([0.78, 0.81, 0.92], 3),  # worse, by less than the margin at each point
+        ([0.71, 0.99, 0.99], 1),  # far behind on the first fold
+        ([0.74, 0.78, 0.99], 2),  # behind on the first two together
+        ([0.50, 0.99, 0.99], 1),
+    ],
+)
+def test_a_trial_that_trails_the_best_one_on_the_folds_they_share_is_pruned(scores, n_reached):
+    study = optuna.create_study(direction="maximize", pruner=FoldPruner(3, margin=0.03))
+    rows = [[0.55, 0.55, 0.55], [0.75, 0.85, 0.95], scores]
+    optimize(study, lambda trial: run_folds(trial, rows[trial.number]), 3, Stream(0))
+    assert [len(trial.intermediate_values) for trial in study.trials] == [3, 3, n_reached]
+
+
 def test_errors_that_are_caught_fail_their_trial_and_the_study_goes_on(storage):
-    folds = {0: [0.75, 0.75], 1: ArithmeticError("too hot"), 2: [0.25, 1.0], 3: [1.0, 0.75], 4: [0.875, 0.875]}
+    folds = {0: [0.75, 0.75], 1: ArithmeticError("too hot"), 2: [0.25, 1.0], 3: [1.0, 0.75], 4: [1.0, 0.75]}
 
     def run_trial(trial):
         if isinstance(folds[trial.number], Exception):

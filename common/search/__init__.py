@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "places": ["find_spaces", "first_values", "resolve"],
         "source": ["to_source"],
         "spaces": ["Categorical", "Float", "HyperParameter", "Int"],
-        "studies": ["CannotWinPruner", "count_fits", "create_study", "optimize"],
+        "studies": ["FoldPruner", "count_fits", "create_study", "optimize"],
     },
 )

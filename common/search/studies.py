@@ -17,31 +17,40 @@ from common.seeds import Stream
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-class CannotWinPruner(optuna.pruners.BasePruner):
-    """Prunes a trial that cannot become the best any more, whatever its remaining folds score.
+class FoldPruner(optuna.pruners.BasePruner):
+    """Prunes a trial that cannot become the best any more, or that trails the best trial on the folds they share.
 
-    A trial reports the score of each fold. After k of n folds its mean is at most
-    (sum of the k scores + (n - k) * `best_score`) / n. When that is not above the best completed trial's value, the
-    trial is pruned. So the rule holds from the first fold on, and never prunes a trial that would have won.
+    A trial reports the score of each fold. After k of n folds it is pruned when either holds:
+
+    - Its mean is at most (sum of the k scores + (n - k) * `best_score`) / n, and that is not above the best completed
+      trial's value: it cannot win.
+    - On these k folds its mean is more than `margin` below that of the best completed trial. Folds differ in
+      difficulty, so the two are compared on the same ones. This may prune a trial that would have won on the others;
+      ``python -m benchmarks --rows pruning`` measures how often, and what it saves.
 
     Parameters
     ----------
     n_folds : int
+    margin : float
+        In units of the score; infinite for the first rule alone.
     best_score : float
         Highest score there is; 1 for ROC AUC.
     """
 
-    def __init__(self, n_folds: int, best_score: float = 1.0):
+    def __init__(self, n_folds: int, margin: float = 0.03, best_score: float = 1.0):
         self.n_folds = n_folds
+        self.margin = margin
         self.best_score = best_score
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        scores = trial.intermediate_values.values()
-        if not complete or len(scores) >= self.n_folds:
+        scores = trial.intermediate_values
+        if not complete or not scores or len(scores) >= self.n_folds:
             return False
-        reachable = (sum(scores) + (self.n_folds - len(scores)) * self.best_score) / self.n_folds
-        return reachable <= max(t.value for t in complete)
+        best = max(complete, key=lambda other: other.value)
+        reachable = (sum(scores.values()) + (self.n_folds - len(scores)) * self.best_score) / self.n_folds
+        behind = sum(best.intermediate_values[fold] - score for fold, score in scores.items()) / len(scores)
+        return reachable <= best.value or behind > self.margin
 
 
 def storage_url() -> str:
@@ -66,7 +75,7 @@ def create_study(name: str, n_folds: int) -> optuna.Study:
                 storage=storage,
                 study_name=name,
                 direction="maximize",
-                pruner=CannotWinPruner(n_folds),
+                pruner=FoldPruner(n_folds),
             )
     except Exception as error:  # each database has errors of its own
         raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from error

@@ -238,7 +238,7 @@ def _to_device(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarr
 
 @lru_cache(maxsize=2)
 def _resident(table: ImageTable, device: torch.device) -> torch.Tensor | None:
-    """All inputs on the GPU, if they take at most a quarter of its free memory: so it never waits for the next batch."""
+    """All inputs on the GPU, if they fit a quarter of its free memory: so it never waits for the next batch."""
     if table.pixels.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
         return None
     return torch.from_numpy(np.array(table.pixels)).to(device)

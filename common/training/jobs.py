@@ -97,6 +97,15 @@ def run_jobs(
             listener.join()
 
 
+def prepare() -> None:
+    """Begin to import what the processes to come need, while this one goes on."""
+    _context()
+    if START == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
 class _Workers:
     """Processes that are started when there is work, and again when there is more after an `interrupt`."""
 

@@ -10,6 +10,7 @@ from common.search.places import first_values
 from common.training.calibration import set_up
 from common.training.compute import Compute
 from common.training.config import TrainingConfig
+from common.training.jobs import prepare
 from common.training.networks import check_network
 
 
@@ -42,6 +43,8 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     """What fits with these settings run on, by the flags; see :func:`set_up`."""
+    if getattr(args, "n_jobs", 1) != 1 and args.device in ("auto", "cpu"):
+        prepare()
     parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
     return set_up(args.device, args.precision, parallel_fits, config, cached=not args.no_cache)
 
