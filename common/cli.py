@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -83,6 +83,12 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         flags.add_argument("--fresh", action="store_true", help="start anew: never resume an unfinished run")
     if step >= 3:
         flags.add_argument("--root-splits", type=whole_number(1), default=2, metavar="K", help="outer folds to run")
+        flags.add_argument(
+            "--only-root-split",
+            type=whole_number(0),
+            metavar="K",
+            help="run this outer fold alone",
+        )
         flags.add_argument("--inner-splits", type=whole_number(1), default=2, metavar="K", help="inner folds of each")
         flags.add_argument(
             "--n-jobs",
@@ -93,6 +99,39 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
     return flags
+
+
+def root_splits(args: argparse.Namespace) -> Iterable[int]:
+    """The outer folds that the flags ask for.
+
+    Raises
+    ------
+    UserError
+        When ``--only-root-split`` is none of ``--root-splits``.
+    """
+    if args.only_root_split is None:
+        return range(args.root_splits)
+    if args.only_root_split >= args.root_splits:
+        raise UserError(
+            f"--only-root-split {args.only_root_split}: expected less than --root-splits {args.root_splits}"
+        )
+    return [args.only_root_split]
+
+
+def command_of(step: int, args: argparse.Namespace) -> list[str]:
+    """The script of a step and its arguments, as they would be typed in the project folder."""
+    words = [f"step_{step}/train.py"]
+    for name, value in vars(args).items():
+        if name == "config":
+            path = Path(value).resolve()
+            words.append(str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path))
+        elif name == "data" and value not in ("drawn", "oxford-pets"):
+            words += ["--data", str(Path(value).expanduser().resolve())]
+        elif isinstance(value, bool):
+            words += [f"--{name.replace('_', '-')}"] if value and name not in ("fresh", "json") else []
+        elif value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
 
 
 def run(main: Callable[[], object]) -> None:

@@ -69,13 +69,13 @@ def main(argv=None):
     compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
     table, fold = load(args, config, stream)
-    with tracking.start("step_2", table, config, compute, stream) as run:
+    with tracking.start(2, args, 1, table, fold, config, compute, stream) as run:
         network, _ = run_fold(table, fold, config, compute, stream, run)
         predictions = test_fold(network, table, fold, run)
         results = evaluation.results_of(predictions, [fold])
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(2, args, predictions, results, started, run.run_id)
+    return evaluation.conclude(2, args, predictions, results, started, run)
 
 
 if __name__ == "__main__":

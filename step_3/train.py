@@ -22,7 +22,7 @@ def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
     table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     splits = data.load_splits(table)
-    return table, [data.folds_of(splits, root, args.inner_splits) for root in range(args.root_splits)]
+    return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
 def warm_up(network, table, fold, config, stream, log):
@@ -86,15 +86,15 @@ def main(argv=None):
     compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
     table, roots = load(args, config)
-    n_fits = args.root_splits * args.inner_splits
-    with tracking.start("step_3", table, config, compute, stream) as run:
+    n_fits = len(roots) * args.inner_splits
+    with tracking.start(3, args, n_fits, table, roots, config, compute, stream) as run:
         run_root = partial(run_root_split, table, config, compute, stream, run)
         predictions = evaluation.join(training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits))
         results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(3, args, predictions, results, started, run.run_id)
+    return evaluation.conclude(3, args, predictions, results, started, run)
 
 
 if __name__ == "__main__":

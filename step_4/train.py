@@ -24,7 +24,7 @@ def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
     table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     splits = data.load_splits(table)
-    return table, [data.folds_of(splits, root, args.inner_splits) for root in range(args.root_splits)]
+    return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
 def warm_up(network, table, fold, config, stream, log):
@@ -109,7 +109,9 @@ def run_root_split(table, config, compute, stream, run, n_trials, folds):
     with run.root_split(folds[0].root_split) as root_run:
         study = search.create_study(f"{run.run_id} root {folds[0].root_split}", len(folds))
         objective = partial(run_trial, table, config, compute, stream, root_run, folds)
-        best, networks = search.optimize(study, objective, n_trials, stream.at("search"), training.NonFiniteLossError)
+        best, networks = search.optimize(
+            study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, root_run.checkpoint
+        )
         root_run.params({"best_trial": best.number, **best.params})
         for fold, network in zip(folds, networks, strict=True):
             with root_run.fold(fold) as fold_run:
@@ -126,8 +128,8 @@ def main(argv=None):
     stream = Stream(args.seed)
     table, roots = load(args, config)
     n_trials = args.n_trials or (2 if args.fast else N_TRIALS)
-    n_fits = args.root_splits * args.inner_splits * n_trials
-    with tracking.start("step_4", table, config, compute, stream) as run:
+    n_fits = len(roots) * args.inner_splits * n_trials
+    with tracking.start(4, args, n_fits, table, roots, config, compute, stream) as run:
         run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
         tables, chosen, fits = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
         predictions = evaluation.join(tables)
@@ -135,7 +137,7 @@ def main(argv=None):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(4, args, predictions, results, started, run.run_id, sum(fits), dict(enumerate(chosen)))
+    return evaluation.conclude(4, args, predictions, results, started, run, sum(fits), dict(enumerate(chosen)))
 
 
 if __name__ == "__main__":

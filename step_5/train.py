@@ -13,7 +13,7 @@ def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
     table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
     splits = data.load_splits(table)
-    return table, [data.folds_of(splits, root, args.inner_splits) for root in range(args.root_splits)]
+    return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
 def warm_up(network, table, fold, config, stream, log):
@@ -86,7 +86,9 @@ def run_root_split(table, config, compute, stream, run, n_trials, folds):
     with run.root_split(folds[0].root_split) as root_run:
         study = search.create_study(f"{run.run_id} root {folds[0].root_split}", len(folds))
         objective = partial(run_trial, table, config, compute, stream, root_run, folds)
-        best, networks = search.optimize(study, objective, n_trials, stream.at("search"), training.NonFiniteLossError)
+        best, networks = search.optimize(
+            study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, root_run.checkpoint
+        )
         root_run.params({"best_trial": best.number, **best.params})
         root_run.text(search.to_source(search.resolve(config, best)), "best_config.py")
         for fold, network in zip(folds, networks, strict=True):
@@ -104,8 +106,8 @@ def main(argv=None):
     stream = Stream(args.seed)
     table, roots = load(args, search.first_values(config))
     n_trials = args.n_trials or (2 if args.fast else N_TRIALS) if search.find_spaces(config) else 1
-    n_fits = args.root_splits * args.inner_splits * n_trials
-    with tracking.start("step_5", table, config, compute, stream) as run:
+    n_fits = len(roots) * args.inner_splits * n_trials
+    with tracking.start(5, args, n_fits, table, roots, config, compute, stream) as run:
         run.file(args.config)
         run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
         tables, chosen, fits = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
@@ -114,7 +116,7 @@ def main(argv=None):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(5, args, predictions, results, started, run.run_id, sum(fits), dict(enumerate(chosen)))
+    return evaluation.conclude(5, args, predictions, results, started, run, sum(fits), dict(enumerate(chosen)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import common.data.images
 import common.data.sources
 import common.data.splits
 import common.tracking.outbox
+import common.tracking.runs
 from common import cli, training
 from common.search import studies  # noqa: F401  imported before PROJECT is another one for a while
 from common.seeds import Stream
@@ -255,6 +256,7 @@ def keep_data_in(state, patch):
         patch.setattr(module, "DATA", state / "data")
     patch.setattr(common.data.cache, "CACHE", state / "cache")
     patch.setattr(common.tracking.outbox, "OUTBOX", state / "cache" / "outbox")
+    patch.setattr(common.tracking.runs, "CHECKPOINTS", state / "cache" / "checkpoints")
 
 
 def step_of(script):

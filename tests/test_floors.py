@@ -9,7 +9,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"seeds", "cli"},
+    {"seeds", "progress", "cli"},
     {"tracking", "model"},
     {"data", "search"},
     {"evaluation", "training"},

@@ -165,10 +165,11 @@ def end(capsys, folds, as_json=True, **options):
 
 
 def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
-    outcome, results, lines = end(capsys, FOLDS, run_id="abc", fits=12, chosen={0: {"rate": 0.125}, 1: {"rate": 0.25}})
+    run = Namespace(run_id="abc", resumed=True)
+    outcome, results, lines = end(capsys, FOLDS, run=run, fits=12, chosen={0: {"rate": 0.125}, 1: {"rate": 0.25}})
     assert list(outcome) == KEYS
     assert json.loads(lines[-1]) == outcome
-    assert (outcome["step"], outcome["run_id"], outcome["fits"], outcome["resumed"]) == (3, "abc", 12, False)
+    assert (outcome["step"], outcome["run_id"], outcome["fits"], outcome["resumed"]) == (3, "abc", 12, True)
     assert outcome["test_roc_auc"] == mean_scores(results)["test_roc_auc"]
     assert 0 <= outcome["ci"][0] <= outcome["test_roc_auc"] <= outcome["ci"][1] <= 1
     assert outcome["seconds"] >= 5

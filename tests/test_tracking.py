@@ -1,5 +1,6 @@
 """Tracking: runs nest, end with the right status, keep what was logged, and say where they come from."""
 
+import argparse
 import os
 import pickle
 import signal
@@ -21,15 +22,21 @@ from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model import load_classifier
 from common.seeds import Stream
-from common.tracking import outbox, provenance, runs, store
+from common.tracking import identity, outbox, provenance, runs, store
 from common.tracking.finding import find_run
-from common.tracking.runs import start
+from common.tracking.starting import start as start_step
 from common.training import new_model, set_up
 from common.training.config import SGD, TrainingConfig
 
 TABLE = ImageTable("pets", Path(), ("a.jpg", "b.jpg"), np.array([0, 1]), ("cat", "dog"), None, ("1", "2"))
 CONFIG = TrainingConfig(image_size=32, optimizer=SGD(momentum=0.25), learning_rate=1e-3 / 3)
 FOLD = Fold(1, 2, *(np.arange(0),) * 3)
+
+
+def start(experiment, table, config, compute, stream):
+    """A new run, as a step starts it."""
+    args = argparse.Namespace(fresh=True, seed=stream.root_seed)
+    return start_step(int(experiment[-1]), args, 1, table, FOLD, config, compute, stream)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,8 @@ def client(tmp_path, new_database, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(store, "PROJECT", tmp_path)
     monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
+    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(identity, "PROJECT", tmp_path)
     monkeypatch.setattr(provenance, "PROJECT", tmp_path)
     return MlflowClient(uri)
 
@@ -173,7 +182,7 @@ with run.phase("warm-up") as phase:
     assert phase.info.status == "RUNNING"
     assert phase.data.tags["mlflow.parentRunId"] == root.run_id
     with open(outbox.OUTBOX / f"{phase.info.run_id}.jsonl", "a") as file:
-        file.write('["torn", 0.')
+        file.write('\n["torn", 0.')
     phase = runs.Run(root.uri, root.experiment_id, phase.info.run_id)
     for _ in range(2):  # what has arrived is not doubled
         outbox.send_leftovers(client)
@@ -392,6 +401,8 @@ def test_an_analysis_leaves_the_run_it_is_about_as_it_was(client, compute, tmp_p
 def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "PROJECT", tmp_path)
     monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
+    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(identity, "PROJECT", tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")
     for uri in (

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from common import cli
+from common import cli, progress
 from common.cli import UserError
 from common.data import cache, sources
 from common.data.sources import load_images
 from common.data.splits import Fold
 from common.seeds import Stream
-from common.training import Compute, calibration, engine, jobs, new_model, set_up
+from common.training import Compute, calibration, engine, new_model, set_up
 from common.training.augmentation import N_DRAWS, augment
 from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
 from common.training.engine import (
@@ -320,7 +320,7 @@ def test_results_are_in_the_order_of_the_items(on_cpu):
 
 def test_fits_that_are_skipped_count_as_done(monkeypatch):
     ticks = []
-    monkeypatch.setattr(jobs, "_tick", ticks.append)
+    monkeypatch.setattr(progress, "_show", ticks.append)
     assert list(run_fits(str.upper, "abc")) == ["A", "B", "C"]
     assert sum(ticks) == 3
     ticks.clear()

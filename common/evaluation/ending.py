@@ -19,7 +19,7 @@ def conclude(
     predictions: pd.DataFrame,
     results: pd.DataFrame,
     started: float,
-    run_id: str | None = None,
+    run=None,
     fits: int | None = None,
     chosen: Mapping[int, Mapping[str, object]] | None = None,
 ) -> dict[str, object]:
@@ -33,6 +33,7 @@ def conclude(
         With the columns of ``results.csv``.
     started : float
         :func:`time.perf_counter` at the start.
+    run : common.tracking.Run, optional
     fits : int, optional
         Networks that were fitted; by default one per row of `results`.
     chosen : mapping from root split to {name: value}, optional
@@ -49,17 +50,17 @@ def conclude(
     if results["inner_split"].nunique() > 1:
         ensemble = ensemble_scores(predictions)["ensemble_test_roc_auc"]
         print(f"mean prediction of each root split's models: test ROC AUC {ensemble:.3f}")
-    where = f"step_{step}/outputs/predictions.csv" if run_id is None else f"run {run_id}: bash run_mlflow_ui.bash"
+    where = f"step_{step}/outputs/predictions.csv" if run is None else f"run {run.run_id}: bash run_mlflow_ui.bash"
     print(f"\nlook at it: {where}")
     print(f"plots:      bash run_script.bash python step_{step}/analyze_predictions.py")
     print(f"done:       {fits} {'fit' if fits == 1 else 'fits'} in {seconds:.0f} s")
     outcome = {
         "step": step,
-        "run_id": run_id,
+        "run_id": run and run.run_id,
         "seconds": round(seconds, 3),
         "fits": fits,
         **summary(results),
-        "resumed": False,
+        "resumed": bool(run and run.resumed),
     }
     if args.json:
         print(json.dumps(outcome))

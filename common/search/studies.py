@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import optuna
 from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from common import progress
 from common.cli import PROJECT, UserError
+from common.search.best import BestNetworks
 from common.seeds import Stream
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 
 
 class FoldPruner(optuna.pruners.BasePruner):
@@ -59,26 +63,40 @@ def storage_url() -> str:
 
 
 def create_study(name: str, n_folds: int) -> optuna.Study:
-    """A new study that maximises the mean score over `n_folds` folds.
+    """The study of that name, new or as it was left, that maximises the mean score over `n_folds` folds.
 
     Raises
     ------
     UserError
         When the database cannot be used.
     """
-    url = storage_url()
+    url, own = storage_url(), PROJECT / "optuna.db"
     try:
         (PROJECT / "cache").mkdir(exist_ok=True)
         with FileLock(PROJECT / "cache" / "optuna.lock"):
+            if url == f"sqlite:///{own}" and not own.exists():
+                _make_database(own)
             storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None)
             return optuna.create_study(
                 storage=storage,
                 study_name=name,
                 direction="maximize",
                 pruner=FoldPruner(n_folds),
+                load_if_exists=True,
             )
     except Exception as error:  # each database has errors of its own
         raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _make_database(path: Path) -> None:
+    """Under another name first: a process that is killed on the way leaves no half-made tables."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        RDBStorage(f"sqlite:///{part}").remove_session()
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def optimize(
@@ -87,11 +105,15 @@ def optimize(
     n_trials: int,
     stream: Stream,
     catch: type[Exception] | tuple[type[Exception], ...] = (),
+    kept: Path | None = None,
 ) -> tuple[FrozenTrial, list]:
     """Run trials until the study has `n_trials`; returns the best trial and its networks.
 
-    The sampler (TPE, Bergstra et al. 2011) is seeded anew before each trial from `stream` and the number of trials so
-    far, so what a trial suggests depends on the finished trials alone. Of two trials with one value the first is best.
+    The sampler (TPE, Bergstra et al. 2011) is seeded anew before each trial from `stream` and the trial's number, so
+    what a trial suggests depends on the trials before it alone. Of two trials with one value the first is best.
+
+    A study that was interrupted goes on: a trial that was running is taken up where it stood, with the parameters that
+    it had and those that it would have had, so that the study becomes the one that it would have been.
 
     Parameters
     ----------
@@ -100,35 +122,49 @@ def optimize(
         counts as pruned; else its value is their mean.
     catch : exception type, or tuple of them
         Errors that fail the trial, but not the study.
+    kept : Path, optional
+        Where the best networks so far are kept, with a suffix; what begins with it and a finished trial is removed.
 
     Raises
     ------
     UserError
-        When no trial completed.
+        When no trial completed, or the database is lost.
     """
-    best_value, best_networks, failure = -math.inf, [], None
+    best, failure = BestNetworks(kept), None
+    try:
+        for number in range(n_trials):
+            trials = study.get_trials(deepcopy=False)
+            if number < len(trials) and trials[number].state.is_finished():
+                progress.advance(study.pruner.n_folds)
+                continue
+            study.sampler = optuna.samplers.TPESampler(seed=stream.at(f"trial {number}").integer())
+            trial = optuna.Trial(study, trials[number]._trial_id) if number < len(trials) else study.ask()
+            try:
+                networks, scores = run_trial(trial)
+            except catch as error:
+                failure = error
+                print(f"trial {number} failed: {error}")
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                _tell(study, trial, networks, scores, best)
+            best.forget(f"trial {number}")
+        if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+            raise UserError(f"none of the {n_trials} trials of study {study.study_name} completed; the last: {failure}")
+        winner = study.best_trial
+        return winner, best.networks_of(winner) or run_trial(winner)[0]
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise UserError(f"studies at {storage_url()}: {str(error).splitlines()[0]}") from error
 
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal best_value, best_networks, failure
-        try:
-            networks, scores = run_trial(trial)
-        except catch as error:
-            failure = error
-            print(f"trial {trial.number} failed: {error}")
-            raise
-        if len(scores) < study.pruner.n_folds:
-            raise optuna.TrialPruned
-        value = sum(scores) / len(scores)
-        if value > best_value:
-            best_value, best_networks = value, networks
-        return value
 
-    for number in range(n_trials):
-        study.sampler = optuna.samplers.TPESampler(seed=stream.at(f"trial {number}").integer())
-        study.optimize(objective, n_trials=1, catch=catch)
-    if not best_networks:
-        raise UserError(f"none of the {n_trials} trials of study {study.study_name} completed; the last: {failure}")
-    return study.best_trial, best_networks
+def _tell(study: optuna.Study, trial: optuna.Trial, networks: list, scores: list[float], best: BestNetworks) -> None:
+    if len(scores) < study.pruner.n_folds:
+        study.tell(trial, state=TrialState.PRUNED)
+        return
+    value = sum(scores) / len(scores)
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if not complete or value > max(other.value for other in complete):
+        best.keep(trial.number, networks)
+    study.tell(trial, value)
 
 
 def count_fits(study: optuna.Study) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from mlflow.exceptions import MlflowException
-
 from common.cli import UserError
 from common.tracking.runs import Run
 from common.tracking.store import open_store
@@ -17,7 +15,7 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
     UserError
         When there is none.
     """
-    run = Run(*open_store(experiment)[1:], "")
+    run = Run(*open_store(experiment), "")
     if run_id is None:
         found = run.client.search_runs(
             [run.experiment_id],
@@ -31,7 +29,7 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
         return run
     try:
         found = run.client.get_run(run_id)
-    except MlflowException as error:
+    except UserError as error:
         raise UserError(f"--run-id {run_id}: no such run") from error
     info, level = found.info, found.data.tags.get("run_level", "other")
     if (info.status, info.experiment_id, level) != ("FINISHED", run.experiment_id, "root"):

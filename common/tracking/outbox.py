@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -10,10 +11,9 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 
 from common.cli import PROJECT, UserError
-from common.tracking.store import reason_of
+from common.tracking.store import Connection, reason_of
 
 OUTBOX = PROJECT / "cache" / "outbox"
 PAUSE = 0.5
@@ -47,7 +47,7 @@ class Outbox:
         try:
             OUTBOX.mkdir(parents=True, exist_ok=True)
             with open(_file(run_id), "a", encoding="utf-8") as file:
-                file.write("\n".join([*lines, ""]))
+                file.write("\n".join(["", *lines]))  # begins a line even after one that was torn
         except OSError as error:
             raise UserError(f"{_file(run_id)}: {error.strerror}") from error
         self._work.put((run_id, metrics, None))
@@ -100,14 +100,14 @@ class Outbox:
                 item.set()
 
 
-def send_leftovers(client: MlflowClient) -> None:
+def send_leftovers(client: Connection) -> None:
     """Send what processes that were killed have left; metrics that had arrived are not doubled."""
     for path in sorted(OUTBOX.glob("*.jsonl")):
         run_id = path.stem
         try:
             status = client.get_run(run_id).info.status
             _log(client, run_id, read_leftovers(run_id))
-        except MlflowException:  # a run of another server
+        except UserError:  # a run of another server
             continue
         if status != "RUNNING":
             path.unlink(missing_ok=True)
@@ -116,10 +116,14 @@ def send_leftovers(client: MlflowClient) -> None:
 def read_leftovers(run_id: str) -> list[Metric]:
     """The metrics of a run that its outbox holds."""
     try:
-        lines = _file(run_id).read_text(encoding="utf-8").split("\n")[:-1]  # a torn last line has no end
+        lines = _file(run_id).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [Metric(*json.loads(line)) for line in lines]
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a torn line is no JSON
+            found += [Metric(*json.loads(line))]
+    return found
 
 
 _outboxes: dict[str, Outbox] = {}

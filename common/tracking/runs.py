@@ -11,17 +11,16 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
 
-from common.cli import UserError
+from common.cli import PROJECT, UserError
+from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
-from common.tracking.outbox import outbox_of, send_leftovers
-from common.tracking.provenance import provenance
-from common.tracking.store import open_store
+from common.tracking.outbox import outbox_of
+from common.tracking.store import Connection
 
 PARENT = "mlflow.parentRunId"
+CHECKPOINTS = PROJECT / "cache" / "checkpoints"
 
 
 @dataclass
@@ -34,13 +33,20 @@ class Run:
         Tracking server or database.
     experiment_id, run_id : str
     place : dict
-        Tags that the runs below inherit: ``root_split``, ``trial``, ``inner_split``, ``phase``.
+        Tags that the runs below inherit: ``root_run_id``, ``root_split``, ``trial``, ``inner_split``, ``phase``.
+    resumed : bool
+        Whether it goes on with what an interrupted process began: then the runs below may be there already.
+    is_over : bool
+        Whether it had finished before that: then nothing of it is written again.
     """
 
     uri: str
     experiment_id: str
     run_id: str
     place: dict[str, str] = field(default_factory=dict)
+    resumed: bool = False
+    is_over: bool = False
+    _logged: frozenset[tuple[str, int]] = field(default=frozenset(), repr=False)
     _pending: list[Metric] = field(default_factory=list, repr=False)
     _travelled: bool = field(default=False, repr=False)
 
@@ -48,10 +54,10 @@ class Run:
         return {**self.__dict__, "_client": None, "_pending": [], "_travelled": True}
 
     @property
-    def client(self) -> MlflowClient:
+    def client(self) -> Connection:
         """This process's own connection to the server or database."""
         if self.__dict__.get("_client") is None:
-            self._client = MlflowClient(self.uri)
+            self._client = Connection(self.uri)
         return self._client
 
     @contextlib.contextmanager
@@ -61,11 +67,25 @@ class Run:
         place = {key: value for key, value in tags.items() if key != "run_level"}
 
         def create() -> Run:
+            of_name = f"tags.`{PARENT}` = '{self.run_id}' and attributes.run_name = '{name}'"
+            found = self.client.search_runs([self.experiment_id], of_name, max_results=1) if self.resumed else []
+            if found:
+                return Run.again(self.uri, found[0], place)
             created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
             return Run(self.uri, self.experiment_id, created.info.run_id, place)
 
-        with _closing(create, wait=self._travelled) as run:
+        with closing(create, wait=self._travelled or tags.get("run_level") == "trial") as run:
             yield run
+
+    @classmethod
+    def again(cls, uri: str, found, place: dict[str, str]) -> Run:
+        """An interrupted run, opened again; what has been logged will not be logged twice."""
+        run = cls(uri, found.info.experiment_id, found.info.run_id, place, True, found.info.status == "FINISHED")
+        if not run.is_over:
+            histories = [run.client.get_metric_history(run.run_id, name) for name in found.data.metrics]
+            run._logged = frozenset((m.key, m.step) for history in histories for m in history)
+            run.client.update_run(run.run_id, status="RUNNING")
+        return run
 
     def root_split(self, root_split: int) -> contextlib.AbstractContextManager[Run]:
         """A run for one outer fold."""
@@ -84,12 +104,17 @@ class Run:
         """A run for one phase of a fit."""
         return self.child(name, run_level="phase", phase=name)
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Record metrics. Those named ``batch_...`` wait for the next others (an epoch's end) and go with them."""
-        now = int(time.time() * 1000)
-        self._pending += [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        if not all(name.startswith("batch_") for name in metrics):
-            self.flush()
+    @property
+    def checkpoint(self) -> Path:
+        """Where what belongs to this place is kept until the root run is finished: a path to add a suffix to."""
+        levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
+        names = [f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place]
+        return CHECKPOINTS / self.place["root_run_id"] / " ".join(names or ["run"])
+
+    @property
+    def log(self) -> Log:
+        """A callable that records metrics: ``run.log({"dev_loss": 0.5}, step)``."""
+        return Log(self)
 
     def flush(self) -> None:
         """Hand over what waits: it is on disk when this returns, and with the server soon after."""
@@ -99,12 +124,16 @@ class Run:
 
     def params(self, values: object) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
-        flat = _flatten(asdict(values) if is_dataclass(values) else values)
-        self.client.log_batch(self.run_id, params=[Param(name, str(value)[:6000]) for name, value in flat.items()])
+        flat = flatten(asdict(values) if is_dataclass(values) else values)
+        self._write(params=[Param(name, str(value)[:6000]) for name, value in flat.items()])
 
     def tags(self, **values: object) -> None:
         """Set tags."""
-        self.client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in values.items()])
+        self._write(tags=[RunTag(name, str(value)) for name, value in values.items()])
+
+    def _write(self, **entities: list) -> None:
+        if not self.is_over:
+            self.client.log_batch(self.run_id, **entities)
 
     def text(self, text: str | bytes, artifact: str) -> None:
         """Store a text as an artifact, such as ``provenance/packages.txt``; bytes are stored as they are."""
@@ -119,7 +148,8 @@ class Run:
 
     def file(self, path: Path, folder: str | None = None) -> None:
         """Store a file as an artifact."""
-        self.client.log_artifact(self.run_id, str(path), folder)
+        if not self.is_over:
+            self.client.log_artifact(self.run_id, str(path), folder)
 
     def model(self, network) -> None:
         """Store a :class:`common.model.Classifier` as ``model.safetensors``; `load_classifier` reads it."""
@@ -142,7 +172,7 @@ class Run:
         with self._fluent(), tempfile.TemporaryDirectory() as folder:
             try:
                 path = self.client.download_artifacts(self.run_id, artifact, folder)
-            except (MlflowException, OSError) as error:
+            except UserError as error:
                 raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
             return pd.read_csv(path)
 
@@ -163,76 +193,58 @@ class Run:
                     os.environ[name] = value
 
 
-@contextlib.contextmanager
-def start(experiment: str, table, config, compute, stream) -> Iterator[Run]:
-    """A new root run of an experiment, with the settings and :func:`provenance` recorded.
+@dataclass(frozen=True)
+class Log:
+    """Records metrics of a run. Those named ``batch_...`` wait for the next others (an epoch's end) to go with."""
 
-    State lies in ``mlflow.db`` and ``mlruns/`` of the project folder, or on the server that ``MLFLOW_TRACKING_URI``
-    names.
+    run: Run
 
-    Parameters
-    ----------
-    table : common.data.ImageTable
-    config : common.training.TrainingConfig
-    compute : common.training.Compute
-    stream : common.seeds.Stream
-        The root of all random streams.
+    @property
+    def checkpoint(self) -> Path:
+        """The file in which a phase keeps where it stands."""
+        return self.run.checkpoint.with_name(f"{self.run.checkpoint.name}.pt")
 
-    Raises
-    ------
-    UserError
-        When the server or the folder cannot be used.
-    """
-    name = f"{table.name} {config.backbone} seed {stream.root_seed}"
-    client, uri, experiment_id = open_store(experiment)
-
-    def create() -> Run:
-        created = client.create_run(experiment_id, tags={"run_level": "root"}, run_name=name)
-        return Run(uri, experiment_id, created.info.run_id)
-
-    send_leftovers(client)
-    with _closing(create, wait=True) as run:
-        params, artifacts = provenance(table, stream, compute)
-        run.params(params)
-        run.params(config)
-        for artifact, content in artifacts.items():
-            run.text(content, f"provenance/{artifact}")
-        yield run
+    def __call__(self, metrics: dict[str, float], step: int) -> None:
+        run, now = self.run, int(time.time() * 1000)
+        new = {name: float(value) for name, value in metrics.items() if (name, step) not in run._logged}
+        if run.is_over:
+            return
+        run._pending += [Metric(name, value, now, step) for name, value in new.items()]
+        if not all(name.startswith("batch_") for name in metrics):
+            run.flush()
 
 
 @contextlib.contextmanager
-def _closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
+def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
     """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted.
 
-    With `wait` all that this process has to send has arrived then: so it is where the process's part of the tree ends.
+    With `wait` all that this process has to send has arrived then: so it is where the process's part of the tree ends,
+    and after each trial, which will not be looked at again.
     """
-    run, status = None, RunStatus.FAILED
+    run, status = None, RunStatus.FINISHED
     try:
         with uninterrupted():
             run = create()
         yield run
-        status = RunStatus.FINISHED
     except (KeyboardInterrupt, SystemExit):
         status = RunStatus.KILLED
         raise
     except Exception as error:
+        status = RunStatus.FAILED
         if run is not None:
-            run.tags(error=f"{type(error).__name__}: {error}"[:5000])
+            with contextlib.suppress(UserError):
+                run.tags(error=f"{type(error).__name__}: {error}"[:5000])
         raise
     finally:
         if run is not None:
-            with uninterrupted():
-                run.flush()
-                outbox_of(run.uri).end(run.run_id, RunStatus.to_string(status))
-                if wait:
-                    outbox_of(run.uri).drain()
+            # an error that is on its way already says more than one while closing
+            with contextlib.suppress(*[] if status == RunStatus.FINISHED else [UserError]), uninterrupted():
+                _close(run, RunStatus.to_string(status), wait)
 
 
-def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+def _close(run: Run, status: str, wait: bool) -> None:
+    run.flush()
+    if not run.is_over:
+        outbox_of(run.uri).end(run.run_id, status)
+    if wait:
+        outbox_of(run.uri).drain()

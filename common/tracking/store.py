@@ -8,15 +8,36 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from common.cli import PROJECT, UserError
+from common.tracking import upkeep
 
 for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
-def open_store(experiment: str) -> tuple[MlflowClient, str, str]:
-    """A connection to the tracking store, its address, and the id of an experiment, made if there is none.
+class Connection:
+    """An :class:`MlflowClient` whose errors are one line: what cannot be reached now may be there for the next try."""
+
+    def __init__(self, uri: str):
+        self.uri = uri
+        self._client = MlflowClient(uri)
+
+    def __getattr__(self, name: str):
+        call = getattr(self._client, name)
+
+        def checked(*args, **kwargs):
+            try:
+                return call(*args, **kwargs)
+            except (MlflowException, OSError) as error:
+                raise UserError(f"tracking at {self.uri}: {reason_of(error)}") from error
+
+        return checked
+
+
+def open_store(experiment: str) -> tuple[str, str]:
+    """The address of the tracking store and the id of an experiment, made if there is none.
 
     The store is ``mlflow.db`` with ``mlruns/`` of the project folder, or the server that ``MLFLOW_TRACKING_URI`` names.
 
@@ -25,18 +46,22 @@ def open_store(experiment: str) -> tuple[MlflowClient, str, str]:
     UserError
         When the server or the folder cannot be used.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{PROJECT / 'mlflow.db'}?timeout=60"
+    database = PROJECT / "mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or upkeep.store_uri(database)
     try:
         (PROJECT / "cache").mkdir(exist_ok=True)
         with FileLock(PROJECT / "cache" / "mlflow.lock"):
+            if uri == upkeep.store_uri(database):
+                upkeep.look_after(database)
             client = MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
             if found is None:
-                created = client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment))
-                return client, uri, created
+                return uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment))
+    except UserError:
+        raise
     except Exception as error:  # each store has errors of its own
         raise UserError(f"tracking at {uri} cannot be used: {reason_of(error)}") from error
-    return client, uri, found.experiment_id
+    return uri, found.experiment_id
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:

@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "compute": ["Compute"],
         "config": ["SGD", "AdamW", "Augmentation", "TrainingConfig"],
         "engine": [
-            "EarlyStopper",
             "NonFiniteLossError",
             "make_optimizer",
             "test_model",
@@ -21,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "features": ["frozen_features"],
         "jobs": ["run_fits", "run_jobs"],
         "networks": ["new_model"],
+        "stopping": ["EarlyStopper"],
         "settings": ["configure", "print_epoch", "set_up_for"],
     },
 )

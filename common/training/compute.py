@@ -38,6 +38,11 @@ class Compute:
         return f"{self.device} ({name})"
 
     @property
+    def machine(self) -> str:
+        """What the last digits of results depend on, besides the precision; see :func:`describe_machine`."""
+        return describe_machine(self.device)
+
+    @property
     def precision_description(self) -> str:
         """The precision, with that of each exception, such as ``fp32, densenet121 bf16``."""
         return ", ".join([self.precision, *(f"{name} {value}" for name, value in self.exceptions.items())])

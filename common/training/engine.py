@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,52 +19,16 @@ from common.data.splits import Fold
 from common.model.classifier import Classifier, HeadOnly
 from common.seeds import Stream
 from common.training.augmentation import N_DRAWS, augment
+from common.training.checkpoints import Checkpoint
 from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
 from common.training.features import frozen_features
+from common.training.stopping import EarlyStopper
 
 Log = Callable[[dict[str, float], int], None]
 
 
 class NonFiniteLossError(UserError):
     """The loss became NaN or infinite; the message says in which stream, epoch and batch, at which learning rate."""
-
-
-class EarlyStopper:
-    """Stops a phase whose dev score no longer rises, and remembers the best weights.
-
-    Parameters
-    ----------
-    network : Module
-        Its weights are kept at every new best score.
-    patience : int
-        Epochs without a better score before `should_stop`.
-    """
-
-    def __init__(self, network: torch.nn.Module, patience: int):
-        self.network = network
-        self.patience = patience
-        self.best_score = -math.inf
-        self.epochs_without_gain = 0
-        self._best_state: dict = {}
-
-    def update(self, score: float) -> bool:
-        """Take in the score of one more epoch; True if it is the best so far."""
-        if score > self.best_score:
-            self.best_score = score
-            self.epochs_without_gain = 0
-            self._best_state = copy.deepcopy(self.network.state_dict())
-            return True
-        self.epochs_without_gain += 1
-        return False
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether `patience` epochs have passed without a better score."""
-        return self.epochs_without_gain >= self.patience
-
-    def restore_best(self) -> None:
-        """Put the best weights back into the network."""
-        self.network.load_state_dict(self._best_state)
 
 
 def make_optimizer(
@@ -170,25 +133,37 @@ def train_and_validate_model(
     ----------
     log : callable
         Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss`` and ``dev_roc_auc`` by epoch; epoch 0 is before
-        training and has no ``train_loss``.
+        training and has no ``train_loss``. If it has an attribute `checkpoint`, the path of a file, the phase goes on
+        from there: to the same weights and score, without logging again what was logged before the last epoch kept.
 
     Returns
     -------
     float
         Best dev ROC AUC.
     """
-    head, features = HeadOnly(network), replace(table, pixels=frozen_features(network, table))
-    if network.backbone_frozen and augmentation is None:
-        network, table = head, features
-    stopper = EarlyStopper(network, config.patience)
-    for epoch in range(epochs + 1):
+    head, whole = HeadOnly(network), network
+    is_frozen = network.backbone_frozen and augmentation is None
+    if is_frozen:
+        network, table = head, replace(table, pixels=frozen_features(whole, table))
+    stopper, checkpoint = EarlyStopper(network, config.patience), Checkpoint(log)
+    saved = checkpoint.load() or {"epoch": -1}
+    if "stopper" in saved:
+        stopper.load_state_dict(saved["stopper"])
+    if "optimizer" in saved:
+        optimizer.load_state_dict(saved["optimizer"])
+        network.load_state_dict(saved["network"])
+    for epoch in range(saved["epoch"] + 1, epochs + 1):
+        if stopper.should_stop:
+            break
         metrics = {}
+        trained = network, table
         if epoch > 0:
             metrics["train_loss"] = train_one_epoch(
                 network, table, fold.train, optimizer, epoch, config.batch_size, stream, log, augmentation
             )
+        elif not is_frozen:
+            trained = head, replace(table, pixels=frozen_features(whole, table))
         try:
-            trained = (network, table) if epoch > 0 else (head, features)
             metrics["dev_loss"], metrics["dev_roc_auc"] = validate_one_epoch(*trained, fold.dev, config.batch_size)
         except NonFiniteLossError as error:
             rate = optimizer.param_groups[0]["lr"]
@@ -198,8 +173,16 @@ def train_and_validate_model(
             ) from error
         log(metrics, epoch)
         stopper.update(metrics["dev_roc_auc"])
-        if stopper.should_stop:
-            break
+        checkpoint.save(
+            lambda epoch=epoch: {
+                "epoch": epoch,
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "stopper": stopper.state_dict(),
+            }
+        )
+    if saved["epoch"] < epochs:
+        checkpoint.save(lambda: {"epoch": epochs, "stopper": stopper.state_dict()}, always=True)
     stopper.restore_best()
     return stopper.best_score
 

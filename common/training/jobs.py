@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from common import progress
 from common.training import compute as computing
 from common.training.compute import Compute
 
@@ -31,7 +32,6 @@ ROOMS = [
 """What a server imports once, for all the processes that it forks."""
 
 _busy = _interrupted = False
-_tick: Callable[[int], object] = lambda fits: None  # noqa: E731
 _fit_workers: _Workers | None = None
 
 
@@ -46,10 +46,10 @@ def run_fits(function: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     try:
         for result in workers.map(function, items) if workers else map(function, items):
             done += 1
-            _tick(1)
+            progress.advance(1)
             yield result
     finally:
-        _tick(len(items) - done)
+        progress.advance(len(items) - done)
         if workers and done < len(items):
             workers.interrupt()
 
@@ -72,14 +72,13 @@ def run_jobs(
     n_fits : int
         How many fits :func:`run_fits` will see, all in all.
     """
-    global _tick
     items = list(items)
     if n_jobs is None:
         n_jobs = computing.cores() // compute.threads if compute.device == "cpu" else 1
     n_here = max(1, min(n_jobs, len(items)))
     with tqdm(total=n_fits, desc="fits", unit="fit", mininterval=0.5 if os.isatty(2) else 15) as bar:
         if n_here == 1:
-            _tick = bar.update
+            progress.listen(bar.update)
             with _workers_for_fits(n_jobs, compute):
                 return [function(item) for item in items]
         ticks = _context().SimpleQueue()
@@ -160,10 +159,10 @@ def _listen(ticks, bar: tqdm) -> None:
 
 
 def _set_up_worker(compute: Compute, ticks, fits_each: int) -> None:
-    global _tick, _fit_workers
+    global _fit_workers
     os.environ["TQDM_DISABLE"] = "1"
     if ticks is not None:
-        _tick = ticks.put
+        progress.listen(ticks.put)
     _fit_workers = _Workers(fits_each, compute) if fits_each > 1 else None
     signal.signal(signal.SIGINT, _interrupt)
     computing.apply(compute)

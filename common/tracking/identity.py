@@ -1,0 +1,92 @@
+"""What a run's results depend on: two runs of one identity give the same results, so one may go on with the other."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import distributions
+
+import numpy as np
+
+from common.cli import PROJECT
+
+CODE = ["common/seeds.py", "common/data", "common/model", "common/search", "common/training", "common/evaluation"]
+FLAGS = ("seed", "root_splits", "only_root_split", "inner_splits", "n_trials", "fast", "skip_unreadable")
+
+
+def identity(step: int, args: argparse.Namespace, table, folds, config, compute) -> dict[str, str]:
+    """Digests of the parts that results depend on, and the settings in plain words.
+
+    Parameters
+    ----------
+    table : common.data.ImageTable
+    folds : nested lists of common.data.Fold
+    config : common.training.TrainingConfig
+    compute : common.training.Compute
+
+    Returns
+    -------
+    dict
+        Keys ``data``, ``splits``, ``code``, ``packages``, ``machine``, and one ``settings.NAME`` for each setting.
+    """
+    settings = flatten(asdict(config) if is_dataclass(config) else config)
+    settings |= {f"--{name.replace('_', '-')}": getattr(args, name) for name in FLAGS if hasattr(args, name)}
+    return {
+        "data": table.fingerprint[:16],
+        "splits": _digest(*_indices(folds)),
+        "code": code_digest(step),
+        "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
+        "machine": f"{compute.machine}, {compute.precision_description}",
+        **{f"settings.{name}": repr(value) for name, value in settings.items()},
+    }
+
+
+def fingerprint(parts: dict[str, str]) -> str:
+    """One digest of all the parts."""
+    return _digest(json.dumps(parts, sort_keys=True).encode())
+
+
+def differences(parts: dict[str, str], others: dict[str, str]) -> list[str]:
+    """The parts that differ, settings with their values: ``code``, ``--seed 0 (was 1)``."""
+    found = []
+    for name in sorted(parts.keys() | others.keys()):
+        now, then = parts.get(name, "nothing"), others.get(name, "nothing")
+        if now != then:
+            plain = name.startswith("settings.") or name == "machine"
+            found.append(f"{name.removeprefix('settings.')} {now} (was {then})" if plain else name)
+    return found
+
+
+def code_digest(step: int) -> str:
+    """Digest of the files whose code makes the results of a step."""
+    paths = [PROJECT / name for name in [*CODE, f"step_{step}/train.py"]]
+    files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
+    return _digest(
+        *(part for file in files for part in (file.relative_to(PROJECT).as_posix().encode(), file.read_bytes()))
+    )
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    """Nested dicts as one, with dotted names."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _indices(folds) -> list[bytes]:
+    if isinstance(folds, (list, tuple)):
+        return [part for some in folds for part in _indices(some)]
+    return [np.asarray(rows, np.int64).tobytes() for rows in (folds.train, folds.dev, folds.test)]
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,61 @@
+"""Where a phase stands, on disk, so that it can go on after its process was killed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from common.cli import UserError
+
+PAUSE = 5.0
+"""Seconds between two checkpoints of a phase, at least: shorter phases have only the one at their end."""
+
+
+class Checkpoint:
+    """The file that `log.checkpoint` names; without such an attribute nothing is kept.
+
+    Parameters
+    ----------
+    log : callable
+        See :func:`common.training.train_and_validate_model`.
+    """
+
+    def __init__(self, log: Callable):
+        self.path: Path | None = getattr(log, "checkpoint", None)
+        self._last = time.monotonic()
+
+    def load(self) -> dict | None:
+        """What was saved last; None if there is nothing that can be read."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+            return None
+
+    def save(self, state: Callable[[], dict], always: bool = False) -> None:
+        """Replace what was saved by what `state` gives, whole or not at all; unless `always`, only after a while.
+
+        Raises
+        ------
+        UserError
+            When the file cannot be written.
+        """
+        if self.path is None or not (always or time.monotonic() - self._last >= PAUSE):
+            return
+        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as file:
+                torch.save(state(), file)
+            os.replace(part, self.path)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"{self.path}: the checkpoint cannot be written ({reason})") from error
+        self._last = time.monotonic()

@@ -1,0 +1,179 @@
+"""Runs of step 5 that are ended at any moment, and what is left of them."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import PROJECT
+
+FORKER = """
+import contextlib, json, os, resource, signal, sys
+import common.evaluation.predictions, common.search.studies, common.tracking.starting, common.training.engine
+from common import cli
+
+for line in sys.stdin:
+    job = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        with open(job["log"], "w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if job["limit"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
+        code = 0
+        try:
+            import importlib
+            cli.run(lambda: importlib.import_module(job["module"]).main(job["argv"]))
+        except SystemExit as end:
+            code = end.code or 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(pid, flush=True)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+@dataclass
+class Ended:
+    """How a run ended: its exit code (minus the signal that killed it), seconds, and what it printed."""
+
+    code: int
+    seconds: float
+    output: str
+
+
+class Killer:
+    """A copy of the project whose scripts run in processes forked from one that has imported everything."""
+
+    def __init__(self, folder: Path, data: Path):
+        self.folder = folder
+        for name in ("common", *(f"step_{i}" for i in range(1, 6))):
+            shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
+        shutil.copy(PROJECT / "requirements.txt", folder)
+        shutil.copytree(data, folder / "data")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
+        self.environment = {**kept, "PYTHONPATH": str(folder)}
+        self._empty = folder / "empty"
+        make = "from common.search.studies import create_study; from common.tracking.store import open_store; "
+        make += "create_study('empty', 2), open_store('step_5')"
+        subprocess.run([sys.executable, "-c", make], cwd=folder, env=self.environment, check=True)
+        self._empty.mkdir()
+        for name in ("mlflow.db", "optuna.db"):
+            (folder / name).rename(self._empty / name)
+        self._forker = subprocess.Popen(
+            [sys.executable, "-c", FORKER],
+            cwd=folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self):
+        self._forker.stdin.close()
+        self._forker.wait()
+
+    def clean(self, databases=True):
+        """Forget all runs; pictures and their splits stay, and empty databases, which take seconds to make."""
+        for name in ("mlruns", "cache"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("mlflow.db", "optuna.db"):
+            (self.folder / name).unlink(missing_ok=True)
+            if databases:
+                shutil.copy(self._empty / name, self.folder)
+
+    def run(self, *argv, after=None, phases=None, number=signal.SIGKILL, limit=0, step=5) -> Ended:
+        """Run ``step_N/train.py --fast --n-jobs 1``, and send it a signal after some seconds, or finished phases."""
+        log = self.folder / "log"
+        words = ["--fast", *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
+        job = {"module": f"step_{step}.train", "argv": words, "log": str(log), "limit": limit}
+        self._forker.stdin.write(json.dumps(job) + "\n")
+        self._forker.stdin.flush()
+        pid, started = int(self._forker.stdout.readline()), time.monotonic()
+        if after is not None:
+            self._kill(pid, after, number)
+        if phases is not None:
+            while self._finished_phases() < phases:
+                time.sleep(0.05)
+            self._kill(pid, 0, number)
+        code = int(self._forker.stdout.readline())
+        return Ended(code, time.monotonic() - started, log.read_text())
+
+    def spawn(self, *argv, after=None, number=signal.SIGKILL) -> Ended:
+        """The same in a process of its own, from the start of Python on."""
+        command = [sys.executable, "step_5/train.py", "--fast", *map(str, argv)]
+        log, started = self.folder / "log", time.monotonic()
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=file, stderr=file, start_new_session=True
+            )
+            if after is not None:
+                time.sleep(after)
+                process.send_signal(number)
+            process.wait()
+        return Ended(process.returncode, time.monotonic() - started, log.read_text())
+
+    def _finished_phases(self):
+        is_phase = "SELECT run_uuid FROM tags WHERE key = 'phase'"
+        finished = f"SELECT COUNT(*) FROM runs WHERE status = 'FINISHED' AND run_uuid IN ({is_phase})"
+        return self.query("mlflow.db", finished)[0][0]
+
+    @staticmethod
+    def _kill(pid, after, number):
+        time.sleep(after)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def query(self, database, sql):
+        with closing(sqlite3.connect(self.folder / database)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def roots(self):
+        """(run id, status) of the root runs, by start time."""
+        if not (self.folder / "mlflow.db").exists():
+            return []
+        is_root = "SELECT run_uuid FROM tags WHERE key = 'run_level' AND value = 'root'"
+        return self.query(
+            "mlflow.db", f"SELECT run_uuid, status FROM runs WHERE run_uuid IN ({is_root}) ORDER BY start_time"
+        )
+
+    def artifacts(self, pattern):
+        return sorted(path.read_bytes() for path in (self.folder / "mlruns").rglob(pattern))
+
+    def state(self):
+        """All that must not depend on whether a run was interrupted, of a project with one run."""
+        name = "SUBSTR(study_name, INSTR(study_name, ' '))"
+        where = "WHERE study_name != 'empty' ORDER BY 1, 2"
+        trials = f"SELECT {name}, number, state, trial_id FROM trials JOIN studies USING (study_id) {where}"
+        found = {
+            "trials": [],
+            "statuses": dict(self.query("mlflow.db", "SELECT status, COUNT(*) FROM runs GROUP BY 1")),
+        }
+        for study, number, status, trial_id in self.query("optuna.db", trials):
+            of_trial = f"WHERE trial_id = {trial_id} ORDER BY 1, 2"
+            values = self.query("optuna.db", f"SELECT value, value FROM trial_values {of_trial}")
+            params = self.query("optuna.db", f"SELECT param_name, param_value FROM trial_params {of_trial}")
+            folds = self.query(
+                "optuna.db", f"SELECT step, intermediate_value FROM trial_intermediate_values {of_trial}"
+            )
+            found["trials"].append((study, number, status, values, params, folds))
+        steps = "SELECT run_uuid, key, step, COUNT(*) AS n FROM metrics GROUP BY 1, 2, 3"
+        found["doubled"] = self.query("mlflow.db", f"SELECT * FROM ({steps}) WHERE n > 1")
+        found["metrics"] = self.query("mlflow.db", "SELECT key, step, value FROM metrics ORDER BY 1, 2, 3")
+        found["results"] = self.artifacts("results.csv")
+        found["best"] = self.artifacts("best_config.py")
+        found["left"] = [path.name for path in (self.folder / "cache").glob("outbox/*")]
+        found["left"] += [path.name for path in (self.folder / "cache").glob("checkpoints/*") if path.is_dir()]
+        return found

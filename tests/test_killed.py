@@ -1,0 +1,142 @@
+"""Killed at any moment, and run again: the same answer, with nothing doubled, lost, or left open."""
+
+import random
+import signal
+
+import pytest
+from filelock import FileLock
+from killing import Killer
+
+MOMENTS = 6
+
+
+@pytest.fixture(scope="module")
+def killer(project, run_script, tmp_path_factory):
+    if not (project / "data" / "drawn").exists():
+        assert run_script("step_3/make_dataset_splits.py").returncode == 0
+    killer = Killer(tmp_path_factory.mktemp("killed"), project / "data")
+    yield killer
+    killer.close()
+
+
+@pytest.fixture(scope="module")
+def whole(killer):
+    """What an uninterrupted run leaves, and how long it takes."""
+    killer.clean()
+    ended = killer.run()
+    assert ended.code == 0, ended.output
+    state = killer.state()
+    assert (list(state["statuses"]), state["doubled"], state["left"]) == (["FINISHED"], [], [])
+    return state, ended.seconds
+
+
+def go_on_until_the_end(run, killer, whole):
+    """Run again what was ended; it must become the uninterrupted run."""
+    if [status for _, status in killer.roots()] == ["FINISHED"]:
+        return  # it was too late to interrupt it
+    again = run()
+    assert again.code == 0, again.output
+    assert killer.state() == whole
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_a_run_that_was_killed_becomes_the_uninterrupted_one(moment, killer, whole):
+    state, seconds = whole
+    killer.clean(databases=moment > 0)
+    when = seconds * (moment + random.Random(moment).random()) / MOMENTS
+    killer.run(after=when)
+    go_on_until_the_end(killer.run, killer, state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_run_that_was_killed_anywhere_from_the_start_of_python_becomes_the_uninterrupted_one(n_jobs, killer, whole):
+    state, _ = whole
+    killer.clean()
+    seconds = killer.spawn("--n-jobs", n_jobs).seconds
+    assert killer.state() == state
+    for moment in range(20):
+        killer.clean(databases=moment > 5)
+        when = seconds * (moment + random.Random(moment).random()) / 20
+        killer.spawn("--n-jobs", n_jobs, after=when)
+        go_on_until_the_end(lambda: killer.spawn("--n-jobs", n_jobs), killer, state)
+
+
+def test_a_run_that_is_killed_again_and_again_comes_to_its_end(killer, whole):
+    state, seconds = whole
+    killer.clean()
+    for part in (0.4, 0.3, 0.3, 0.2):
+        killer.run(after=seconds * part)
+    go_on_until_the_end(killer.run, killer, state)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does(number, code, killer, whole):
+    state, _ = whole
+    killer.clean()
+    ended = killer.run(phases=5, number=number)
+    assert ended.code == code
+    assert "the same command goes on from here" in ended.output
+    statuses = {status for (status,) in killer.query("mlflow.db", "SELECT status FROM runs")}
+    assert statuses <= {"FINISHED", "KILLED"} and "KILLED" in statuses
+    again = killer.run()
+    assert f"resuming run {killer.roots()[0][0]}: " in again.output
+    assert " of 8 fits done" in again.output
+    assert (again.code, killer.state()) == (0, state)
+
+
+def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, whole):
+    state, _ = whole
+    killer.clean()
+    killer.run("--n-trials", 1, "--root-splits", 1)  # makes the databases
+    size = max((killer.folder / name).stat().st_size for name in ("mlflow.db", "optuna.db"))
+    ended = killer.run(limit=size + 20_000)
+    assert ended.code == 2, ended.output
+    assert "Traceback" not in ended.output
+    assert ended.output.strip().splitlines()[-1].startswith("error: ")
+    again = killer.run()
+    assert again.code == 0, again.output
+    assert state["results"][0] in killer.artifacts("results.csv")
+    assert {status for _, status in killer.roots()} == {"FINISHED"}
+
+
+def test_a_second_process_on_the_same_run_says_so_and_harms_nothing(killer, whole):
+    state, _ = whole
+    killer.clean()
+    killer.run(phases=5)
+    ((run_id, _),) = killer.roots()
+    with FileLock(killer.folder / "cache" / "checkpoints" / f"{run_id}.lock"):  # as the first process holds it
+        second = killer.run()
+    assert second.code == 2
+    assert f"error: run {run_id}: another process is working on it" in second.output
+    go_on_until_the_end(killer.run, killer, state)
+
+
+def test_other_settings_start_a_new_run_that_says_what_differs_and_the_old_one_is_marked_killed(killer):
+    killer.clean()
+    killer.run(phases=5)
+    ((first, _),) = killer.roots()
+    ended = killer.run("--seed", 1)
+    assert f"a new run: the unfinished run {first} differs in --seed 1 (was 0)" in ended.output
+    assert dict(killer.roots())[first] == "KILLED"
+    assert killer.query("mlflow.db", "SELECT COUNT(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]
+
+
+def test_a_finished_run_is_not_resumed_and_fresh_starts_anew(killer):
+    killer.clean()
+    assert "resuming" not in killer.run("--n-trials", 1).output + killer.run("--n-trials", 1).output
+    assert [status for _, status in killer.roots()] == ["FINISHED", "FINISHED"]
+    killer.run("--n-trials", 1, "--seed", 3, phases=3)
+    fresh = killer.run("--n-trials", 1, "--seed", 3, "--fresh")
+    assert "resuming" not in fresh.output and fresh.code == 0
+
+
+def test_step_2_goes_on_too(killer):
+    killer.clean()
+    whole = killer.run(step=2)
+    expected = killer.artifacts("results.csv")
+    for part in (0.5, 0.8):
+        killer.clean()
+        killer.run(step=2, after=whole.seconds * part)
+        again = killer.run(step=2)
+        assert (again.code, killer.artifacts("results.csv")) == (0, expected)
