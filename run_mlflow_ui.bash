@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Opens the MLflow tracking UI on this folder's results: bash run_mlflow_ui.bash [PORT]
+# The folder may have been moved, copied or synced from another machine since: the paths of artifacts are mended first.
 project=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 port=${1:-5000}
 
@@ -20,4 +21,4 @@ echo "http://127.0.0.1:$port (Ctrl-C ends it)"
 export PORTS=$port # run_script.bash publishes it from a container to this machine's 127.0.0.1, and sets LISTEN inside
 # shellcheck disable=SC2016 # LISTEN is known inside the container
 exec bash "$project/run_script.bash" bash -c \
-    'exec mlflow server --backend-store-uri sqlite:///mlflow.db --workers 1 --host "${LISTEN:-127.0.0.1}" --port "$0"' "$port"
+    'python -m common.tracking.upkeep && exec mlflow server --backend-store-uri sqlite:///mlflow.db --workers 1 --host "${LISTEN:-127.0.0.1}" --port "$0"' "$port"

@@ -14,8 +14,9 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
+from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from common import cli
 from common.cli import UserError
@@ -44,13 +45,13 @@ def look_after(database: Path) -> None:
     """
     if not database.exists():
         _make(database)
-    _mend_places(database)
-    try:
-        MlflowClient(store_uri(database)).search_experiments(max_results=1)
-    except MlflowException as error:
-        if "out-of-date database schema" not in str(error):
-            raise UserError(f"{database}: not a store that MLflow can read ({_first_line(error)})") from error
-        _migrate(database)
+    version = _mend_places(database)
+    revisions = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    if version == revisions.get_current_head():
+        return
+    if version not in {known.revision for known in revisions.walk_revisions()}:
+        raise UserError(f"{database}: of a newer MLflow than {mlflow.__version__} (schema {version}); install that one")
+    _migrate(database, version)
 
 
 def _make(database: Path) -> None:
@@ -65,43 +66,42 @@ def _make(database: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _migrate(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        version = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
-        backup = database.with_name(f"{database.name}.{version}.backup")
-        with closing(sqlite3.connect(backup)) as copy:
-            connection.backup(copy)
+def _migrate(database: Path, version: str) -> None:
+    backup = database.with_name(f"{database.name}.{version}.backup")
+    with closing(sqlite3.connect(database)) as connection, closing(sqlite3.connect(backup)) as copy:
+        connection.backup(copy)
     print(f"{database.name} is of an older MLflow: migrating it; the old one is {backup.name}")
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         shutil.copy(backup, database)
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        raise UserError(f"{database}: cannot be migrated to the installed MLflow ({reason}); it is as it was")
+        raise UserError(f"{database}: cannot be migrated to MLflow {mlflow.__version__} ({reason}); it is as it was")
 
 
-def _mend_places(database: Path) -> None:
-    """Point the paths of artifacts to ``mlruns/`` beside the database, wherever they were written."""
+def _mend_places(database: Path) -> str:
+    """Point the paths of artifacts to ``mlruns/`` beside the database, wherever they were; returns its version."""
     here = str(database.resolve().parent / "mlruns")
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        try:
+    try:
+        with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{database}: not a database ({error})") from error
-        for table in tables & PLACES.keys():
-            for column in PLACES[table]:
-                found = connection.execute(
-                    f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%/mlruns/%' AND {column} NOT LIKE ?",
-                    [f"%{here}/%"],
-                )
-                for (place,) in found.fetchall():
-                    if match := re.fullmatch(r"(file://)?/.*?/mlruns(/.*)", place):
-                        mended = f"{Path(here).as_uri() if match[1] else here}{match[2]}"
-                        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [mended, place])
+            for table in tables & PLACES.keys():
+                for column in PLACES[table]:
+                    _mend(connection, table, column, here)
+            return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    except (sqlite3.DatabaseError, TypeError) as error:
+        raise UserError(
+            f"{database}: not a store of MLflow ({error}); move it away to start with an empty one"
+        ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _mend(connection: sqlite3.Connection, table: str, column: str, here: str) -> None:
+    elsewhere = f"{column} LIKE '%/mlruns/%' AND {column} NOT LIKE ? AND {column} NOT LIKE ?"
+    known = [f"{here}/%", f"{Path(here).as_uri()}/%"]
+    for (place,) in connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {elsewhere}", known).fetchall():
+        if match := re.fullmatch(r"(file://)?/.*?/mlruns(/.*)", place):
+            mended = f"{Path(here).as_uri() if match[1] else here}{match[2]}"
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [mended, place])
 
 
 if __name__ == "__main__":
