@@ -37,7 +37,7 @@ def main(argv=None) -> int:
     only = _root_split(args.only)
     uri, _ = open_store("step_2")
     first = _finished(Connection(uri), args.run_id)
-    print(f"repeating run {args.run_id} of {first.data.tags['command']}")
+    print(f"repeating run {args.run_id}: python {' '.join(json.loads(first.data.tags['command']))}", flush=True)
     with tempfile.TemporaryDirectory() as folder, _code_of(uri, first, Path(folder), args.in_place) as project:
         store = Path(folder) / "mlflow.db"
         again = _repeat(first, project, store, only)
@@ -65,9 +65,10 @@ def compare(uri: str, first, again_uri: str, again, only: int | None) -> tuple[s
     else:
         area, n_test = scores[0][0], int(tables[0]["n_test"][0])
         tolerance, of = (area * (1 - area) / n_test) ** 0.5, f"the standard error with {n_test} test images"
-    gap = abs(scores[0].mean() - scores[1].mean())
+    means = [float(score.mean()) for score in scores]
+    gap = abs(means[0] - means[1])
     parting = _first_difference(_histories(clients[0], first, only), _histories(clients[1], again, only))
-    report = [f"mean test ROC AUC {scores[0].mean()!r} then, {scores[1].mean()!r} now"]
+    report = [f"mean test ROC AUC {means[0]!r} then, {means[1]!r} now"]
     report += _changes(clients, first, again)
     if tables[0].equals(tables[1]) and parting is None:
         return VERDICTS[0], report

@@ -48,10 +48,10 @@ class Run:
     is_over: bool = False
     _logged: frozenset[tuple[str, int]] = field(default=frozenset(), repr=False)
     _pending: list[Metric] = field(default_factory=list, repr=False)
-    _travelled: bool = field(default=False, repr=False)
+    _is_top: bool = field(default=True, repr=False)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_client": None, "_pending": [], "_travelled": True}
+        return {**self.__dict__, "_client": None, "_pending": [], "_is_top": True}
 
     @property
     def client(self) -> Connection:
@@ -70,11 +70,14 @@ class Run:
             of_name = f"tags.`{PARENT}` = '{self.run_id}' and attributes.run_name = '{name}'"
             found = self.client.search_runs([self.experiment_id], of_name, max_results=1) if self.resumed else []
             if found:
-                return Run.again(self.uri, found[0], place)
-            created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
-            return Run(self.uri, self.experiment_id, created.info.run_id, place)
+                run = Run.again(self.uri, found[0], place)
+            else:
+                created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
+                run = Run(self.uri, self.experiment_id, created.info.run_id, place)
+            run._is_top = False
+            return run
 
-        with closing(create, wait=self._travelled or tags.get("run_level") == "trial") as run:
+        with closing(create, wait=self._is_top or tags.get("run_level") == "trial") as run:
             yield run
 
     @classmethod
@@ -218,8 +221,8 @@ class Log:
 def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
     """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted.
 
-    With `wait` all that this process has to send has arrived then: so it is where the process's part of the tree ends,
-    and after each trial, which will not be looked at again.
+    With `wait` all that this process has to send has arrived then: so it is below the top of the process's part of the
+    tree, and after each trial, which will not be looked at again.
     """
     run, status = None, RunStatus.FINISHED
     try:

@@ -1,0 +1,143 @@
+"""Repeating a finished run: with its own code and data, and with what has changed named."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from common.tracking.upkeep import store_uri
+from conftest import PROJECT, make_tiny_pets
+
+
+class Repository:
+    """A clone with changes that are not committed, and pictures beside it."""
+
+    def __init__(self, folder):
+        self.folder = folder / "project"
+        self.folder.mkdir(parents=True)
+        for name in ("common", *(f"step_{i}" for i in range(1, 6))):
+            shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
+        for name in ("requirements.txt", ".gitignore"):
+            shutil.copy(PROJECT / name, self.folder)
+        self.pets = make_tiny_pets(folder / "pets", n_per_class=20)
+        self.git("init", "--quiet")
+        self.commit("first")
+        with (self.folder / "step_3" / "train.py").open("a") as script:
+            script.write("# not committed\n")
+
+    def git(self, *arguments):
+        who = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *who, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self, message):
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def python(self, *arguments, cores=None):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_", "GIT_"))}
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=self.folder.parent,
+            env={**kept, "PYTHONPATH": str(self.folder), "TQDM_DISABLE": "1"},
+            capture_output=True,
+            text=True,
+            preexec_fn=cores and (lambda: os.sched_setaffinity(0, cores)),
+        )
+
+    def train(self, step, *arguments):
+        done = self.python(self.folder / f"step_{step}/train.py", "--fast", "--json", "--data", self.pets, *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])["run_id"]
+
+    def reproduce(self, run_id, *arguments, **options):
+        return self.python("-m", "common.tracking.reproduce", run_id, *arguments, **options)
+
+    @property
+    def client(self):
+        return MlflowClient(store_uri(self.folder / "mlflow.db"))
+
+    def change_training(self):
+        engine = self.folder / "common" / "training" / "engine.py"
+        before = engine.read_text()
+        engine.write_text(before.replace('{"lr": learning_rate,', '{"lr": 2 * learning_rate,'))
+        assert engine.read_text() != before
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(repository):
+    run_id = repository.train(3, "--n-jobs", 1)
+    before = repository.client.get_run(run_id).to_dictionary()
+    repository.change_training()
+    repository.commit("another learning rate")
+    done = repository.reproduce(run_id)
+    assert (done.returncode, "verdict: bitwise identical" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "changed: nothing" in done.stdout
+    assert repository.client.get_run(run_id).to_dictionary() == before
+    children = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.run_level = 'reproduction'"
+    (tracked,) = repository.client.search_runs([before["info"]["experiment_id"]], children)
+    assert (tracked.data.tags["verdict"], tracked.info.status) == ("bitwise identical", "FINISHED")
+    assert [path.name for path in (repository.folder / ".git").glob("worktrees/*")] == []
+
+    done = repository.reproduce(run_id, "--in-place", "--only", "root_split=1")
+    verdict = done.stdout.split("verdict: ")[1].splitlines()[0]
+    assert (done.returncode, verdict) in [(0, "within tolerance"), (1, "differs")]
+    assert "changed: code\n" in done.stdout
+    assert "they part at root split 1, trial 0, inner split 0, warm-up, epoch 1: " in done.stdout
+    assert "the standard error over its 2 folds" in done.stdout
+
+
+def test_what_cannot_be_repeated_says_what_is_missing(repository):
+    run_id = repository.train(2)
+    Image.new("RGB", (40, 40), "red").save(repository.pets / "images" / "Bengal_1.jpg")
+    done = repository.reproduce("0" * 32)
+    assert (done.returncode, done.stderr) == (2, f"error: run {'0' * 32}: no such run\n")
+    assert repository.reproduce(run_id, "--only", "fold=1").stderr == "error: --only fold=1: expected root_split=K\n"
+    done = repository.reproduce(run_id)
+    assert "changed: data\n" in done.stdout, done.stdout + done.stderr
+    assert "verdict: bitwise identical" not in done.stdout
+    shutil.rmtree(repository.folder / ".git")
+    repository.git("init", "--quiet")
+    done = repository.reproduce(run_id)
+    assert done.returncode == 2
+    assert "its code is not here" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 4, 5])
+def test_a_run_of_each_step_repeats_bitwise(step, repository):
+    run_id = repository.train(step)
+    done = repository.reproduce(run_id)
+    assert (done.returncode, "verdict: bitwise identical" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_other_threads_and_other_packages_are_named(repository):
+    run_id = repository.train(3, "--root-splits", 1, "--inner-splits", 1)
+    client = repository.client
+    identity = json.loads(client.get_run(run_id).data.tags["identity"]) | {"packages": "other"}
+    client.set_tag(run_id, "identity", json.dumps(identity))
+    packages = client.download_artifacts(run_id, "provenance/packages.txt")
+    with open(packages) as file:
+        text = file.read()
+    numpy = next(line for line in text.splitlines() if line.startswith("numpy=="))
+    client.log_text(run_id, text.replace(numpy, "numpy==1.0"), "provenance/packages.txt")
+    done = repository.reproduce(run_id, cores={min(os.sched_getaffinity(0))})
+    assert f"changed: packages: {numpy} (was numpy==1.0)\n" in done.stdout, done.stdout + done.stderr
+    assert ", 1 threads, cpu" in done.stdout and "changed: machine" in done.stdout
+
+
+def test_a_photo_of_the_splits_that_has_changed_stops_the_repetition(repository):
+    run_id = repository.train(3, "--root-splits", 1, "--inner-splits", 1, "--n-jobs", 1)
+    Image.new("RGB", (40, 40), "red").save(repository.pets / "images" / "Bengal_1.jpg")
+    done = repository.reproduce(run_id)
+    assert done.returncode == 2
+    assert "Bengal_1.jpg" in done.stderr and f"run {run_id} cannot be repeated" in done.stderr
