@@ -1,5 +1,6 @@
-"""Lessons 1 and 2: checks accept right answers and refuse wrong ones with a hint that never tells; runs and curves."""
+"""Lessons 1 and 2: checks accept right answers and refuse wrong ones with a hint that never tells; code, pictures."""
 
+import re
 from itertools import count
 
 import numpy as np
@@ -10,7 +11,9 @@ from sklearn.metrics import roc_curve
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from common.cli import UserError
-from common.lesson import check, history, learning_curves, runs_table
+from common.data import ImageTable
+from common.lesson import check, delta, history, learning_curves, runs_table, sample_pictures, source
+from common.lesson.reading import paired_lines
 from common.seeds import Stream
 
 SETS = {"fit the weights": "train", "stop early": "dev", "choose the threshold": "dev", "report the score": "test"}
@@ -214,6 +217,74 @@ def test_learning_curves_follow_the_phases_of_a_run_and_mark_the_epoch_that_is_k
     assert rings == [[[2, pytest.approx(0.7)]], [[5, pytest.approx(0.7)]]]
     with pytest.raises(UserError, match="nothing was logged"):
         learning_curves({"none": []})
+
+
+def test_one_epoch_of_a_training_is_seen_as_a_mark():
+    before, after = {"dev_loss": 0.7, "dev_roc_auc": 0.5}, {"train_loss": 0.6, "dev_loss": 0.65, "dev_roc_auc": 0.6}
+    train, dev = learning_curves({"a run": [(before, 0), (after, 1)]}).axes[0].lines
+    assert train.get_marker() == "x" and dev.get_marker() == "."
+    assert np.isnan(train.get_ydata()[0]) and train.get_ydata()[1] == 0.6
+
+
+@pytest.mark.parametrize("n", [4, 12])
+def test_names_of_pictures_lie_within_the_figure(n):
+    groups, files = np.array([f"animal_{row:03}" for row in range(n)]), tuple(map(str, range(n)))
+    pixels = np.zeros((n, 3, 8, 8), np.uint8)
+    table = ImageTable("t", None, files, np.arange(n) % 2, ("cat", "dog"), groups, files, pixels=pixels)
+    figure = sample_pictures(table, range(n))
+    figure.canvas.draw()
+    shown = [text for place in figure.axes for text in (place.title, *place.texts) if text.get_text()]
+    assert len(shown) == 2 * n
+    for text in shown:
+        box, whole = text.get_window_extent(), figure.bbox
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 < box.y0 and box.y1 < whole.y1
+
+
+BEFORE = """import time
+
+def load(args):
+    return table
+
+def train(table, fold):
+    fit(table, fold)
+    print("done")
+"""
+NOW = """import time
+
+def load(args):
+    return table
+
+def suggest(trial):
+    return trial.number
+
+def train(table, fold, run):
+    with run:
+        fit(table, fold)
+"""
+
+
+def test_a_function_stands_beside_its_former_self_and_a_line_beside_what_it_has_become():
+    pairs = paired_lines(BEFORE, NOW)
+    assert [left for left, _ in pairs if left is not None] == BEFORE.splitlines()
+    assert [right for _, right in pairs if right is not None] == NOW.splitlines()
+    assert ("def train(table, fold):", "def train(table, fold, run):") in pairs
+    assert ("    fit(table, fold)", "        fit(table, fold)") in pairs
+    assert (None, "def suggest(trial):") in pairs and (None, "    with run:") in pairs
+    assert ('    print("done")', None) in pairs
+
+
+def test_code_keeps_its_look_where_style_sheets_are_stripped():
+    shown = delta(2).data
+    cells = re.findall("<t[dh](.*?)>(.*?)</t[dh]>", shown)
+    assert "<style" not in shown and len(cells) > 50 and all("style=" in attributes for attributes, _ in cells)
+    assert not any(text == "" and "padding" in attributes for attributes, text in cells)  # a blank line has its height
+    code = source(paired_lines).data
+    assert "<style" not in code and "white-space:pre" in code and "def" in code
+
+
+def test_a_file_is_shown_as_a_function_is(tmp_path):
+    (tmp_path / "config.py").write_text("config = 1  # a value\n")
+    assert "# a value" in source(tmp_path / "config.py").data
 
 
 def test_plots_are_the_same_bytes_each_time():

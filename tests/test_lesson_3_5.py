@@ -1,14 +1,16 @@
 """Lessons 3 to 5: exercises take right answers and refuse wrong ones with their hint, and pictures say what is so."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from scipy import stats
 
-from common import cli, data, evaluation, lesson, search
+from common import cli, data, evaluation, lesson, search, training
 from common.lesson import exercises_3, exercises_4
 from common.lesson.folds import PART_COLOURS
 from common.lesson.searches import tree_lines
@@ -296,3 +298,25 @@ def test_importance_tells_what_mattered_and_is_zero_while_there_is_nothing_to_co
     assert found["x"] > 2 * found["idle"]
     bars = lesson.importance_plot(found).axes[0]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["idle", "x"]
+
+
+def test_the_best_of_n_is_drawn_by_n_in_plain_numbers():
+    figure = lesson.best_of_n_plot([1, 10, 100], [0.90, 0.95, 0.98])
+    figure.canvas.draw()
+    assert {"1", "10", "100"} <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 0.90], [10, 0.95], [100, 0.98]]
+
+
+def test_a_compact_table_has_names_that_wrap_and_gaps():
+    table = pd.DataFrame({"optimizer.SGD.momentum": [0.91234, np.nan], "n_dev": [3, 4]})
+    shown = lesson.compact_table(table).data
+    assert "<th>optimizer SGD momentum</th>" in shown and "<th>n dev</th>" in shown
+    assert "<td>0.912</td>" in shown and "<td></td>" in shown and "<td>3</td>" in shown and "NaN" not in shown
+
+
+def test_features_of_a_backbone_are_those_that_training_uses():
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), np.uint8)
+    table = data.ImageTable("t", cli.PROJECT, tuple("abcd"), np.arange(4) % 2, ("cat", "dog"), None, ("",) * 4)
+    table = replace(table, pixels=pixels, cached=False)
+    network = training.new_model(TrainingConfig(), training.set_up("cpu", "fp32"), Stream(1))
+    assert (lesson.frozen_features(table) == training.frozen_features(network, table)).all()

@@ -10,14 +10,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import jsonschema
 import nbformat
 import pytest
+from jupyter_client.kernelspec import get_kernel_spec
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROOT = ["--allow-root"] * (os.geteuid() == 0)
@@ -77,6 +80,18 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+def wait_for(port: int, seconds: float = 60) -> None:
+    """Wait until a server answers: JupyterLab prints its address a moment before."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
 def status(address: str) -> int:
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
@@ -111,6 +126,7 @@ def jupyter_lab(folder: Path, **variables: str):
         else:
             pytest.fail(f"no address: {printed}")
         assert f"http://127.0.0.1:{port}/" in line
+        wait_for(port)
         yield printed, line.strip()
     finally:
         process.terminate()
@@ -127,6 +143,14 @@ def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for(
         assert status(without) == 302
         assert status(without.replace("/lab", "/api/contents")) == 403
         assert status(without.replace("/lab", f"/api/contents?token={tokens[1]}")) == 403
+
+
+def test_jupyterlab_does_not_ask_whether_it_may_fetch_news(tmp_path: Path) -> None:
+    with jupyter_lab(tmp_path) as (_, address):
+        setting = address.replace("/lab?", "/lab/api/settings/@jupyterlab/apputils-extension:notification?")
+        with urlopen(setting) as answer:
+            schema = json.load(answer)["schema"]
+    assert schema["properties"]["fetchNews"]["default"] == "false"
 
 
 @pytest.mark.parametrize("flags", [[], ["--port", "47115"], ["--port=47115"]])
@@ -189,7 +213,10 @@ def test_wrong_parameter_name_fails_with_the_name_and_keeps_the_partial_notebook
 @pytest.mark.parametrize("lesson", sorted(PROJECT.glob("step_*/lesson.ipynb")), ids=lambda path: path.parent.name)
 def test_each_lesson_is_under_500_kb_and_carries_its_outputs(lesson: Path) -> None:
     assert lesson.stat().st_size < 500_000
-    cells = nbformat.read(lesson, as_version=4).cells
+    notebook = nbformat.read(lesson, as_version=4)
+    # Another name, and JupyterLab takes the lesson for changed when it is opened.
+    assert notebook.metadata.kernelspec.display_name == get_kernel_spec("python3").display_name
+    cells = notebook.cells
     assert not any("execution" in cell.metadata for cell in cells)  # when it ran
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))

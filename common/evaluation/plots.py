@@ -80,7 +80,7 @@ def density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     edges = np.linspace(0, 1, 21 if len(test) >= 100 else 11)
     for label, name in enumerate(classes):
         counts, _ = np.histogram(test.loc[test["label"] == label, "probability"], edges)
-        share = counts / max(1, counts.sum())
+        share = 100 * counts / max(1, counts.sum())
         axes.stairs(share, edges, fill=True, color=CLASS_COLOURS[label], alpha=0.35)
         axes.stairs(share, edges, color=CLASS_COLOURS[label], linewidth=1.8, label=name)
     thresholds = test.groupby(_MODEL)["threshold"].first()
@@ -89,7 +89,8 @@ def density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
         title = f"median threshold {thresholds.median():.2f} ({thresholds.min():.2f} to {thresholds.max():.2f})"
         axes.axvspan(thresholds.min(), thresholds.max(), color=_PALE, alpha=0.5, linewidth=0, zorder=0)
     axes.axvline(thresholds.median(), color=_INK, linestyle="--", linewidth=1.3, label=title)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     axes.set_xlim(-0.01, 1.01)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

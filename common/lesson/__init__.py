@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reading": ["delta", "source"],
         "running": ["analyse", "begin", "module", "run"],
         "runs": ["history", "runs_table"],
-        "searches": ["best_config_file", "history_plot", "importance_plot", "space_tree"],
+        "searches": ["best_config_file", "best_of_n_plot", "history_plot", "importance_plot", "space_tree"],
+        "tables": ["compact_table"],
     },
 )

@@ -13,11 +13,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from common import training
 from common.data.images import ImageTable
 from common.data.splits import folds_of
 from common.evaluation.plots import Plot
-from common.model.backbones import load_backbone
 from common.seeds import Stream
+from common.training.compute import Compute
 
 PART_COLOURS = {"train": "#d9d9d9", "dev": "#E69F00", "test": "#0072B2"}
 """A colour per part that colour-blind readers tell apart (Okabe & Ito 2008)."""
@@ -74,27 +75,16 @@ def fold_diagram(
     return figure
 
 
-def frozen_features(table: ImageTable, backbone: str = "small_cnn", weights: str = "DEFAULT") -> np.ndarray:
-    """Features of all images from a backbone that is not trained any further.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_features)
+def frozen_features(table: ImageTable, backbone: str = "small_cnn") -> np.ndarray:
+    """What a backbone makes of every image before any training: :func:`common.training.frozen_features`, on the CPU.
 
     Raises
     ------
     UserError
         When the backbone cannot be built.
     """
-    network, _, mean, std = load_backbone(backbone, weights)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-    network.eval()
-    with torch.inference_mode():
-        batches = [
-            network((torch.from_numpy(np.array(table.pixels[i : i + 64])).float() / 255 - mean) / std)
-            for i in range(0, len(table), 64)
-        ]
-    return torch.cat(batches).numpy()
+    cpu = Compute("cpu", "fp32", torch.get_num_threads())
+    return training.frozen_features(training.new_model(training.TrainingConfig(backbone), cpu, Stream(0)), table)
 
 
 def probe_score(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:

@@ -99,7 +99,7 @@ def learning_curves(fits: Mapping[str, Iterable[tuple[Mapping[str, float], int]]
         what :func:`common.lesson.history` returns. Phases logged one after another are drawn one after another, with a
         line between them; a phase begins with epoch 0.
     """
-    figure = Plot(figsize=(7.5, 2.8), dpi=100, layout="constrained")
+    figure = Plot(figsize=(7.5, 3.1), dpi=100, layout="constrained")
     losses, scores = figure.subplots(1, 2)
     for colour, (name, logged) in zip(CLASS_COLOURS * (1 + len(fits) // 6), fits.items(), strict=False):
         start = -1
@@ -110,19 +110,19 @@ def learning_curves(fits: Mapping[str, Iterable[tuple[Mapping[str, float], int]]
                     axes.axvline(x[0] - 0.5, color=_GREY, linestyle=":", linewidth=1)
             label = None if phase else name
             if "train_loss" in curves:
-                losses.plot(x, curves["train_loss"], color=colour, linestyle="--", linewidth=1.2)
-            losses.plot(x, curves["dev_loss"], color=colour, linewidth=1.8)
-            scores.plot(x, curves["dev_roc_auc"], color=colour, linewidth=1.8, label=label)
+                losses.plot(x, curves["train_loss"], "x--", color=colour, linewidth=1.2, markersize=4)
+            losses.plot(x, curves["dev_loss"], ".-", color=colour, linewidth=1.8)
+            scores.plot(x, curves["dev_roc_auc"], ".-", color=colour, linewidth=1.8, label=label)
             best = int(np.argmax(curves["dev_roc_auc"]))
             scores.plot(x[best], curves["dev_roc_auc"].iloc[best], "o", mfc="none", color=_INK, markersize=8)
-    losses.set(ylabel="loss (solid: dev, dashed: train)")
+    losses.set(ylabel="loss (dot: dev, x: train)")
     scores.set(ylabel="dev ROC AUC")
     for axes in (losses, scores):
         axes.set(xlabel="epoch, counted over the phases", axisbelow=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=_PALE, linewidth=0.6)
-    scores.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -160,8 +160,10 @@ def _spread(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def _tiles(rows: int, columns: int):
-    figure = Photos(figsize=(1.5 * columns, 1.65 * rows), dpi=70, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    height, margin = 1.75 * rows + 0.1, 0.25  # inches; the margin holds a title, or a name
+    edges = {"left": 0.01, "right": 0.99, "bottom": margin / height, "top": 1 - margin / height}
+    figure = Photos(figsize=(1.5 * columns, height), dpi=70)
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "hspace": 0.3, "wspace": 0.08})
     for place in axes.flat:
         place.set_axis_off()
     return figure, axes

@@ -1,24 +1,30 @@
-"""Code in a lesson: the difference between two steps side by side, and the source of a function."""
+"""Code in a lesson: the difference between two steps side by side, and the source of a function.
+
+JupyterLab strips style sheets from the outputs of a notebook that was not run here: styles stand at the elements.
+"""
 
 from __future__ import annotations
 
-import difflib
 import html
 import inspect
+import re
+from difflib import SequenceMatcher
+from pathlib import Path
 
-from IPython.display import HTML, Code
+from IPython.display import HTML
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from common.cli import PROJECT
 
-_STYLE = """<style>
-.delta {font: 12px/1.35 monospace; border-collapse: collapse; width: 100%; table-layout: fixed}
-table.delta.delta td {white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; padding: 0 6px;
-  vertical-align: top; color: #1f2328; background: #fff}
-table.delta.delta td.gone {background: #ffebe9}
-table.delta.delta td.new {background: #dafbe1}
-table.delta.delta td.gap {background: #f6f8fa}
-table.delta.delta th {text-align: left; padding: 4px 6px; color: #1f2328; background: #eaeef2}
-</style>"""
+_FONT = "font:11px/1.4 monospace;color:#1f2328"
+_CODE = f"{_FONT};background:#f6f8fa;white-space:pre;overflow-x:auto;padding:6px"
+_TABLE = f"{_FONT};overflow-wrap:break-word;table-layout:fixed;width:100%"
+_CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
+_WHITE, _RED, _GREEN, _GREY = "#fff", "#ffebe9", "#dafbe1", "#f6f8fa"
+_ALIKE = 0.5
+"""How much of two lines, from 0 to 1, is the same where one has become the other."""
 
 
 def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
@@ -34,30 +40,88 @@ def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
         Unchanged lines shown around each change.
     """
     folders = [f"step_{step - 1}", f"step_{step}"]
-    before, now = ((PROJECT / folder / script).read_text().splitlines() for folder in folders)
-    rows = []
-    for group in difflib.SequenceMatcher(None, before, now, autojunk=False).get_grouped_opcodes(context):
-        rows.append('<tr><td class="gap">…</td><td class="gap">…</td></tr>' if rows else "")
-        for kind, a, b, c, d in group:
-            for left, right in _side_by_side(before[a:b], now[c:d]):
-                rows.append(
-                    _cell(left, "gone" if kind != "equal" else "") + _cell(right, "new" if kind != "equal" else "")
-                )
-    head = "".join(f"<th>{folder}/{script}</th>" for folder in folders)
-    body = "".join(row if row.startswith("<tr>") or not row else f"<tr>{row}</tr>" for row in rows)
-    return HTML(f'{_STYLE}<table class="delta"><tr>{head}</tr>{body}</table>')
+    pairs = paired_lines(*((PROJECT / folder / script).read_text() for folder in folders))
+    changed = {row for row, (left, right) in enumerate(pairs) if left != right}
+    near = {row + i for row in changed for i in range(-context, context + 1)}
+    head = f'<th style="{_CELL};padding:4px 6px;background:#eaeef2">'
+    rows = ["".join(f"{head}{folder}/{script}</th>" for folder in folders)]
+    last = 0
+    for row in sorted(near.intersection(range(len(pairs)))):
+        if row > last + 1:
+            rows.append(2 * _cell("…", _GREY))
+        left, right = pairs[row]
+        colours = (_RED, _GREEN) if row in changed else (_WHITE, _WHITE)
+        rows.append(_cell(left, colours[0]) + _cell(right, colours[1]))
+        last = row
+    return HTML(f'<table style="{_TABLE}">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>')
 
 
 def source(*things: object) -> HTML:
-    """The source of functions or classes, highlighted."""
-    code = Code("\n\n".join(inspect.getsource(thing).rstrip() for thing in things), language="python")
-    return HTML(code._repr_html_() + "<style>.output_html pre {font: 12px/1.35 monospace}</style>")
+    """The source of functions, properties, classes or files, highlighted.
+
+    Parameters
+    ----------
+    things : function, property, class or Path
+    """
+    formatter = HtmlFormatter(noclasses=True, nobackground=True, prestyles=_CODE)
+    return HTML(highlight("\n\n".join(_text(thing).rstrip() for thing in things), PythonLexer(), formatter))
 
 
-def _side_by_side(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
-    n = max(len(left), len(right))
-    return list(zip([*left, *[None] * (n - len(left))], [*right, *[None] * (n - len(right))], strict=True))
+def _text(thing: object) -> str:
+    if isinstance(thing, Path):
+        return thing.read_text()
+    return inspect.getsource(thing.fget if isinstance(thing, property) else thing)
 
 
-def _cell(line: str | None, kind: str) -> str:
-    return f'<td class="{kind if line is not None else "gap"}">{html.escape(line or "")}</td>'
+def paired_lines(before: str, now: str) -> list[tuple[str | None, str | None]]:
+    """The lines of two scripts side by side, each in its order; None is beside a line that has no partner.
+
+    Functions are paired by name. In them, and above the first, lines are paired when they are equal, or so alike that
+    one has become the other.
+    """
+    blocks = [_blocks(script) for script in (before, now)]
+    names = [list(each) for each in blocks]
+    pairs = []
+    for kind, a, b, c, d in SequenceMatcher(None, *names, autojunk=False).get_opcodes():
+        if kind == "equal":
+            for name in names[0][a:b]:
+                pairs += _paired(blocks[0][name], blocks[1][name])
+        else:
+            pairs += [(line, None) for name in names[0][a:b] for line in blocks[0][name]]
+            pairs += [(None, line) for name in names[1][c:d] for line in blocks[1][name]]
+    return pairs
+
+
+def _blocks(script: str) -> dict[str, list[str]]:
+    """The lines of a script by the function that they belong to; those above the first have no name."""
+    blocks, name = {"": []}, ""
+    for line in script.splitlines():
+        if line.startswith("def "):
+            name = line.split("(")[0]
+        blocks.setdefault(name, []).append(line)
+    return blocks
+
+
+def _paired(before: list[str], now: list[str]) -> list[tuple[str | None, str | None]]:
+    pairs = []
+    for kind, a, b, c, d in SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
+        pairs += zip(before[a:b], now[c:d], strict=True) if kind == "equal" else _alike(before[a:b], now[c:d])
+    return pairs
+
+
+def _alike(before: list[str], now: list[str]) -> list[tuple[str | None, str | None]]:
+    ratios = ((SequenceMatcher(None, a, b).ratio(), i, j) for i, a in enumerate(before) for j, b in enumerate(now))
+    ratio, i, j = max(ratios, key=lambda each: each[0], default=(0, 0, 0))
+    if ratio < _ALIKE:
+        return [*((line, None) for line in before), *((None, line) for line in now)]
+    return [*_alike(before[:i], now[:j]), (before[i], now[j]), *_alike(before[i + 1 :], now[j + 1 :])]
+
+
+def _cell(line: str | None, background: str) -> str:
+    """A table cell with a line of code; where it is too long it goes on four characters further in than it began."""
+    if line is None:
+        return f'<td style="background:{_GREY}"></td>'
+    hanging = 0.6 * (len(line) - len(line.lstrip()) + 4)
+    style = f"{_CELL};background:{background};padding:0 6px 0 {hanging + 0.6:.1f}em;text-indent:-{hanging:.1f}em"
+    code = re.sub(r"[\w.]+(-\w+)+", r"<nobr>\g<0></nobr>", html.escape(line).replace("(", "(<wbr>"))
+    return f'<td style="{style}">{code or "&nbsp;"}</td>'

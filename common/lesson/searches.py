@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -58,6 +58,18 @@ def importance_plot(shares: Mapping[str, float], title: str = "") -> Plot:
     axes.barh(names, [shares[name] for name in names], color=_BLUE, height=0.65)
     axes.set(xlabel="share of the importance", title=title)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def best_of_n_plot(trials: Sequence[int], best: Sequence[float]) -> Plot:
+    """What the best of n trials scores on average, by n on a logarithmic axis."""
+    figure = Plot(figsize=(6, 2.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.semilogx(trials, best, "o-", color=_BLUE)
+    axes.set(xlabel="trials", ylabel="mean of the best", axisbelow=True)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=_PALE, linewidth=0.6)
     return figure
 
 
