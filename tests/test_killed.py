@@ -62,6 +62,7 @@ def test_a_run_that_was_killed_anywhere_from_the_start_of_python_becomes_the_uni
         go_on_until_the_end(lambda: killer.spawn("--n-jobs", n_jobs), killer, state)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_comes_to_its_end(killer, whole):
     state, seconds = whole
     killer.clean()
@@ -131,6 +132,7 @@ def test_a_finished_run_is_not_resumed_and_fresh_starts_anew(killer):
     assert "resuming" not in fresh.output and fresh.code == 0
 
 
+@pytest.mark.slow
 def test_step_2_goes_on_too(killer):
     killer.clean()
     whole = killer.run(step=2)
