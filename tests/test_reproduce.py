@@ -95,6 +95,7 @@ def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(r
     assert "the standard error over its 2 folds" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repeated_says_what_is_missing(repository):
     run_id = repository.train(2)
     Image.new("RGB", (40, 40), "red").save(repository.pets / "images" / "Bengal_1.jpg")
@@ -135,6 +136,7 @@ def test_other_threads_and_other_packages_are_named(repository):
     assert ", 1 threads, cpu" in done.stdout and "changed: machine" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_photo_of_the_splits_that_has_changed_stops_the_repetition(repository):
     run_id = repository.train(3, "--root-splits", 1, "--inner-splits", 1, "--n-jobs", 1)
     Image.new("RGB", (40, 40), "red").save(repository.pets / "images" / "Bengal_1.jpg")

@@ -1,0 +1,113 @@
+"""Row bare: an epoch of the second phase, against a bare loop over augmented float images that wait in memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from benchmarks.figures import Figure, alternate, at_least, minima, progress
+from common import data, training
+from common.seeds import Stream
+
+AIM = 0.95
+STREAM = Stream(0)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A backbone, and how much it is given."""
+
+    backbone: str
+    weights: str
+    image_size: int
+    n_images: int
+    repetitions: int
+
+
+NORMAL = [Size("small_cnn", "DEFAULT", 64, 480, 7), Size("resnet18", "none", 224, 64, 3)]
+SIZES = {"normal": NORMAL, "full": NORMAL, "fast": [Size("small_cnn", "DEFAULT", 32, 64, 2)]}
+
+
+def measure(size_name: str, source: Path) -> list[Figure]:
+    """Images per second of both sides, for each backbone."""
+    sizes = SIZES[size_name]
+    with progress("bare", sum(2 * (size.repetitions + 1) for size in sizes)) as bar:
+        return [_measure(size, bar) for size in sizes]
+
+
+def _measure(size: Size, bar) -> Figure:
+    config = training.TrainingConfig(backbone=size.backbone, weights=size.weights, image_size=size.image_size)
+    compute = training.set_up(parallel_fits=4, config=config)
+    table = data.load_images("drawn", config.image_size)
+    rows = STREAM.at("rows").numpy().choice(len(table), min(size.n_images, len(table)), replace=False)
+    batches = _augmented(table, rows, config, compute)
+    sides = {
+        "epoch": partial(_epoch, *_new(config, compute), table, rows, config),
+        "bare loop": partial(_bare, *_new(config, compute), batches),
+    }
+    alternate(sides, 1, bar)
+    seconds = minima(alternate(sides, size.repetitions, bar))
+    return Figure(
+        "bare",
+        f"epoch / bare loop: {config.backbone} {config.image_size} px",
+        {name: len(rows) / value for name, value in seconds.items()},
+        "images/s",
+        **at_least(seconds["bare loop"] / seconds["epoch"], AIM),
+        taken=f"best of {size.repetitions}",
+        note="images per second of train_one_epoch, by the same of a loop over float images that are augmented already",
+        details={
+            "n_images": len(rows),
+            "precision": compute.precision,
+            "threads": compute.threads,
+            "device": compute.description,
+        },
+    )
+
+
+def _new(config, compute):
+    network = training.new_model(config, compute, STREAM.at("model"))
+    return network, training.make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
+
+
+def _augmented(table, rows: np.ndarray, config, compute) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What the bare loop is given: batches as large as those of `train_one_epoch`."""
+    draws = STREAM.at("draws").numpy().random((len(rows), 8))
+    found = []
+    for batch in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / config.batch_size)):
+        images = torch.from_numpy(table.pixels[rows[batch]])
+        images = training.augment(images, draws[batch], config.augmentation)
+        labels = torch.from_numpy(table.labels[rows[batch]])
+        found.append(
+            (
+                images.to(compute.device, memory_format=torch.channels_last),
+                labels.to(compute.device, torch.float32),
+            )
+        )
+    return found
+
+
+def _epoch(network, optimizer, table, rows, config) -> float:
+    started = time.perf_counter()
+    training.train_one_epoch(
+        network, table, rows, optimizer, 1, config.batch_size, STREAM, lambda *_: None, config.augmentation
+    )
+    return time.perf_counter() - started
+
+
+def _bare(network, optimizer, batches) -> float:
+    started = time.perf_counter()
+    network.train()
+    for images, labels in batches:
+        loss = binary_cross_entropy_with_logits(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    loss.item()
+    return time.perf_counter() - started

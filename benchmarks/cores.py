@@ -1,0 +1,63 @@
+"""Row cores: step 3 in two processes against one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from benchmarks import scratch
+from benchmarks.figures import Figure, alternate, at_least, minima, progress
+from common.cli import PROJECT
+
+AIM = 1.7
+SIZES = {"normal": (2, []), "full": (2, []), "fast": (1, ["--fast"])}
+
+
+def measure(size_name: str, source: Path) -> list[Figure]:
+    """Time by the script and of the whole process, and whether both give one score."""
+    repetitions, flags = SIZES[size_name]
+    outcomes: dict[str, dict] = {}
+    inside: dict[str, list[float]] = {"1 job": [], "2 jobs": []}
+
+    def run(name: str, n_jobs: int, bar) -> float:
+        command = [sys.executable, "step_3/train.py", "--n-jobs", n_jobs, "--json", *flags]
+        seconds, printed = scratch.run(command, PROJECT, bar)
+        outcomes[name] = json.loads(printed.strip().splitlines()[-1])
+        inside[name].append(outcomes[name]["seconds"])
+        return seconds
+
+    with progress("cores", 2 * repetitions + 1) as bar:
+        run("2 jobs", 2, bar)
+        inside["2 jobs"].clear()
+        bar.update()
+        sides = {name: partial(run, name, number, bar) for number, name in enumerate(inside, start=1)}
+        whole = minima(alternate(sides, repetitions, bar))
+    script = minima(inside)
+    scores = {name: outcomes[name]["test_roc_auc"] for name in inside}
+    same = scores["1 job"] == scores["2 jobs"]
+    taken = f"minima of {repetitions}"
+    return [
+        Figure(
+            "cores",
+            f"1 / 2 processes: {what}",
+            seconds,
+            "s",
+            **at_least(seconds["1 job"] / seconds["2 jobs"], AIM),
+            taken=taken,
+            note="4 fits of step 3, one thread each",
+        )
+        for what, seconds in (("seconds by the script", script), ("whole process", whole))
+    ] + [
+        Figure(
+            "cores",
+            "1 / 2 processes: test ROC AUC",
+            scores,
+            "",
+            scores["2 jobs"] / scores["1 job"],
+            "equal",
+            same,
+            "last run",
+        )
+    ]

@@ -1,0 +1,42 @@
+"""The machine that the benchmarks ran on, and the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+
+from common.cli import PROJECT
+
+
+def describe(precision: dict[str, str]) -> dict[str, object]:
+    """Processor, device, memory and versions; `precision` is what was chosen for each backbone."""
+    import torch
+
+    from common.training.compute import cores, processor
+
+    commit = _git("rev-parse", "HEAD").strip()
+    return {
+        "cpu": processor(),
+        "cores": cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load_average": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "packages": {name: version(name) for name in ("torchvision", "mlflow", "optuna", "pillow")},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": commit or None,
+        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
+        "precision": precision,
+    }
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(PROJECT), *arguments], capture_output=True, check=True, text=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""

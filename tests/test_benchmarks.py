@@ -1,0 +1,92 @@
+"""Benchmarks: the rows run from end to end, and leave the user's project as it was."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import PROJECT
+
+ROWS = ["usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning"]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A project with images, runs and caches that are not to be touched."""
+    folder = tmp_path / "project"
+    ignored = shutil.ignore_patterns("outputs", "__pycache__", "*.ipynb", "*.json")
+    for name in ("common", "benchmarks", *(f"step_{step}" for step in range(1, 6))):
+        shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+    for name in ("requirements.txt", "run_script.bash", ".gitignore"):
+        shutil.copy(PROJECT / name, folder)
+    for name in ("mlflow.db", "optuna.db", "cache/precision.json", "data/drawn/images/Bengal_1.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("the user's")
+    return folder
+
+
+def benchmarks(folder, *flags):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *flags],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def state(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*") if path.is_file()}
+
+
+def check(folder, rows):
+    before = state(folder)
+    done = benchmarks(folder, "--fast", "--rows", ",".join(rows))
+    assert done.returncode == 0, done.stderr
+    new = {path: stamp for path, stamp in state(folder).items() if before.get(path) != stamp}
+    (path,) = new
+    assert path.parent == folder / "benchmarks" / "results" and len(state(folder)) == len(before) + 1
+
+    table = done.stdout.splitlines()
+    assert table[0].split()[:4] == ["row", "measured", "values", "ratio"]
+    assert list(dict.fromkeys(line.split()[0] for line in table[2 : table.index("")])) == rows
+    assert table[-1].startswith(f"done: {len(rows)} of {len(rows)} rows in ") and table[-1].endswith(path.name)
+
+    results = json.loads(path.read_text())
+    assert results["machine"]["cores"] >= 1 and results["machine"]["torch"] and results["machine"]["precision"]
+    assert list(dict.fromkeys(figure["row"] for figure in results["figures"])) == rows
+    assert all(isinstance(figure["ratio"], float) for figure in results["figures"])
+
+
+def test_rows_end_with_a_table_and_a_file_and_touch_nothing_of_the_users(copy):
+    check(copy, ["bare", "pruning"])
+
+
+@pytest.mark.slow
+def test_all_rows_run(copy):
+    check(copy, ROWS)
+
+
+def test_help_lists_the_rows_and_loads_nothing_heavy():
+    code = "import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('benchmarks', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert done.returncode == 0 and all(row in done.stdout for row in ROWS)
+    assert "benchmarks" in loaded and not loaded & {"torch", "torchvision", "mlflow", "optuna", "pandas", "PIL"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--rows", "bare,usualy"], "'usualy'"),
+        (["--data", "nowhere"], "'nowhere'"),
+        (["--fast", "--full"], "--fast"),
+    ],
+)
+def test_a_wrong_flag_is_refused_in_one_line(flags, found):
+    done = benchmarks(PROJECT, *flags)
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and found in done.stderr
