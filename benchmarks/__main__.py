@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 from datetime import UTC, datetime
@@ -75,7 +74,7 @@ def save(results: dict, now: datetime) -> Path:
     path = RESULTS / f"{now:%Y-%m-%dT%H-%M-%SZ}.json"
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(results, indent=1) + "\n")
-    shutil.move(part, path)
+    os.replace(part, path)
     return path
 
 

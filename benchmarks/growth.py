@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import os
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, at_most, progress
 from common.cli import PROJECT
+from common.data.drawn import make_drawn_pets
 
 LINEAR = 1.1
 MOST_MB = 100
@@ -31,8 +34,6 @@ class Size:
 
 NORMAL = Size((500, 2000, 8000), 128, 64)
 SIZES = {"normal": NORMAL, "full": NORMAL, "fast": Size((100, 200), 32, 32)}
-DRAW = "import sys; from pathlib import Path; from common.data.drawn import make_drawn_pets as draw; "
-DRAW += "draw(Path(sys.argv[1]), *map(int, sys.argv[2:]))"
 
 
 def measure(size_name: str, source: Path) -> list[Figure]:
@@ -86,16 +87,19 @@ def _memory(found: dict[str, list[dict]]) -> Figure:
 
 def _draw(size: Size, bar) -> Path:
     """Half of the images of one seed and half of another, by two processes, in one folder."""
-    halves = [PROJECT / "drawn" / str(seed) for seed in range(2)]
+    folder = PROJECT / "drawn"
+    with multiprocessing.get_context("spawn").Pool(2, _silence) as pool:
+        for _ in pool.imap_unordered(partial(_draw_half, folder, size), range(2)):
+            bar.update()
+    return folder
 
-    def draw(seed: int) -> None:
-        arguments = [halves[seed], size.counts[-1] // 2, size.drawn_size, seed]
-        scratch.run([sys.executable, "-c", DRAW, *arguments], PROJECT, bar if seed == 0 else None)
-        bar.update()
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(draw, range(2)))
-    return PROJECT / "drawn"
+def _silence() -> None:
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _draw_half(folder: Path, size: Size, seed: int) -> None:
+    make_drawn_pets(folder / str(seed), size.counts[-1] // 2, size.drawn_size, seed)
 
 
 def _first(everything: Path, count: int) -> Path:
