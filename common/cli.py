@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The project folder, where all state lies."""
+SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
+"""What ``--data`` takes besides paths."""
 
 
 class UserError(Exception):
@@ -27,6 +30,12 @@ class _Parser(argparse.ArgumentParser):
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose errors are one line, with `description`'s first line in its help."""
     return _Parser(description=(description or "").split("\n")[0], allow_abbrev=False)
+
+
+def _precision(text: str) -> str:
+    if not re.fullmatch(r"auto|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
+        raise argparse.ArgumentTypeError(f"expected auto, fp32 or bf16, found {text!r}")
+    return text
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -48,7 +57,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 def data_flags(flags: argparse.ArgumentParser) -> None:
     """Add ``--data``, ``--skip-unreadable`` and ``--no-cache``."""
     flags.add_argument(
-        "--data", default="drawn", metavar="drawn|oxford-pets|PATH", help="images to use (default: %(default)s)"
+        "--data", default="drawn", metavar="|".join((*SOURCES, "PATH")), help="images to use (default: %(default)s)"
     )
     flags.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     flags.add_argument("--no-cache", action="store_true", help="keep nothing under cache/, and use nothing from there")
@@ -69,7 +78,12 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     flags.add_argument("--weights", metavar="DEFAULT|none|PATH", help="where the backbone's weights come from")
     flags.add_argument("--image-size", type=whole_number(16, 1024), metavar="N", help="pixels per side")
     flags.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    flags.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    flags.add_argument("--precision", default="auto", type=_precision, metavar="{auto,fp32,bf16}")
+    flags.add_argument(
+        "--fast-math",
+        action="store_true",
+        help="on a GPU, allow algorithms that are faster but not deterministic; changes nothing on a CPU",
+    )
     flags.add_argument(
         "--seed",
         type=whole_number(0),
@@ -81,6 +95,9 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
     if step >= 2:
         flags.add_argument("--fresh", action="store_true", help="start anew: never resume an unfinished run")
+        flags.add_argument(
+            "--allow-changed-data", action="store_true", help="take data that differ from their .dvc file"
+        )
     if step >= 3:
         flags.add_argument("--root-splits", type=whole_number(1), default=2, metavar="K", help="outer folds to run")
         flags.add_argument(
@@ -98,7 +115,38 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         )
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
+        flags.add_argument("--register", metavar="NAME", help="search on all images too, and register that model")
+    if step >= 5:
+        flags.add_argument("--experiment", metavar="NAME", help="MLflow's; strftime codes (default: step_5)")
+        flags.add_argument("--only-model", type=whole_number(0), metavar="K", help="of the config's models this alone")
     return flags
+
+
+def with_defaults(
+    flags: argparse.ArgumentParser, argv: list[str] | None, defaults: dict[str, object]
+) -> argparse.Namespace:
+    """The flags, where those that are not given have other defaults than usual.
+
+    There a relative path of data starts at the project folder, not at the working directory.
+    """
+    texts = {name: str(value) for name, value in defaults.items()}
+    if texts.get("data", SOURCES[0]) not in SOURCES:
+        texts["data"] = str(PROJECT / Path(texts["data"]).expanduser())
+    flags.set_defaults(**texts)
+    return flags.parse_args(argv)
+
+
+def only(items: list, number: int | None) -> list[tuple[int, object]]:
+    """The items with their numbers, or the one that ``--only-model`` names.
+
+    Raises
+    ------
+    UserError
+        When there is none of that number.
+    """
+    if number is not None and number >= len(items):
+        raise UserError(f"--only-model {number}: expected less than {len(items)}, the number of models of the config")
+    return [(i, item) for i, item in enumerate(items) if number in (None, i)]
 
 
 def root_splits(args: argparse.Namespace) -> Iterable[int]:
@@ -125,7 +173,7 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
         if name == "config":
             path = Path(value).resolve()
             words.append(str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path))
-        elif name == "data" and value not in ("drawn", "oxford-pets"):
+        elif name == "data" and value not in SOURCES:
             words += ["--data", str(Path(value).expanduser().resolve())]
         elif isinstance(value, bool):
             words += [f"--{name.replace('_', '-')}"] if value and name not in ("fresh", "json") else []

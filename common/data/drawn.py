@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.data.animals import CAT, DOG, Breed, individual, photo
+from common.data.whole import whole_folder
 from common.seeds import Stream
 
 GREEN, BLUE, COPPER, GOLD = (0.45, 0.62, 0.30), (0.40, 0.60, 0.82), (0.80, 0.45, 0.15), (0.80, 0.66, 0.22)
@@ -139,17 +137,11 @@ def make_drawn_pets(folder: Path, n_images: int = 600, size: int = 128, seed: in
     OSError
         If `folder` holds something or cannot be written.
     """
-    folder = Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        with tqdm(total=n_images, desc="drawing cats and dogs", unit="photo", disable=None) as bar:
-            _draw(scratch, n_images, size, Stream(seed).at("drawn"), bar)
-        scratch.chmod(0o755)
-        os.replace(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    with (
+        whole_folder(folder) as scratch,
+        tqdm(total=n_images, desc="drawing cats and dogs", unit="photo", disable=None) as bar,
+    ):
+        _draw(scratch, n_images, size, Stream(seed).at("drawn"), bar)
 
 
 def _draw(folder: Path, n_images: int, size: int, stream: Stream, bar: tqdm) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from common.data.cache import cached_array, open_array
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """Images of two classes, in the order of their file names.
+    """Labelled images, in the order of their file names.
 
     Attributes
     ----------
@@ -36,15 +37,15 @@ class ImageTable:
     labels : ndarray of int64, shape (n,)
         Index into `classes`.
     classes : tuple of str
-        Class names; the second is the positive one.
+        Class names; of two, the second is the positive one.
     groups : ndarray of str, shape (n,), or None
         Images of one group (one animal, one patient) belong on the same side of every split.
     digests : tuple of str
         SHA-256 of each file's bytes.
     skipped : tuple of str
         What was left out, and why, for people to read.
-    pixels : ndarray of uint8, shape (n, 3, size, size), or None
-        Decoded RGB images, memory-mapped; see :func:`decode`.
+    pixels : ndarray of uint8, shape (n, C, size, size), or None
+        Decoded images, memory-mapped; see :func:`decode`. C is 3 (RGB), or 1 where all images are grey.
     cached : bool
         Whether what is computed from the images is kept under ``cache/``.
     """
@@ -59,6 +60,18 @@ class ImageTable:
     skipped: tuple[str, ...] = ()
     pixels: np.ndarray | None = field(default=None, repr=False)
     cached: bool = True
+
+    @property
+    def is_arrays(self) -> bool:
+        """Whether it holds arrays instead of images: float32, of any shape (n, ...)."""
+        return self.root.suffix == ".npz" and self.pixels is not None and self.pixels.dtype == np.float32
+
+    @cached_property
+    def version(self) -> dict[str, str | None] | None:
+        """Which version of the data this is, where it is under DVC: see :func:`common.data.versions.version_of`."""
+        from common.data.versions import version_of
+
+        return version_of(self.root)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -87,12 +100,17 @@ class ImageTable:
         """Name, counts per class and group, fingerprint, and a line for each thing left out."""
         counts = ", ".join(f"{(self.labels == i).sum()} {name}" for i, name in enumerate(self.classes))
         groups = "" if self.groups is None else f" in {len(set(self.groups))} groups"
-        first = f"data {self.name}: {len(self)} images{groups} ({counts}), fingerprint {self.fingerprint[:12]}"
+        kind = f"arrays of {self.pixels.shape[1:]}" if self.is_arrays else "images"
+        first = f"data {self.name}: {len(self)} {kind}{groups} ({counts}), fingerprint {self.fingerprint[:12]}"
         notes = [f"  left out: {line}" for line in self.skipped]
         copies = len(self) - len(set(self.digests))
         if copies:
             notes.append(f"  {copies} images are byte-for-byte copies of others and stay with them in every split")
         return "\n".join([first, *notes])
+
+    def example(self) -> bytes:
+        """The first image file."""
+        return (self.root / self.files[0]).read_bytes()
 
     def without(self, unreadable: dict[str, str]) -> ImageTable:
         """The table less some files; `unreadable` maps each to the reason."""
@@ -120,21 +138,29 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
-    """Decode one image of any format, by content, as RGB: centre square, resized to `size` pixels.
+    """Decode one image file; see :func:`decode_image`, also for the errors."""
+    try:
+        return decode_image(path.read_bytes(), size)
+    except OSError as error:
+        raise ValueError(f"not a readable image ({error})".replace(str(path), path.name)) from error
+
+
+def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
+    """Decode an image of any format: centre square, resized to `size` pixels, RGB, or grey with one of `channels`.
 
     Returns
     -------
-    ndarray of uint8, shape (3, size, size)
+    ndarray of uint8, shape (channels, size, size)
 
     Raises
     ------
     ValueError
-        With the reason, when the file is no image, is damaged, or has a pixel type without a plain meaning in 8 bits.
+        With the reason, when this is no image, is damaged, or has a pixel type without a plain meaning in 8 bits.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(path.read_bytes()))
+            image = Image.open(io.BytesIO(content))
             image.load()
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
@@ -143,7 +169,9 @@ def read_image(path: Path, size: int) -> np.ndarray:
         image = ImageOps.exif_transpose(image).convert("RGB")
         square = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
     except Exception as error:  # decoders raise errors of many types on damaged files
-        raise ValueError(f"not a readable image ({error})".replace(str(path), path.name)) from error
+        raise ValueError(f"not a readable image ({error})") from error
+    if channels == 1:
+        return np.asarray(square.convert("L"))[None]  # the one value of R, G and B where these are equal
     return np.asarray(square).transpose(2, 0, 1)
 
 
@@ -156,26 +184,34 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
         Naming the first image that cannot be read, unless `skip_unreadable`, which leaves such images out.
     """
 
+    if table.is_arrays:
+        return table
+
     def make(new) -> tuple[np.ndarray, dict]:
         pixels = new((len(table), 3, size, size), "uint8")
         unreadable: dict[str, str] = {}
+        coloured: set[int] = set()
 
         def read(row: int) -> None:
             try:
-                pixels[row] = read_image(table.root / table.files[row], size)
+                image = pixels[row] = read_image(table.root / table.files[row], size)
             except ValueError as error:
                 unreadable[table.files[row]] = str(error)
+            else:
+                if (image != image[:1]).any():
+                    coloured.add(row)
 
         for _ in _in_threads(read, range(len(table)), "decoding images"):
             pass
-        if unreadable:
+        channels = 3 if coloured else 1
+        if unreadable or channels == 1:
             kept = [i for i, file in enumerate(table.files) if file not in unreadable]
-            every, pixels = pixels, new((len(kept), 3, size, size), "uint8")
+            every, pixels = pixels, new((len(kept), channels, size, size), "uint8")
             for row, i in enumerate(kept):
-                pixels[row] = every[i]
+                pixels[row] = every[i, :channels]
         return pixels, {"unreadable": dict(sorted(unreadable.items()))}
 
-    name = f"pixels-{table.fingerprint[:24]}-{size}-pillow-{PIL.__version__}"
+    name = f"images-{table.fingerprint[:24]}-{size}-pillow-{PIL.__version__}"
     pixels, notes = cached_array(name, make, table.cached)
     unreadable = notes["unreadable"]
     if unreadable and not skip_unreadable:
@@ -186,11 +222,11 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
 
 
 def check_classes(table: ImageTable) -> ImageTable:
-    """The table, if it has images of exactly two classes; else a UserError with what was found."""
+    """The table, if it has images of at least two classes; else a UserError with what was found."""
     found = Counter(table.classes[label] for label in table.labels)
-    if len(found) != 2:
+    if len(found) < 2:
         listed = ", ".join(f"{name} ({count})" for name, count in sorted(found.items())) or "none"
-        raise UserError(f"{table.root}: expected images of two classes, found {len(found)}: {listed}")
+        raise UserError(f"{table.root}: expected images of two or more classes, found {len(found)}: {listed}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Where images come from: the drawn pets, the Oxford-IIIT Pet download, or any folder."""
+"""Where data come from: drawn or simulated on first use, downloaded, a folder of images, or an `.npz` file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPException
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from common.cli import PROJECT, UserError
+from common.cli import PROJECT, SOURCES, UserError
+from common.data.arrays import load_arrays
 from common.data.images import ImageTable, check_classes, decode, digest_files
 
 DATA = PROJECT / "data"
 PETS = ("cat", "dog")
+MADE = {
+    "drawn": ("drawn", "drawn", "make_drawn_pets", "", "groups.csv"),
+    "phantoms": ("phantoms", "phantoms", "make_phantoms", "", "groups.csv"),
+    "digits": ("digits", "idx", "make_digits", "train", "test"),
+    "eeg": ("eeg.npz", "eeg.__main__", "make", "", ""),
+}
+"""Sources that are made here: their place, the module and function that make them, where in it the images are, and what
+comes last."""
 OXFORD_NAME = re.compile(r"(?P<breed>[A-Za-z][A-Za-z_]*)_\d+\.\w+")
 
 
@@ -31,9 +41,10 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False, cache
     Parameters
     ----------
     data : str
-        ``drawn`` (made on first use), ``oxford-pets`` (downloaded on first use), or a folder: in Oxford-IIIT Pet
-        layout (``images/Breed_1.jpg``, a capital first letter means cat), with a folder per class, or with an
-        ``info.csv`` (``files,type``). A ``groups.csv`` (``files,group``) beside them names the groups.
+        ``drawn``, ``phantoms``, ``digits`` or ``eeg`` (made on first use), ``oxford-pets`` (downloaded on first use),
+        or a folder: in Oxford-IIIT Pet layout (``images/Breed_1.jpg``, a capital first letter means cat), with a folder
+        per class, or with an ``info.csv`` (``files,type``). A ``groups.csv`` (``files,group``) beside them names the
+        groups. Or an ``.npz`` file of arrays, see :func:`common.data.arrays.load_arrays`.
     image_size : int
         Pixels per side.
     skip_unreadable : bool
@@ -46,16 +57,26 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False, cache
     UserError
         Naming the file or folder, what was found and what was expected.
     """
-    if data == "drawn":
-        name, root = data, _drawn_pets()
-    elif data == "oxford-pets":
-        name, root = data, download_oxford_pets()
+    arrays = Path(os.path.expanduser(data)).resolve() if data != "eeg" else _made("eeg")
+    if arrays.suffix == ".npz" and not arrays.is_dir():
+        _check_not_versioned(arrays)
+        if not arrays.exists():
+            raise UserError(f"--data {arrays}: no such file; python -m common.data.eeg {arrays} makes one of EEG")
+        table = check_classes(load_arrays(arrays, cached))
     else:
-        root = Path(os.path.expanduser(data)).resolve()
-        name = root.name
-    table = check_classes(decode(replace(_scan(name, root), cached=cached), image_size, skip_unreadable))
+        table = check_classes(decode(replace(find_images(data), cached=cached), image_size, skip_unreadable))
     print(table.describe())
     return table
+
+
+def find_images(data: str) -> ImageTable:
+    """Find, label and fingerprint the images of a source, which is named as in :func:`load_images`; no pixels yet."""
+    if data == "oxford-pets":
+        return _scan(data, download_oxford_pets())
+    if data in MADE:
+        return _scan(data, _made(data))
+    root = Path(os.path.expanduser(data)).resolve()
+    return _scan(root.name, root)
 
 
 def download_oxford_pets() -> Path:
@@ -87,17 +108,25 @@ def download_oxford_pets() -> Path:
     return folder
 
 
-def _drawn_pets() -> Path:
-    folder = DATA / "drawn"
-    with _lock("drawn"):
-        if not (folder / "images").exists():
-            from common.data.drawn import make_drawn_pets
-
+def _made(name: str) -> Path:
+    """The folder or file of a source that the project makes itself, on first use, unless it is under DVC and gone."""
+    place, module, function, inside, last = MADE[name]
+    path = DATA / place
+    with _lock(name):
+        if not (path / last).exists():
+            _check_not_versioned(path)
             try:
-                make_drawn_pets(folder)
+                getattr(import_module(f"common.data.{module}"), function)(path)
             except OSError as error:
-                raise UserError(f"{folder}: the pictures cannot be written ({error.strerror})") from error
-    return folder
+                raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    return path / inside
+
+
+def _check_not_versioned(path: Path) -> None:
+    if not path.exists() and path.with_name(f"{path.name}.dvc").is_file():
+        raise UserError(
+            f"{path}: not here, but under DVC; python -m common.data.versions checkout HEAD {path} brings it back"
+        )
 
 
 @contextlib.contextmanager
@@ -116,11 +145,12 @@ def _lock(name: str) -> Iterator[None]:
 
 def _scan(name: str, root: Path) -> ImageTable:
     try:
+        _check_not_versioned(root)
         if not root.exists():
-            raise UserError(f"--data {root}: no such folder; expected drawn, oxford-pets or a folder of images")
+            raise UserError(f"--data {root}: no such folder; expected {', '.join(SOURCES)} or a folder of images")
         if not root.is_dir():
             raise UserError(f"--data {root}: a file; expected a folder of images")
-        paths, others = _list_images(root)
+        paths, others = list_images(root)
         if (root / "info.csv").exists():
             labels = _labels_from_csv(root)
         elif (root / "images").is_dir():
@@ -155,7 +185,7 @@ def _scan(name: str, root: Path) -> ImageTable:
     )
 
 
-def _list_images(root: Path) -> tuple[list[str], Counter]:
+def list_images(root: Path) -> tuple[list[str], Counter]:
     """Files with an image suffix, sorted, and a count of the other files by suffix."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     images, others = [], Counter()
@@ -212,11 +242,17 @@ def _read_pairs(path: Path, key: str, value: str) -> dict[str, str]:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             if key not in header or value not in header:
-                raise UserError(f"{path}: expected the columns {key},{value}, found {','.join(header) or 'nothing'}")
+                found = " ".join(",".join(header).splitlines()) or "nothing"
+                raise UserError(f"{path}: expected the columns {key},{value}, found {found}")
             pairs: dict[str, str] = {}
             for row in reader:
                 if not row[key] or not row[value]:
                     raise UserError(f"{path}, line {reader.line_num}: expected a value for {key} and for {value}")
+                for text in (row[key], row[value]):
+                    if len(f"{text}.".splitlines()) > 1:  # most often a quote that nothing closes
+                        raise UserError(
+                            f"{path}, line {reader.line_num}: expected a value on one line, found {text[:60]!r}"
+                        )
                 if row[key] in pairs:
                     raise UserError(f"{path}, line {reader.line_num}: {row[key]} is listed twice")
                 pairs[row[key]] = row[value]

@@ -15,6 +15,9 @@ from common.data.images import ImageTable
 from common.data.sources import DATA
 from common.seeds import Stream
 
+FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
+"""The settings of splits, besides their seed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fold:
@@ -49,8 +52,23 @@ def random_fold(table: ImageTable, stream: Stream) -> Fold:
 
 
 def splits_file(table: ImageTable) -> Path:
-    """Where the splits of a table are kept: ``data/<name>/dataset_splits.json``."""
-    return DATA / table.name / "dataset_splits.json"
+    """Where the splits of a table are kept: ``data/<name>/dataset_splits.json``.
+
+    Of data under DVC each further version has a file of its own beside that, named by its fingerprint.
+    """
+    first = DATA / table.name / "dataset_splits.json"
+    if table.version is None or _settings_of(first).get("fingerprint") in (None, table.fingerprint):
+        return first
+    return first.with_name(f"dataset_splits-{table.fingerprint[:12]}.json")
+
+
+def _settings_of(path: Path) -> dict:
+    """What a splits file says of itself; nothing where there is none, or a damaged one."""
+    try:
+        splits = json.loads(path.read_text())
+        return {name: splits[name] for name in ("fingerprint", "seed", *FOLDS)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def make_splits(
@@ -115,11 +133,32 @@ def _folds(table: ImageTable, rows: np.ndarray, folds: int, repeats: int, stream
         seed = stream.at(f"repeat {repeat}").integer()
         for rest, held_out in splitter(folds, shuffle=True, random_state=seed).split(rows, labels, groups):
             for part in (rest, held_out):
-                if len(set(labels[part])) < 2:
+                missing = set(range(len(table.classes))) - set(labels[part])
+                if missing:
+                    name = table.classes[min(missing)]
                     raise UserError(
-                        f"{table.root}: one of {folds} folds has one class only; expected both: use fewer folds"
+                        f"{table.root}: one of {folds} folds has nothing of class {name}; expected every class: "
+                        "use fewer folds"
                     )
             yield rows[rest], rows[held_out]
+
+
+def folds_of_all(table: ImageTable, splits: dict, inner_splits: int) -> list[Fold]:
+    """Folds of all images, without a test set: for the model that is used in the end.
+
+    They are the inner folds of one more root split, made as the file's own.
+
+    Raises
+    ------
+    UserError
+        As :func:`make_splits`, or when the splits have fewer inner folds than asked for.
+    """
+    root_split, rows = len(splits["root_splits"]), np.arange(len(table))
+    if inner_splits > splits["nested_folds"]:
+        raise UserError(f"--inner-splits {inner_splits}: expected at most {splits['nested_folds']}")
+    stream = Stream(splits["seed"]).at("splits", f"root {root_split}")
+    halves = list(_folds(table, rows, splits["nested_folds"], 1, stream))[:inner_splits]
+    return [Fold(root_split, i, train, dev, rows[:0]) for i, (train, dev) in enumerate(halves)]
 
 
 def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
@@ -150,7 +189,9 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
 
 
 def load_splits(table: ImageTable) -> dict:
-    """The splits of a table, made with the default settings when there are none yet, and checked.
+    """The splits of a table, made when there are none yet, and checked.
+
+    They are made with the default settings; of another version of data under DVC, with those of the first one.
 
     Raises
     ------
@@ -160,7 +201,9 @@ def load_splits(table: ImageTable) -> dict:
     """
     path = splits_file(table)
     if not path.exists():
-        save_splits(make_splits(table, Stream(0).at("splits")), path)
+        known = _settings_of(path.with_name("dataset_splits.json"))
+        folds = {name: known[name] for name in FOLDS if name in known}
+        save_splits(make_splits(table, Stream(known.get("seed", 0)).at("splits"), **folds), path)
     try:
         splits = json.loads(path.read_text())
         _check_same_data(table, splits, path)
