@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, matthews_corrcoef, roc_auc_score
 
 from common.evaluation import metrics, plots, report, statistics
 
@@ -77,6 +78,13 @@ def test_no_threshold_has_a_higher_j_than_youdens():
         ([0, 1], [0.2, 1.5], r"\[0, 1\]"),
         ([0, 1, 1], [0.2, 0.9], "one shape"),
         ([0, 1], [[0.8, 0.2], [0.1, 0.9]], "one shape"),
+        ([0, 1, 1], np.eye(3), r"all 3 classes, found none of \[2\] in 3 images"),
+        ([], np.empty((0, 3)), r"none of \[0, 1, 2\] in 0 images"),
+        ([0, 1, 2, 3], np.eye(3)[[0, 1, 2, 2]], r"0 to 2, found \[3\]"),
+        (np.arange(10) % 8, np.eye(10), r"all 10 classes, found none of \[8, 9\]"),
+        ([0, 1, 2], np.eye(3) * 0.75, "sum to 1, found 0.75"),
+        ([0, 1, 2], np.where(np.eye(3), 1, np.nan), "NaN"),
+        ([0, 1, 2], np.eye(3)[:2], r"one shape .* found \(3,\) and \(2, 3\)"),
     ],
 )
 def test_scores_of_broken_predictions_raise(labels, probabilities, message):
@@ -99,6 +107,61 @@ def test_scores_of_a_known_example():
     assert all(type(score) is float for score in scores.values())
     assert metrics.confusion([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]).tolist() == [[2, 1], [0, 2]]
     assert metrics.confusion([1, 1], [1, 1]).tolist() == [[0, 0], [0, 2]]
+
+
+def test_scores_of_three_classes_are_those_done_by_hand():
+    probabilities = [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.75, 0.0], [0.5, 0.0, 0.5], [0.0, 0.25, 0.75]]
+    labels = [0, 0, 1, 2, 2]  # predicted are 0, 1, 1, 0 (the first of two alike), 2
+    scores = metrics.score_predictions(labels, probabilities, float("nan"))
+    assert scores == pytest.approx(
+        {
+            # pairs in order, ties half: 0 against others (0.5 + 1 + 1) + (0 + 0.5 + 1); 1 and 2 are perfect
+            "roc_auc": (4 / 6 + 1 + 1) / 3,
+            "balanced_accuracy": (1 / 2 + 1 + 1 / 2) / 3,
+            # right 3 of 5; true counts 2, 1, 2 and predicted counts 2, 2, 1
+            "mcc": (3 * 5 - (2 * 2 + 1 * 2 + 2 * 1)) / np.sqrt((25 - 9) * (25 - 9)),
+            "brier": (0.375 + 0.875 + 0.125 + 0.5 + 0.125) / 5,
+        }
+    )
+    assert all(type(score) is float for score in scores.values())
+    assert metrics.confusion(labels, [0, 1, 1, 0, 2], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+    assert np.isnan(metrics.youden_threshold(labels, probabilities))
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_scores_of_many_classes_are_scikit_learns(n_classes):
+    random = np.random.default_rng(n_classes)
+    labels = np.arange(30 * n_classes) % n_classes
+    probabilities = random.dirichlet(np.ones(n_classes), len(labels)) * 0.9 + 0.1 * np.eye(n_classes)[labels]
+    predictions = probabilities.argmax(axis=1)
+    expected = {
+        "roc_auc": roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=range(n_classes)),
+        "balanced_accuracy": balanced_accuracy_score(labels, predictions),
+        "mcc": matthews_corrcoef(labels, predictions),
+        "brier": brier_score_loss(labels, probabilities, labels=range(n_classes), scale_by_half=False),
+    }
+    assert metrics.score_predictions(labels, probabilities, 0.5) == pytest.approx(expected, abs=1e-12)
+    assert 0.55 < expected["roc_auc"] < 0.99
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_scores_of_many_classes_at_their_ends(n_classes):
+    labels, certain = np.arange(2 * n_classes) % n_classes, np.eye(n_classes)
+    score = metrics.score_predictions
+    perfect = {"roc_auc": 1, "balanced_accuracy": 1, "mcc": 1, "brier": 0}
+    assert score(labels, certain[labels], np.nan) == pytest.approx(perfect)
+    wrong = score(labels, certain[(labels + 1) % n_classes], np.nan)
+    assert (wrong["balanced_accuracy"], wrong["brier"]) == (0, 2) and -1 < wrong["mcc"] < 0
+    alike = {"roc_auc": 0.5, "balanced_accuracy": 1 / n_classes, "mcc": 0, "brier": 1 - 1 / n_classes}
+    assert score(labels, np.full((2 * n_classes, n_classes), 1 / n_classes), np.nan) == pytest.approx(alike)
+
+
+def test_random_predictions_of_ten_classes_are_at_chance():
+    random, labels = np.random.default_rng(0), np.arange(20_000) % 10
+    scores = metrics.score_predictions(labels, random.dirichlet(np.ones(10), len(labels)), np.nan)
+    assert scores["roc_auc"] == pytest.approx(0.5, abs=0.01)
+    assert scores["balanced_accuracy"] == pytest.approx(0.1, abs=0.01)
+    assert scores["mcc"] == pytest.approx(0, abs=0.01)
 
 
 def test_interval_is_the_formula_done_by_hand():

@@ -9,7 +9,7 @@ import pandas as pd
 
 from common.data.images import ImageTable
 from common.data.splits import Fold
-from common.evaluation.metrics import score_predictions
+from common.evaluation.metrics import predicted_classes, score_predictions
 from common.evaluation.report import RESULT_COLUMNS
 
 
@@ -21,18 +21,22 @@ def predictions_table(
     Parameters
     ----------
     dev, test : ndarray of float64
-        Probabilities of the positive class for ``fold.dev`` and ``fold.test``.
+        Probabilities for ``fold.dev`` and ``fold.test``: of class 1, shape (n,), or of each of K > 2 classes, (n, K).
     threshold : float
-        An image with at least this probability is predicted positive.
+        An image with at least this probability is predicted as class 1; NaN for more than two classes.
 
     Returns
     -------
     DataFrame
-        Columns ``root_split, inner_split, part`` (dev or test), ``file, class`` (name), ``label`` (0 or 1),
-        ``probability`` (of class 1), ``threshold``, ``prediction`` (0 or 1).
+        Columns ``root_split, inner_split, part`` (dev or test), ``file, class`` (name), ``label`` (index),
+        ``probability`` (of class 1; for more than two classes ``probability_<class>`` of each), ``threshold``,
+        ``prediction`` (index).
     """
     rows = np.concatenate([fold.dev, fold.test])
     probability = np.concatenate([dev, test])
+    columns = {"probability": probability}
+    if probability.ndim == 2:
+        columns = {f"probability_{name}": of_class for name, of_class in zip(table.classes, probability.T, strict=True)}
     return pd.DataFrame(
         {
             "root_split": fold.root_split,
@@ -41,9 +45,9 @@ def predictions_table(
             "file": [table.files[row] for row in rows],
             "class": [table.classes[label] for label in table.labels[rows]],
             "label": table.labels[rows],
-            "probability": probability,
+            **columns,
             "threshold": threshold,
-            "prediction": (probability >= threshold).astype(int),
+            "prediction": predicted_classes(probability, threshold),
         }
     )
 
@@ -66,7 +70,7 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
     for (root_split, inner_split), model in predictions.groupby(["root_split", "inner_split"]):
         dev, test = model[model.part == "dev"], model[model.part == "test"]
         threshold = float(model.threshold.iloc[0])
-        scores = score_predictions(test.label, test.probability, threshold)
+        scores = score_predictions(test.label, probabilities_of(test), threshold)
         rows.append(
             {
                 "root_split": root_split,
@@ -75,7 +79,7 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
                 "n_dev": len(dev),
                 "n_test": len(test),
                 "threshold": threshold,
-                "dev_roc_auc": score_predictions(dev.label, dev.probability, threshold)["roc_auc"],
+                "dev_roc_auc": score_predictions(dev.label, probabilities_of(dev), threshold)["roc_auc"],
                 **{f"test_{name}": score for name, score in scores.items()},
             }
         )
@@ -84,11 +88,22 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
 
 def classes_of(predictions: pd.DataFrame) -> list[str]:
     """Names of the classes in a predictions table, in the order of their labels."""
+    columns = _probability_columns(predictions)
+    if len(columns) > 1:
+        return [column.removeprefix("probability_") for column in columns]
     return predictions.groupby("label")["class"].first().tolist()
+
+
+def probabilities_of(predictions: pd.DataFrame) -> np.ndarray:
+    """Probabilities in a predictions table: of class 1, shape (n,), or of each of K > 2 classes, shape (n, K)."""
+    columns = _probability_columns(predictions)
+    return predictions[columns if len(columns) > 1 else columns[0]].to_numpy()
 
 
 def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
     """Test scores of the mean prediction of each root split's models, at the mean of their thresholds.
+
+    With more than two classes there is no threshold: the class with the highest mean probability is predicted.
 
     Returns
     -------
@@ -96,9 +111,10 @@ def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
         ``ensemble_test_roc_auc``, …: means over the root splits.
     """
     test = predictions[predictions["part"] == "test"].groupby(["root_split", "file"])
-    mean = test.agg({"label": "first", "probability": "mean", "threshold": "mean"})
+    probabilities = dict.fromkeys(_probability_columns(predictions), "mean")
+    mean = test.agg({"label": "first", **probabilities, "threshold": "mean"})
     scores = [
-        score_predictions(root.label, root.probability, float(root.threshold.iloc[0]))
+        score_predictions(root.label, probabilities_of(root), float(root.threshold.iloc[0]))
         for _, root in mean.groupby("root_split")
     ]
     return {f"ensemble_test_{name}": score for name, score in pd.DataFrame(scores).mean().items()}
@@ -108,3 +124,7 @@ def mean_scores(results: pd.DataFrame) -> dict[str, float]:
     """Mean of each score over the outer folds of the mean over their inner folds, under the columns' own names."""
     scores = [column for column in results.columns if column.startswith(("dev_", "test_"))]
     return results.groupby("root_split")[scores].mean().mean().to_dict()
+
+
+def _probability_columns(predictions: pd.DataFrame) -> list[str]:
+    return [column for column in predictions if column == "probability" or column.startswith("probability_")]
