@@ -40,7 +40,7 @@ def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_l
     rows = np.arange(12)
     table = ImageTable("t", Path(), ("",) * 12, rows % 2, ("cat", "dog"), None, ("",) * 12, pixels=IMAGES.numpy())
     config = TrainingConfig(image_size=32, batch_size=4, dropout_rate=0.5)
-    network = new_model(config, set_up("cpu", "fp32"), Stream(0))
+    network = new_model(config, table, set_up("cpu", "fp32"), Stream(0))
     backbone, head = state_of(network.backbone), state_of(network.head)
     assert any("running_var" in name for name in backbone)
 
@@ -61,7 +61,7 @@ def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_l
 
 
 def test_images_in_bytes_and_in_floats_give_the_same_logits():
-    network = build_classifier("small_cnn", "DEFAULT", 8, 0.2, Stream(0)).eval()
+    network = build_classifier(Stream(0), weights="DEFAULT", hidden_dim=8).eval()
     logits = network(IMAGES)
     assert torch.equal(logits, network(IMAGES.float() / 255))
     assert logits.shape == (12,) and logits.dtype == torch.float32
@@ -71,17 +71,17 @@ def test_images_in_bytes_and_in_floats_give_the_same_logits():
 def test_random_weights_come_from_the_stream_and_leave_the_global_generator_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build_classifier("small_cnn", "none", 8, 0.2, Stream(0).at("model")).state_dict()
+    first = build_classifier(Stream(0).at("model"), weights="none", hidden_dim=8).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert same(first, build_classifier("small_cnn", "none", 8, 0.2, Stream(0).at("model")).state_dict())
-    other = build_classifier("small_cnn", "none", 8, 0.2, Stream(1).at("model")).state_dict()
+    assert same(first, build_classifier(Stream(0).at("model"), weights="none", hidden_dim=8).state_dict())
+    other = build_classifier(Stream(1).at("model"), weights="none", hidden_dim=8).state_dict()
     assert not torch.equal(first["head.1.weight"], other["head.1.weight"])
     assert not torch.equal(first["backbone.blocks.0.0.weight"], other["backbone.blocks.0.0.weight"])
 
 
 def test_the_embedded_backbone_ships_its_weights():
-    first, other = (build_classifier("small_cnn", "DEFAULT", 8, 0.2, Stream(seed)) for seed in (0, 1))
+    first, other = (build_classifier(Stream(seed), weights="DEFAULT", hidden_dim=8) for seed in (0, 1))
     assert same(first.backbone.state_dict(), other.backbone.state_dict())
     assert not same(first.head.state_dict(), other.head.state_dict())
     assert backbones.weights_file("small_cnn", "DEFAULT").stat().st_size <= 2**20

@@ -7,6 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "backbones": ["load_backbone"],
         "classifier": ["Classifier", "HeadOnly", "build_classifier", "load_classifier", "save_classifier"],
+        "cnn": ["CNN"],
+        "modules": ["build_module"],
         "small_cnn": ["SmallCNN"],
+        "summary": ["summary_of"],
     },
 )

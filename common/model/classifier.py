@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,35 +14,49 @@ from torch import nn
 
 from common.cli import UserError
 from common.model.backbones import load_backbone
+from common.model.modules import as_record, build_module, from_record
 from common.seeds import Stream
 
 
 class Classifier(nn.Module):
-    """A backbone and a binary head, with the normalisation of the images inside.
+    """A backbone and a head, with what is done to raw images before inside.
 
     Parameters
     ----------
     backbone : nn.Module
-        Maps normalised images (B, 3, H, W) to features (B, n_features).
+        Maps prepared images (B, C, H, W), or arrays (B, ...), to features (B, n_features), or to logits.
     head : nn.Module
-        Maps features to one logit, (B, 1).
-    mean, std : sequence of 3 floats
-        For images in [0, 1].
+        Maps features to one logit, (B, 1), or to one for each of three or more classes, (B, K). Without weights of its
+        own where the backbone gives the logits.
+    mean, std : sequence of 3 floats, optional
+        Normalisation of images in [0, 1].
+    transforms : sequence of nn.Module
+        Applied before the normalisation, in evaluation as in training.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, mean, std):
+    def __init__(self, backbone: nn.Module, head: nn.Module, mean=None, std=None, transforms: Sequence[nn.Module] = ()):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.transforms = nn.Sequential(*transforms)
         self.precision = "fp32"
         self.backbone_frozen = False
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", None if std is None else torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a head to train alone."""
+        return any(True for _ in self.head.parameters())
 
     def freeze_backbone(self, frozen: bool = True) -> None:
-        """Leave the backbone as it is while training: its weights, BatchNorm statistics and dropout too."""
-        self.backbone_frozen = frozen
-        self.backbone.requires_grad_(not frozen)
+        """Leave the backbone as it is while training: its weights, BatchNorm statistics and dropout too.
+
+        Without a head nothing can be frozen.
+        """
+        if self.has_head:
+            self.backbone_frozen = frozen
+            self.backbone.requires_grad_(not frozen)
 
     def train(self, mode: bool = True) -> Classifier:
         super().train(mode)
@@ -48,26 +64,34 @@ class Classifier(nn.Module):
             self.backbone.eval()
         return self
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The backbone's output, float32, shape (B, n_features); `images` as for :meth:`forward`."""
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """What the backbone takes: float32, from `images` as for :meth:`forward`."""
         if images.dtype == torch.uint8:
             images = images.float() / 255
+        images = self.transforms(images)
+        if self.mean is None:
+            return images
+        return (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The backbone's output, float32, shape (B, n_features); `images` as for :meth:`forward`."""
+        images = self.prepare(images)
         with _arithmetic(images, self.precision):
-            return self.backbone((images - self.mean) / self.std).float()
+            return self.backbone(images).float()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of the positive class, float32, shape (B,).
+        """Logits, float32: of the positive class, shape (B,), or of each of three or more classes, shape (B, K).
 
         Parameters
         ----------
-        images : Tensor, shape (B, 3, H, W)
-            uint8 in 0-255, or float in [0, 1].
+        images : Tensor, shape (B, C, H, W) or (B, ...)
+            uint8 in 0-255, or float in [0, 1]; one channel where all images are grey. Arrays are float.
         """
         return _logits(self.head, self.features(images), self.precision)
 
 
 class HeadOnly(nn.Module):
-    """The head of a :class:`Classifier`, which it shares: features (B, n_features) in, logits (B,) out."""
+    """The head of a :class:`Classifier`, which it shares: features (B, n_features) in, logits (B,) or (B, K) out."""
 
     def __init__(self, classifier: Classifier):
         super().__init__()
@@ -75,42 +99,74 @@ class HeadOnly(nn.Module):
         self.precision = classifier.precision
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of the positive class, float32, shape (B,)."""
+        """Logits, as :meth:`Classifier.forward` gives them."""
         return _logits(self.head, features, self.precision)
 
 
 def _logits(head: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:
     with _arithmetic(features, precision):
-        return head(features).float().squeeze(1)
+        logits = head(features).float()
+    return logits.squeeze(1) if logits.shape[1:] == (1,) else logits
 
 
 def _arithmetic(inputs: torch.Tensor, precision: str) -> torch.autocast:
     return torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def build_classifier(backbone: str, weights: str, hidden_dim: int, dropout_rate: float, stream: Stream) -> Classifier:
-    """A :class:`Classifier` on a backbone by name (see :func:`load_backbone`), its head seeded from `stream`.
+def build_classifier(
+    stream: Stream,
+    n_classes: int = 2,
+    input_shape: Sequence[int] = (3, 64, 64),
+    backbone: str = "small_cnn",
+    weights: str = "DEFAULT",
+    hidden_dim: int = 64,
+    dropout_rate: float = 0.2,
+    model: Any = None,
+    transforms: Sequence[Any] = (),
+) -> Classifier:
+    """A :class:`Classifier`, its new weights seeded from `stream`.
 
-    The head is dropout, a hidden layer of `hidden_dim` units with ReLU, dropout, and one output.
+    Parameters
+    ----------
+    n_classes : int
+    input_shape : tuple of int
+        Of one image or array.
+    backbone, weights : str
+        See :func:`load_backbone`. The head is dropout, a hidden layer of `hidden_dim` units with ReLU, dropout, and one
+        output (two classes) or one for each class.
+    model : class, functools.partial, or instance of nn.Module, optional
+        A network of one's own instead, see :func:`build_module`.
+    transforms : sequence of the same
+        Applied to images in [0, 1], or to arrays, before.
     """
+    n_outputs = 1 if n_classes == 2 else n_classes
     with torch.random.fork_rng():
         torch.manual_seed(stream.integer())
-        features, n_features, mean, std = load_backbone(backbone, weights)
-        head = nn.Sequential(
-            nn.Dropout(dropout_rate),
-            nn.Linear(n_features, hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(dropout_rate),
-            nn.Linear(hidden_dim, 1),
-        )
-    network = Classifier(features, head, mean, std)
-    network.settings = {"backbone": backbone, "hidden_dim": hidden_dim, "dropout_rate": dropout_rate}
+        before = [build_module(transform, tuple(input_shape), n_classes) for transform in transforms]
+        if model is None:
+            features, n_features, mean, std = load_backbone(backbone, weights)
+            head = nn.Sequential(
+                nn.Dropout(dropout_rate),
+                nn.Linear(n_features, hidden_dim),
+                nn.ReLU(),
+                nn.Dropout(dropout_rate),
+                nn.Linear(hidden_dim, n_outputs),
+            )
+            network = Classifier(features, head, mean, std, before)
+        else:
+            network = Classifier(build_module(model, tuple(input_shape), n_classes), nn.Identity(), transforms=before)
+    network.settings = {"n_classes": n_classes, "input_shape": list(input_shape), "transforms": as_record(transforms)}
+    if model is None:
+        network.settings |= {"backbone": backbone, "hidden_dim": hidden_dim, "dropout_rate": dropout_rate}
+    else:
+        network.settings |= {"model": as_record(model)}
+    network.channels, network.image_size = input_shape[0], input_shape[-1]
     return network
 
 
 def save_classifier(network: Classifier, path: Path) -> None:
     """Write a network's weights, and what it takes to build it again, as safetensors."""
-    settings = {**network.settings, "image_size": network.image_size, "precision": network.precision}
+    settings = {**network.settings, "precision": network.precision}
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, {"classifier": json.dumps(settings)})
 
 
@@ -125,10 +181,11 @@ def load_classifier(path: Path) -> Classifier:
     try:
         with safe_open(path, "pt") as file:
             settings = json.loads(file.metadata()["classifier"])
-        image_size, precision = settings.pop("image_size"), settings.pop("precision")
-        network = build_classifier(weights="none", stream=Stream(0), **settings)
+        precision = settings.pop("precision")
+        own = {name: from_record(settings.pop(name)) for name in ("model", "transforms") if name in settings}
+        network = build_classifier(Stream(0), weights="none", **settings, **own)
         network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{path}: not a stored classifier ({error})") from error
-    network.image_size, network.precision = image_size, precision
+    network.precision = precision
     return network.eval()

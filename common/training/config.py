@@ -1,10 +1,13 @@
 """The settings of one training, and what values they take."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from common.search.checks import Range, check
+from common.search.places import find_spaces, first_values
 from common.search.spaces import FieldError, Space
+from common.seeds import Stream
 
 Count = Annotated[int, Range(ge=1)]
 CountOrZero = Annotated[int, Range(ge=0)]
@@ -106,7 +109,65 @@ class TrainingConfig(_Checked):
     """Weight decay of the fine-tuning phase, at least 0."""
     patience: Count = 4
     """Epochs without a better dev ROC AUC before a phase stops, at least 1."""
-    optimizer: AdamW | SGD = AdamW()
-    """The optimiser of both phases."""
+    optimizer: AdamW | SGD | partial = AdamW()
+    """The optimiser of both phases; also ``partial(A, ...)`` of another class A of ``torch.optim``."""
     augmentation: Augmentation | None = Augmentation()
-    """Random changes of the training images; None for none."""
+    """Random changes of the training images; None for none, as for arrays."""
+    shuffle: bool = True
+    """Whether training images come in a new order in each epoch."""
+    eval_batch_size: Count | None = None
+    """Images per step of an evaluation on the dev set, at least 1; None: `batch_size`."""
+    eval_every: Count = 1
+    """Epochs between two evaluations on the dev set, at least 1; the last epoch is evaluated too."""
+    save_every: Count | None = None
+    """Epochs after which a phase keeps where it stands, at least 1; None: as often as that costs little."""
+    schedulers: tuple | list = ()
+    """Learning-rate schedules, all at once: ``partial(A, ...)`` of classes A of ``torch.optim.lr_scheduler``. Each
+    makes a step after every epoch."""
+    score: Literal["roc_auc", "mcc"] = "roc_auc"
+    """What a phase is stopped by and a search maximises, on the dev set: ROC AUC (of three or more classes: the mean
+    over classes of one against the rest), or Matthews' correlation coefficient of the more probable class."""
+    model: Any = None
+    """A network of one's own in place of backbone and head: a class A of ``nn.Module``, ``partial(A, ...)``, an
+    instance, or a space of networks. See :func:`common.model.modules.build_module`."""
+    transforms: tuple | list = ()
+    """Applied to all images, in [0, 1], or arrays, before the network: classes, partials or instances of
+    ``nn.Module``, such as ``torchvision.transforms.v2.Grayscale(1)``."""
+
+    def __post_init__(self) -> None:
+        if hasattr(self.model, "for_image_size"):
+            object.__setattr__(self, "model", self.model.for_image_size(_checked_values(self.image_size)[0]))
+        super().__post_init__()
+
+    def summary(self, input_shape: tuple[int, ...], n_classes: int) -> str:
+        """The layers of a network with these settings, see :func:`common.model.summary.summary_of`.
+
+        Where settings are searched it is the network of the first value of each, and the text says so.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one image or array.
+        n_classes : int
+
+        Raises
+        ------
+        UserError
+            When the network cannot be built.
+        """
+        from common.model import build_classifier, summary_of
+
+        searched, first = find_spaces(self), first_values(self)
+        network = build_classifier(
+            Stream(0),
+            n_classes,
+            input_shape,
+            first.backbone,
+            "none",
+            first.hidden_dim,
+            first.dropout_rate,
+            first.model,
+            first.transforms,
+        )
+        note = f"\nat the first values of what is searched: {', '.join(searched)}" if searched else ""
+        return summary_of(network) + note

@@ -2,40 +2,93 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from common.cli import UserError
+from common.data.images import ImageTable
 from common.model.classifier import Classifier, build_classifier
 from common.seeds import Stream
 from common.training.compute import Compute
 from common.training.config import TrainingConfig
 
 
-def new_model(config: TrainingConfig, compute: Compute, stream: Stream) -> Classifier:
-    """A fresh :class:`Classifier` for these settings, on the device, its head seeded from `stream`.
+def new_model(config: TrainingConfig, table: ImageTable, compute: Compute, stream: Stream) -> Classifier:
+    """A fresh :class:`Classifier` for these settings and the table's classes, on the device, seeded from `stream`.
 
     Raises
     ------
     UserError
-        When the backbone or its weights cannot be had.
+        When the network or its weights cannot be had.
     """
-    network = build_classifier(config.backbone, config.weights, config.hidden_dim, config.dropout_rate, stream)
-    network.image_size = config.image_size
+    if table.is_arrays:
+        for field, found, expected in (
+            ("model", config.model is None, "a network that takes arrays"),
+            ("augmentation", config.augmentation is not None, "None"),
+        ):
+            if found:
+                raise UserError(f"TrainingConfig.{field}: expected {expected} for the arrays of {table.root}")
+    return build_network(config, len(table.classes), table.pixels.shape[1:], compute, stream)
+
+
+def model_name(config: TrainingConfig) -> str:
+    """What a network is called: its backbone, or the class of a network of one's own."""
+    kind = config.model.func if isinstance(config.model, partial) else config.model
+    if kind is None:
+        return config.backbone if isinstance(config.backbone, str) else "backbone"
+    return kind.__name__ if isinstance(kind, type) else type(kind).__name__
+
+
+def build_network(
+    config: TrainingConfig, n_classes: int, input_shape: tuple[int, ...], compute: Compute, stream: Stream
+) -> Classifier:
+    """As :func:`new_model`, for images or arrays of `input_shape`."""
+    network = build_classifier(
+        stream,
+        n_classes,
+        input_shape,
+        config.backbone,
+        config.weights,
+        config.hidden_dim,
+        config.dropout_rate,
+        config.model,
+        config.transforms,
+    )
     network.precision = compute.exceptions.get(config.backbone, compute.precision)
+    if config.model is not None:
+        _check_outputs(network, n_classes, input_shape)
     return network.to(compute.device, memory_format=torch.channels_last)
 
 
 def check_network(config: TrainingConfig) -> None:
-    """Build a network with these settings and show it an image.
+    """Build a network with these settings and show it an image; one of one's own is checked when the data are known.
 
     Raises
     ------
     UserError
         When the backbone or its weights cannot be had, or it does not take images of this size.
     """
-    network = new_model(config, Compute("cpu", "fp32", 1), Stream(0)).eval()
+    if config.model is not None:
+        return
+    shape = (3, config.image_size, config.image_size)
+    network = build_network(config, 2, shape, Compute("cpu", "fp32", 1), Stream(0)).eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(1, 3, config.image_size, config.image_size))
+            network(torch.zeros(1, *shape))
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--image-size {config.image_size}: does not fit {config.backbone} ({error})") from error
+
+
+@torch.no_grad()
+def _check_outputs(network: Classifier, n_classes: int, input_shape: tuple[int, ...]) -> None:
+    name = type(network.backbone).__name__
+    try:
+        found = tuple(network.eval()(torch.zeros(2, *input_shape)).shape)
+    except Exception as error:  # a network of somebody else's raises what it likes
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"model {name}: does not take inputs of shape {tuple(input_shape)} ({reason})") from error
+    expected = (2,) if n_classes == 2 else (2, n_classes)
+    if found != expected:
+        of_two = ", one per input (B, 1)" if n_classes == 2 else f" (B, {n_classes})"
+        raise UserError(f"model {name}: expected logits{of_two} for {n_classes} classes, found {found} for 2 inputs")

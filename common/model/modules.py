@@ -1,0 +1,109 @@
+"""Networks of one's own: any `nn.Module`, named in a config by its class, a `partial` of it, or an instance."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from torch import nn
+
+from common.cli import UserError
+
+FILLED_IN = ("input_shape", "n_classes")
+"""Arguments that a network gets from the data."""
+
+
+def build_module(model: Any, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """A new network from what a config holds.
+
+    Parameters
+    ----------
+    model : class, functools.partial, or instance
+        Of ``nn.Module``. Where its ``__init__`` takes ``input_shape`` or ``n_classes`` and is not given them, it gets
+        these. An instance is built anew from its arguments, see :func:`arguments_of`, so that its weights are seeded.
+    input_shape : tuple of int
+        Of one image or array, such as (1, 64, 64).
+    n_classes : int
+
+    Raises
+    ------
+    UserError
+        When it cannot be built.
+    """
+    if isinstance(model, nn.Module):
+        model = partial(type(model), **arguments_of(model))
+    model = model if isinstance(model, partial) else partial(model)
+    name = getattr(model.func, "__name__", str(model.func))
+    if not (isinstance(model.func, type) and issubclass(model.func, nn.Module)):
+        raise UserError(f"model {name}: expected a class of nn.Module, a partial of one, or an instance")
+    taken = inspect.signature(model.func).parameters
+    ours = dict(zip(FILLED_IN, (input_shape, n_classes), strict=True))
+    given = {key: value for key, value in ours.items() if key in taken and key not in model.keywords}
+    try:
+        return model(**given)
+    except UserError:
+        raise
+    except Exception as error:  # a network of somebody else's raises what it likes
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"model {name}: cannot be built for inputs of shape {input_shape} ({reason})") from error
+
+
+def arguments_of(module: nn.Module) -> dict[str, Any]:
+    """The arguments that a module was made with, which it must keep under their own names, as scikit-learn's do.
+
+    Raises
+    ------
+    UserError
+        When it does not.
+    """
+    kind, found = type(module), {}
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if not hasattr(module, name) or isinstance(getattr(module, name), nn.Module):
+            if parameter.default is not parameter.empty or name in FILLED_IN:
+                continue
+            raise UserError(
+                f"model {kind.__name__}(...): it does not keep its argument {name} as an attribute of that name; "
+                f"expected it to, or functools.partial({kind.__name__}, {name}=...)"
+            )
+        found[name] = getattr(module, name)
+    return found
+
+
+def as_record(value: Any) -> Any:
+    """A network of one's own, or a transform, as what JSON can hold; :func:`from_record` reads it."""
+    if isinstance(value, nn.Module):
+        value = partial(type(value), **arguments_of(value))
+    if isinstance(value, partial):
+        return {"call": _path(value.func), "keywords": {name: as_record(v) for name, v in value.keywords.items()}}
+    if isinstance(value, type) or inspect.isfunction(value):
+        return {"name": _path(value)}
+    if isinstance(value, dict):
+        return {"dict": {name: as_record(item) for name, item in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [as_record(item) for item in value]
+    return value
+
+
+def from_record(record: Any) -> Any:
+    """What :func:`as_record` was given; tuples come back as lists, and instances as partials."""
+    if isinstance(record, list):
+        return [from_record(item) for item in record]
+    if not isinstance(record, dict):
+        return record
+    if "call" in record:
+        return partial(_named(record["call"]), **{k: from_record(v) for k, v in record["keywords"].items()})
+    return _named(record["name"]) if "name" in record else {k: from_record(v) for k, v in record["dict"].items()}
+
+
+def _path(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return attrgetter(name)(importlib.import_module(module))
