@@ -16,20 +16,20 @@ from common.data import cache, sources
 from common.data.sources import load_images
 from common.data.splits import Fold
 from common.seeds import Stream
-from common.training import Compute, calibration, engine, new_model, set_up
+from common.training import Compute, calibration, engine, make_optimizer, new_model, set_up
 from common.training.augmentation import N_DRAWS, augment
+from common.training.compute import apply
 from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
 from common.training.engine import (
     EarlyStopper,
     NonFiniteLossError,
-    make_optimizer,
     test_model,
     train_and_validate_model,
     train_one_epoch,
     validate_one_epoch,
 )
 from common.training.jobs import run_fits, run_jobs
-from common.training.settings import configure
+from common.training.settings import configure, set_up_for
 
 CONFIG = TrainingConfig(weights="none", image_size=32, batch_size=8, warmup_epochs=1, epochs=2, learning_rate=3e-3)
 NOTHING = Augmentation(0, 0, 0, 0, 0, 0, 0)
@@ -56,7 +56,7 @@ def on_cpu():
 
 def fit(table, fold, stream, log=lambda metrics, step: None, config=CONFIG, precision="fp32"):
     """Both phases, as the steps train; returns the network and its best dev score."""
-    network = new_model(config, Compute("cpu", precision, 1), stream.at("model"))
+    network = new_model(config, table, Compute("cpu", precision, 1), stream.at("model"))
     network.freeze_backbone()
     optimizer = make_optimizer(network, config.optimizer, config.warmup_learning_rate, config.warmup_weight_decay)
     train_and_validate_model(network, table, fold, optimizer, config.warmup_epochs, config, stream.at("warm-up"), log)
@@ -154,13 +154,13 @@ def test_a_phase_never_makes_the_dev_score_worse(epochs, table, fold):
         Stream(0),
         lambda metrics, step: scores.extend(v for k, v in metrics.items() if k == "dev_roc_auc"),
     )
-    assert scores[0] == max(scores) == after == score == validate_one_epoch(network, table, fold.dev, 8)[1]
+    assert scores[0] == max(scores) == after == score == validate_one_epoch(network, table, fold.dev, 8)["dev_roc_auc"]
     assert (min(scores) < score) == (epochs > 0)
     assert digest(network) == before
 
 
 def test_a_phase_stops_when_its_patience_is_over(table, fold, on_cpu):
-    network = new_model(CONFIG, on_cpu, Stream(0))
+    network = new_model(CONFIG, table, on_cpu, Stream(0))
     epochs = []
     config = TrainingConfig(image_size=32, patience=2)
     still = make_optimizer(network, SGD(), 1e-30, 0.0)
@@ -173,7 +173,7 @@ def test_a_phase_stops_when_its_patience_is_over(table, fold, on_cpu):
 
 @pytest.mark.parametrize(("images", "batch_size", "sizes"), [(33, 32, [17, 16]), (24, 8, [8, 8, 8]), (7, 3, [3, 2, 2])])
 def test_no_batch_is_of_one_image_which_batch_normalisation_could_not_use(images, batch_size, sizes, table, on_cpu):
-    network = new_model(TrainingConfig(weights="none", image_size=16), on_cpu, Stream(0))
+    network = new_model(TrainingConfig(weights="none", image_size=16), table, on_cpu, Stream(0))
     seen = []
     network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     small = images_of_16_pixels(table)
@@ -189,7 +189,7 @@ def images_of_16_pixels(table):
 
 
 def test_a_loss_that_is_not_finite_says_where_it_came_from(table, fold, on_cpu):
-    network = new_model(CONFIG, on_cpu, Stream(0))
+    network = new_model(CONFIG, table, on_cpu, Stream(0))
     optimizer = make_optimizer(network, SGD(), 1e30, 0.0)
     losses = []
     train = partial(train_one_epoch, network, table, fold.train, optimizer, 2)
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_says_where_it_came_from(table, fold, on_cpu):
     assert int(step) == 3 + int(batch) == losses[-1] + 1
     assert isinstance(error.value, UserError)
 
-    network = new_model(CONFIG, on_cpu, Stream(0))
+    network = new_model(CONFIG, table, on_cpu, Stream(0))
     optimizer = make_optimizer(network, SGD(), 1e30, 0.0)
     config = TrainingConfig(image_size=32, batch_size=14)
     with pytest.raises(NonFiniteLossError, match=r"dev set in seed 0 / warm-up.* epoch 1.* rate 1e\+30;"):
@@ -246,8 +246,8 @@ def test_probabilities_are_in_the_order_of_the_rows_and_do_not_depend_on_the_bat
     assert test_model(network, table, rows[::-1], batch_size=5)[::-1] == pytest.approx(probabilities, abs=1e-6)
 
 
-def test_the_optimizer_has_its_settings_and_only_what_is_not_frozen(on_cpu):
-    network = new_model(CONFIG, on_cpu, Stream(0))
+def test_the_optimizer_has_its_settings_and_only_what_is_not_frozen(table, on_cpu):
+    network = new_model(CONFIG, table, on_cpu, Stream(0))
     network.freeze_backbone()
     (group,) = make_optimizer(network, SGD(momentum=0.5, nesterov=False), 0.1, 0.2).param_groups
     assert [group[k] for k in ("momentum", "nesterov", "lr", "weight_decay")] == [0.5, False, 0.1, 0.2]
@@ -337,6 +337,27 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, on_cpu):
     assert (on_cpu.device, on_cpu.precision) == ("cpu", "fp32")
     assert set_up("cpu", "auto").precision == "fp32"
     assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_fast_math_makes_another_machine_of_a_gpu_and_changes_nothing_on_a_cpu(on_cpu):
+    flags = cli.train_parser(None, 2).parse_args(["--fast-math", "--device", "cpu", "--precision", "fp32"])
+    assert set_up_for(CONFIG, flags) == set_up("cpu", "fp32")
+    machines = {}
+    for deterministic in (True, False):
+        gpu = replace(on_cpu, device="mps", deterministic=deterministic)  # saying what it is needs none
+        apply(gpu)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        machines[deterministic] = gpu.machine.split(", ")
+    assert set(machines[False]) - set(machines[True]) == {"fast math"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+def test_fast_math_on_a_gpu_is_what_its_fits_run_with():
+    flags = cli.train_parser(None, 2).parse_args(["--fast-math", "--precision", "fp32"])
+    compute = set_up_for(CONFIG, flags)
+    assert (compute.device, compute.deterministic) == ("cuda", False)
+    assert torch.backends.cudnn.benchmark and not torch.are_deterministic_algorithms_enabled()
+    assert set_up("cuda", "fp32").deterministic and torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_threads_of_a_fit_depend_on_the_fits_that_could_run_side_by_side(monkeypatch):

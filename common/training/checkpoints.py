@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from common.cli import UserError
+from common.tracking.interruptions import uninterrupted
 
 PAUSE = 5.0
 """Seconds between two checkpoints of a phase, at least: shorter phases have only the one at their end."""
@@ -51,7 +52,7 @@ class Checkpoint:
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
+            with uninterrupted(), open(part, "wb") as file:  # torch takes an interruption for a failure to write
                 torch.save(state(), file)
             os.replace(part, self.path)
         except (OSError, RuntimeError) as error:
@@ -59,3 +60,31 @@ class Checkpoint:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"{self.path}: the checkpoint cannot be written ({reason})") from error
         self._last = time.monotonic()
+
+
+class SavedModels(Checkpoint):
+    """A file for each saved epoch, ``epoch-00001.pt`` and so on; the newest that can be read is where one goes on.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, None
+        self.on_save: Callable[[Path], None] = lambda path: None
+
+    def load(self) -> dict | None:
+        for path in sorted(self.folder.glob("epoch-*.pt"), reverse=True):
+            self.path = path
+            state = super().load()
+            if state is not None:
+                return state
+        return None
+
+    def save(self, state: Callable[[], dict], always: bool = False) -> None:
+        if always:
+            content = state()
+            self.path = self.folder / f"epoch-{content['epoch']:05d}.pt"
+            super().save(lambda: content, always)
+            self.on_save(self.path)

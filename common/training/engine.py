@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import matthews_corrcoef, roc_auc_score
+from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
@@ -18,28 +19,20 @@ from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model.classifier import Classifier, HeadOnly
 from common.seeds import Stream
+from common.training.ahead import one_ahead
 from common.training.augmentation import N_DRAWS, augment
 from common.training.checkpoints import Checkpoint
-from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
+from common.training.config import Augmentation, TrainingConfig
 from common.training.features import frozen_features
+from common.training.loop import Log, run_epochs
+from common.training.optimizers import Schedules
 from common.training.stopping import EarlyStopper
 
-Log = Callable[[dict[str, float], int], None]
+Step = Callable[[torch.Tensor, torch.Tensor], "torch.Tensor | float"]
 
 
 class NonFiniteLossError(UserError):
     """The loss became NaN or infinite; the message says in which stream, epoch and batch, at which learning rate."""
-
-
-def make_optimizer(
-    network: torch.nn.Module, kind: AdamW | SGD, learning_rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """The optimizer of one phase, over the weights that are not frozen."""
-    weights = [p for p in network.parameters() if p.requires_grad]
-    common = {"lr": learning_rate, "weight_decay": weight_decay, "fused": weights[0].is_cuda}
-    if isinstance(kind, SGD):
-        return torch.optim.SGD(weights, momentum=kind.momentum, nesterov=kind.nesterov, **common)
-    return torch.optim.AdamW(weights, betas=(kind.beta1, kind.beta2), **common)
 
 
 def train_one_epoch(
@@ -52,8 +45,12 @@ def train_one_epoch(
     stream: Stream,
     log: Log,
     augmentation: Augmentation | None = None,
+    shuffle: bool = True,
+    step: Step | None = None,
 ) -> float:
     """One pass over some rows of the table, in an order and with augmentation and dropout of this epoch's stream.
+
+    A backbone with ``training_step(batch)``, as Lightning's modules have it, computes its own loss.
 
     Parameters
     ----------
@@ -61,29 +58,40 @@ def train_one_epoch(
         From 1.
     log : callable
         Gets ``{"batch_loss": loss}`` and the step, counted over all epochs from 0.
+    shuffle : bool
+        Without it the rows keep their order.
+    step : callable, optional
+        Gets a batch's images, as they come, and labels, updates the weights and returns the loss; by default with the
+        gradient of the network's own loss.
 
     Returns
     -------
     float
-        Mean loss (binary cross-entropy, nats) over the images.
+        Mean loss (cross-entropy, nats) over the images.
 
     Raises
     ------
     NonFiniteLossError
     """
     stream = stream.at(f"epoch {epoch}")
-    order = stream.at("shuffle").numpy().permutation(len(rows))
+    order = stream.at("shuffle").numpy().permutation(len(rows)) if shuffle else np.arange(len(rows))
     draws = stream.at("augmentation").numpy().random((len(rows), N_DRAWS))
     batches = np.array_split(order, math.ceil(len(rows) / batch_size))
     network.train()
     losses = []
+
+    def inputs(batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = _to_device(network, table, rows[batch])
+        return images if augmentation is None else augment(images, draws[batch], augmentation), labels
+
     with torch.random.fork_rng():
         torch.manual_seed(stream.at("dropout").integer())
-        for batch in tqdm(batches, f"epoch {epoch}", unit="batch", leave=False, disable=None):
-            images, labels = _to_device(network, table, rows[batch])
-            if augmentation is not None:
-                images = augment(images, draws[batch], augmentation)
-            loss = binary_cross_entropy_with_logits(network(images), labels)
+        made = map(inputs, batches) if augmentation is None else one_ahead(inputs, batches)
+        for images, labels in tqdm(made, f"epoch {epoch}", len(batches), unit="batch", leave=False, disable=None):
+            if step is not None:
+                losses.append(torch.as_tensor(step(images, labels)))
+                continue
+            loss = _loss(network, images, labels, "training_step")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -102,14 +110,35 @@ def train_one_epoch(
 
 
 def validate_one_epoch(
-    network: Classifier, table: ImageTable, rows: np.ndarray, batch_size: int
-) -> tuple[float, float]:
-    """Mean loss (binary cross-entropy, nats) and ROC AUC over some rows of the table."""
-    logits, labels = _predict_logits(network, table, rows, batch_size)
-    loss = binary_cross_entropy_with_logits(logits, labels).item()
+    network: Classifier, table: ImageTable, rows: np.ndarray, batch_size: int, score: str = "roc_auc"
+) -> dict[str, float]:
+    """``dev_loss`` (cross-entropy, nats) over some rows of the table, ``dev_roc_auc``, and the score that is asked for.
+
+    A backbone with ``validation_step(batch)`` computes its own loss.
+    """
+    logits, labels, losses = _predict_logits(network, table, rows, batch_size)
+    loss = cross_entropy(logits, labels).item() if losses is None else losses
     if not math.isfinite(loss):
         raise NonFiniteLossError(f"the loss is {loss} on the dev set")
-    return loss, float(roc_auc_score(labels.numpy(), logits.numpy()))
+    found = {"dev_loss": loss, "dev_roc_auc": _roc_auc(logits, labels)}
+    if score == "mcc":
+        predicted = logits > 0 if logits.ndim == 1 else logits.argmax(1)
+        found["dev_mcc"] = float(matthews_corrcoef(labels.numpy(), predicted.numpy()))
+    return found
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean cross-entropy, in nats: binary for logits (B,), else over classes for (B, K)."""
+    if logits.ndim == 1:
+        return binary_cross_entropy_with_logits(logits, labels.float())
+    return functional.cross_entropy(logits, labels)
+
+
+def _roc_auc(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    if logits.ndim == 1:
+        return float(roc_auc_score(labels.numpy(), logits.numpy()))
+    probabilities, classes = torch.softmax(logits.double(), 1).numpy(), np.arange(logits.shape[1])
+    return float(roc_auc_score(labels.numpy(), probabilities, multi_class="ovr", labels=classes))
 
 
 def train_and_validate_model(
@@ -123,7 +152,7 @@ def train_and_validate_model(
     log: Log,
     augmentation: Augmentation | None = None,
 ) -> float:
-    """One phase: train for at most `epochs`, stop early on dev ROC AUC, and leave the best weights in the network.
+    """One phase: train for at most `epochs`, stop early on the dev score, and leave the best weights in the network.
 
     The weights before the first epoch count as a candidate, so a phase never makes the dev score worse. Where the
     backbone is frozen and images are not augmented, its features are computed once and the head is trained on them,
@@ -132,65 +161,58 @@ def train_and_validate_model(
     Parameters
     ----------
     log : callable
-        Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss`` and ``dev_roc_auc`` by epoch; epoch 0 is before
-        training and has no ``train_loss``. If it has an attribute `checkpoint`, the path of a file, the phase goes on
+        Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss`` and ``dev_roc_auc`` (and ``dev_mcc``, where that
+        is the score, and ``learning_rate``, where it changes) by epoch; epoch 0 is before training and has no
+        ``train_loss``. If it has an attribute `checkpoint`, the path of a file, the phase goes on
         from there: to the same weights and score, without logging again what was logged before the last epoch kept.
 
     Returns
     -------
     float
-        Best dev ROC AUC.
+        Best dev score: ``config.score``.
     """
-    head, whole = HeadOnly(network), network
+    head, whole, schedules = HeadOnly(network), network, Schedules(network, optimizer, config)
     is_frozen = network.backbone_frozen and augmentation is None
     if is_frozen:
         network, table = head, replace(table, pixels=frozen_features(whole, table))
     stopper, checkpoint = EarlyStopper(network, config.patience), Checkpoint(log)
-    saved = checkpoint.load() or {"epoch": -1}
-    if "stopper" in saved:
-        stopper.load_state_dict(saved["stopper"])
-    if "optimizer" in saved:
-        optimizer.load_state_dict(saved["optimizer"])
-        network.load_state_dict(saved["network"])
-    for epoch in range(saved["epoch"] + 1, epochs + 1):
-        if stopper.should_stop:
-            break
-        metrics = {}
+
+    def train(epoch: int) -> dict[str, float]:
+        settings = (epoch, config.batch_size, stream, log, augmentation, config.shuffle)
+        return {"train_loss": train_one_epoch(network, table, fold.train, optimizer, *settings)}
+
+    def evaluate(epoch: int) -> tuple[dict[str, float], float, float]:
         trained = network, table
-        if epoch > 0:
-            metrics["train_loss"] = train_one_epoch(
-                network, table, fold.train, optimizer, epoch, config.batch_size, stream, log, augmentation
-            )
-        elif not is_frozen:
+        if epoch == 0 and not is_frozen and whole.has_head:
             trained = head, replace(table, pixels=frozen_features(whole, table))
         try:
-            metrics["dev_loss"], metrics["dev_roc_auc"] = validate_one_epoch(*trained, fold.dev, config.batch_size)
+            metrics = validate_one_epoch(*trained, fold.dev, config.eval_batch_size or config.batch_size, config.score)
         except NonFiniteLossError as error:
             rate = optimizer.param_groups[0]["lr"]
             raise NonFiniteLossError(
                 f"{error} in {stream} after epoch {epoch}, at learning rate {rate:g}; "
                 "expected a finite loss: try a smaller learning rate"
             ) from error
-        log(metrics, epoch)
-        stopper.update(metrics["dev_roc_auc"])
-        checkpoint.save(
-            lambda epoch=epoch: {
-                "epoch": epoch,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "stopper": stopper.state_dict(),
-            }
-        )
-    if saved["epoch"] < epochs:
+        return metrics, metrics["dev_loss"], metrics[f"dev_{config.score}"]
+
+    phase = (network, optimizer, schedules, checkpoint, range(epochs + 1), train, evaluate, log, stopper)
+    if run_epochs(*phase, config.eval_every, config.save_every) < epochs:
         checkpoint.save(lambda: {"epoch": epochs, "stopper": stopper.state_dict()}, always=True)
     stopper.restore_best()
     return stopper.best_score
 
 
 def test_model(network: Classifier, table: ImageTable, rows: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Probabilities of the positive class for some rows of the table: float64, shape (n,), in [0, 1]."""
-    logits, _ = _predict_logits(network, table, rows, batch_size)
-    return torch.sigmoid(logits.double()).numpy()
+    """Probabilities for some rows of the table, float64, in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        Shape (n,), of the positive class; with three or more classes (n, K), of each.
+    """
+    logits, *_ = _predict_logits(network, table, rows, batch_size)
+    logits = logits.double()
+    return (torch.sigmoid(logits) if logits.ndim == 1 else torch.softmax(logits, 1)).numpy()
 
 
 test_model.__test__ = False  # pytest would take it for a test
@@ -199,12 +221,33 @@ test_model.__test__ = False  # pytest would take it for a test
 @torch.no_grad()
 def _predict_logits(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarray, batch_size: int):
     network.eval()
-    logits, labels = [], []
-    for start in range(0, len(rows), batch_size):
-        images, batch_labels = _to_device(network, table, rows[start : start + batch_size])
+    logits, labels, losses = [], [], []
+    has_own_loss = hasattr(getattr(network, "backbone", None), "validation_step")
+    for images, batch_labels in batches_of(network, table, rows, batch_size):
         logits.append(network(images).cpu())
         labels.append(batch_labels.cpu())
-    return torch.cat(logits), torch.cat(labels)
+        if has_own_loss:
+            losses.append(float(_loss(network, images, batch_labels, "validation_step")) * len(batch_labels))
+    return torch.cat(logits), torch.cat(labels), sum(losses) / len(rows) if losses else None
+
+
+def _loss(network: Classifier | HeadOnly, images: torch.Tensor, labels: torch.Tensor, step: str) -> torch.Tensor:
+    own = getattr(getattr(network, "backbone", None), step, None)
+    if own is None:
+        return cross_entropy(network(images), labels)
+    loss = own((network.prepare(images), labels))
+    loss = loss["loss"] if isinstance(loss, dict) else loss
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        raise UserError(f"{type(network.backbone).__name__}.{step}: expected the loss of the batch, found {loss!r:.80}")
+    return loss
+
+
+def batches_of(
+    network: torch.nn.Module, table: ImageTable, rows: np.ndarray, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images, as they come, and labels of some rows, in their order, on the network's device."""
+    for start in range(0, len(rows), batch_size):
+        yield _to_device(network, table, rows[start : start + batch_size])
 
 
 def _to_device(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarray):
@@ -216,7 +259,7 @@ def _to_device(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarr
         inputs = resident[torch.from_numpy(rows).to(device)]
     if inputs.ndim == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return inputs, torch.from_numpy(table.labels[rows]).to(device, torch.float32)
+    return inputs, torch.from_numpy(table.labels[rows]).to(device)
 
 
 @lru_cache(maxsize=2)

@@ -27,11 +27,12 @@ def frozen_features(network: Classifier, table: ImageTable) -> np.ndarray:
 
     def make(new) -> tuple[np.ndarray, dict]:
         features, backbone_was_training = None, network.backbone.training
+        device = next(network.parameters()).device
         network.backbone.eval()
         starts = range(0, len(table), BATCH)
         for start in tqdm(starts, "features of the frozen backbone", unit="batch", leave=False, disable=None):
             pixels = torch.from_numpy(np.array(table.pixels[start : start + BATCH]))
-            batch = network.features(pixels.to(network.mean.device, memory_format=torch.channels_last)).cpu().numpy()
+            batch = network.features(pixels.to(device, memory_format=torch.channels_last)).cpu().numpy()
             if features is None:
                 features = new((len(table), batch.shape[1]), "float32")
             features[start : start + BATCH] = batch
@@ -42,7 +43,9 @@ def frozen_features(network: Classifier, table: ImageTable) -> np.ndarray:
 
 
 def _key(network: Classifier, table: ImageTable) -> str:
-    key = hashlib.sha256(f"{network.backbone}{network.precision}{describe_machine(network.mean.device)}".encode())
+    layers = f"{network.transforms}{network.backbone}"
+    machine = describe_machine(next(network.parameters()).device)
+    key = hashlib.sha256(f"{layers}{network.precision}{machine}".encode())
     for name, values in [*network.backbone.state_dict().items(), ("mean", network.mean), ("std", network.std)]:
         key.update(name.encode() + values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return f"{table.fingerprint[:24]}-{table.pixels.shape[-1]}-{key.hexdigest()[:24]}"

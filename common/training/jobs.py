@@ -28,6 +28,7 @@ ROOMS = [
     "common.search.studies",
     "common.tracking.runs",
     "common.training.engine",
+    "torch._dynamo",  # what the first optimizer of a process imports
 ]
 """What a server imports once, for all the processes that it forks."""
 
