@@ -17,10 +17,14 @@ from common.search.spaces import Space
 from common.seeds import Stream
 from common.training.compute import Compute, apply, cores, describe_machine
 from common.training.config import TrainingConfig
-from common.training.networks import new_model
+from common.training.networks import build_network
 
-GAIN = 1.2
-"""How many times faster than fp32 bf16 must be to be chosen: less may be noise, and a choice should not flip."""
+GAIN = 1.5
+"""How many times faster than fp32 bf16 must be to be chosen: less may be noise, and a choice must not flip, as the
+results of the two differ."""
+
+ENOUGH = 1.0
+"""Seconds of measuring after which no further step is taken: long steps vary little."""
 
 
 def set_up(
@@ -29,21 +33,25 @@ def set_up(
     parallel_fits: int = 1,
     config: TrainingConfig | None = None,
     cached: bool = True,
+    fast_math: bool = False,
 ) -> Compute:
     """Choose device, threads and precision, and make PyTorch deterministic.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda", "mps"}
-    precision : {"auto", "fp32", "bf16"}
-        ``auto`` is what trains the backbone of `config` faster, measured once on a machine and remembered under
-        ``cache/``; fp32 without a config.
+    precision : str
+        ``fp32``, ``bf16``, one of them with exceptions (``fp32, densenet121 bf16``), or ``auto``. That
+        is what trains the backbone of `config` clearly faster, measured once on a machine and remembered under
+        ``cache/``; fp32 without a config, or for a network of one's own.
     parallel_fits : int
         Fits that could run side by side; they share the cores.
     config : TrainingConfig, optional
         Where backbones are searched, each has its own precision.
     cached : bool
         Remember the measurement.
+    fast_math : bool
+        On a GPU, allow algorithms whose results differ from run to run in the last digits.
 
     Raises
     ------
@@ -55,9 +63,16 @@ def set_up(
         device = next(name for name, there in available.items() if there)
     elif not available[device]:
         raise UserError(f"--device {device}: not available on this machine; expected auto or cpu")
-    compute = Compute(device, "fp32" if precision == "auto" else precision, max(1, cores() // parallel_fits))
+    main, *others = precision.split(", ")
+    compute = Compute(
+        device,
+        "fp32" if main == "auto" else main,
+        max(1, cores() // parallel_fits),
+        deterministic=device == "cpu" or not fast_math,
+        exceptions=dict(other.split() for other in others),
+    )
     apply(compute)
-    if precision == "auto" and config is not None:
+    if precision == "auto" and config is not None and config.model is None:
         first = first_values(config)
         best = {name: fastest_precision(replace(first, backbone=name), compute, cached) for name in _backbones(config)}
         main = best.pop(first.backbone)
@@ -93,11 +108,12 @@ def _measure(config: TrainingConfig, compute: Compute) -> str:
     seconds = {}
     for precision in ("fp32", "bf16"):
         quick = replace(config, weights="none")
-        network = new_model(quick, replace(compute, precision=precision), Stream(0)).train()
+        network = build_network(quick, 2, images.shape[1:], replace(compute, precision=precision), Stream(0)).train()
         _step(network, images[:2])
-        once = _step(network, images)
-        hopeless = precision == "bf16" and once > 2 * seconds["fp32"]  # a processor without bf16 is many times slower
-        seconds[precision] = once if hopeless else min(once, *(_step(network, images) for _ in range(3)))
+        tried, enough = [_step(network, images)], time.perf_counter() + ENOUGH
+        while len(tried) < 4 and time.perf_counter() < enough:
+            tried.append(_step(network, images))
+        seconds[precision] = min(tried)
     return "bf16" if seconds["fp32"] >= GAIN * seconds["bf16"] else "fp32"
 
 

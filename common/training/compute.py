@@ -1,4 +1,4 @@
-"""What a fit runs on: device, precision and threads, always with deterministic algorithms."""
+"""What a fit runs on: device, precision and threads, with deterministic algorithms unless speed matters more."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ class Compute:
         CPU threads of one fit. Results depend on it in the last digits, so it never depends on the number of jobs.
     exceptions : dict from backbone to precision
         Backbones of a search that are faster in another precision.
+    deterministic : bool
+        Whether two fits give the same results to the last digit; on a CPU always.
     """
 
     device: str
     precision: str
     threads: int
     exceptions: dict[str, str] = field(default_factory=dict)
+    deterministic: bool = True
 
     @property
     def description(self) -> str:
@@ -56,8 +59,9 @@ def cores() -> int:
 def apply(compute: Compute) -> None:
     """Set this process up for `compute`."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode("warn")  # deterministic algorithms; a warning where there is none
-    torch.backends.cudnn.benchmark = False
+    # deterministic algorithms; a warning where there is none
+    torch.set_deterministic_debug_mode("warn" if compute.deterministic else "default")
+    torch.backends.cudnn.benchmark = not compute.deterministic
     torch.backends.fp32_precision = "tf32" if compute.device == "cuda" else "none"
     torch.set_num_threads(compute.threads)
 
@@ -72,6 +76,8 @@ def describe_machine(device: torch.device | str) -> str:
     ]
     if torch.device(device).type == "cuda":
         parts.append(f"{torch.cuda.get_device_name()} {torch.version.cuda} {torch.backends.fp32_precision}")
+    if torch.device(device).type != "cpu" and not torch.are_deterministic_algorithms_enabled():
+        parts.append("fast math")
     return ", ".join([*parts, torch.device(device).type])
 
 
