@@ -111,7 +111,7 @@ def _is_instance(value: Any, kind: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is Path:
         return isinstance(value, (str, Path))
-    return not isinstance(kind, type) or isinstance(value, kind)
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _contents(origin: Any, args: tuple, value: Any, path: str) -> list[tuple[Any, Any, str]]:

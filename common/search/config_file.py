@@ -7,9 +7,9 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
@@ -21,6 +21,9 @@ from common.search.source import CONFIG_MODULE
 from common.search.spaces import FieldError
 
 T = TypeVar("T")
+
+DEFAULTS = ("data", "experiment", "inner_splits", "n_trials", "register", "root_splits")
+"""Flags whose defaults a config file may set, as variables beside `config`."""
 
 
 def load_config(path: str | Path, kind: type[T]) -> T:
@@ -39,7 +42,55 @@ def load_config(path: str | Path, kind: type[T]) -> T:
         If the file cannot be read or run, `config` is missing or no `kind`, or a value is wrong
         (:func:`common.search.checks.check`). One line: the file, its line, the field, the value and what was expected.
     """
+    return _config_of(*_run(path), path, kind)
+
+
+def load_experiment(
+    path: str | Path, kind: type[T], from_params: Callable[[object], T] | None = None
+) -> tuple[list[T], dict[str, Any]]:
+    """Run a config file and return its configs, one for each of its ``models``, and the flags that it sets.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for :func:`load_config`. Its variable ``models``, if it has one, is a list of values for the field ``model``
+        of ``config``; without it there is one config.
+    kind : type
+        As for :func:`load_config`.
+    from_params : callable, optional
+        Makes the config from the file's variable ``params``, where it has that one instead.
+
+    Returns
+    -------
+    configs : list of `kind`
+    defaults : dict
+        The file's variables among :data:`DEFAULTS`, in place of the defaults of the flags of the same names; and
+        ``params``, if the config was made from it.
+
+    Raises
+    ------
+    UserError
+        As :func:`load_config`.
+    """
     module, tree = _run(path)
+    found = {name: value for name, value in vars(module).items() if name in DEFAULTS}
+    if from_params and "params" in vars(module):
+        if "config" in vars(module):
+            raise UserError(f"{path}: expected either `config` or `params`, found both")
+        found["params"] = module.params
+        with _errors_placed(path, tree, vars(module)):
+            module.config = from_params(module.params)
+    configs = [_config_of(module, tree, path, kind)]
+    models = getattr(module, "models", None)
+    if models is not None:
+        if not isinstance(models, (list, tuple)) or not models:
+            raise UserError(f"{path}: models: expected a list of networks, found {models!r:.80}")
+        with _errors_placed(path, tree, vars(module)):
+            configs = [replace(configs[0], model=model) for model in models]
+    return configs, found
+
+
+def _config_of(module: ModuleType, tree: ast.Module, path: str | Path, kind: type[T]) -> T:
     if "config" not in vars(module):
         near = _did_you_mean("config", vars(module))
         raise UserError(f"{path}: expected a variable `config` of class {kind.__name__}, found none{near}")
@@ -109,6 +160,8 @@ def _errors_placed(path: str | Path, tree: ast.Module, names: dict[str, Any]) ->
             owner, *fields = error.field.split(".")
             keywords = filter(None, (_keyword(tree, owner, field, line) for field in fields or [owner]))
             line = next((keyword.value.lineno for keyword in keywords), line)
+            if owner == "params":
+                line = _line_of_key(tree, fields) or line
         raise UserError(_one_line(path, line, text)) from error
 
 
@@ -132,6 +185,18 @@ def _keyword(tree: ast.Module, owner: str, name: str, line: int | None) -> ast.k
         if keyword.arg == name
     ]
     return max(found, key=lambda match: match[0])[1] if found else None
+
+
+def _line_of_key(tree: ast.Module, keys: list[str]) -> int | None:
+    """Where the last of some keys stands that dicts in the file have."""
+    lines = {
+        key.value: key.lineno
+        for entry in ast.walk(tree)
+        if isinstance(entry, ast.Dict)
+        for key in entry.keys
+        if isinstance(key, ast.Constant)
+    }
+    return next((lines[key] for key in reversed(keys) if key in lines), None)
 
 
 def _line_of_config(tree: ast.Module) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any
 
 from common.search.spaces import Categorical, FieldError, Space
@@ -15,7 +16,8 @@ def find_spaces(config: Any) -> dict[str, Space]:
     """All spaces of a config by the name of their parameter, in the order in which :func:`resolve` asks.
 
     The name is the explicit one, or the path: ``optimizer.learning_rate`` for a field of a nested dataclass,
-    ``layers.0.width`` for an element of a list, ``params.batch_size`` for a key of a dict. Below a choice the path goes
+    ``layers.0.width`` for an element of a list, ``params.batch_size`` for a key of a dict, ``model.width`` for an
+    argument of a ``functools.partial``. Below a choice the path goes
     on with the label of the alternative, ``optimizer.SGD.momentum``, so alternatives never share a parameter.
 
     Raises
@@ -86,6 +88,8 @@ def resolve(config: Any, trial: Any) -> Any:
             return value
         if is_dataclass(value):
             return dataclasses.replace(value, **new)
+        if isinstance(value, partial):
+            return partial(value.func, *value.args, **new)
         if hasattr(value, "_replace"):
             return value._replace(**new)
         return type(value)(new if isinstance(value, dict) else new.values())
@@ -112,6 +116,8 @@ def _items(value: Any) -> dict[Any, Any]:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, dict):
         return value
+    if isinstance(value, partial):
+        return value.keywords
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return value._asdict()
     return dict(enumerate(value)) if isinstance(value, (list, tuple)) else {}

@@ -7,6 +7,7 @@ import math
 import sys
 from collections import Counter
 from enum import Enum
+from functools import partial
 from operator import attrgetter
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType
@@ -27,7 +28,8 @@ def to_source(config: Any) -> str:
     Parameters
     ----------
     config : dataclass
-        Holds dataclasses, dicts, lists, tuples, scalars, paths, enums, and classes or functions that can be imported.
+        Holds dataclasses, dicts, lists, tuples, scalars, paths, enums, and classes or functions that can be imported,
+        partials of them, and modules of PyTorch that keep their arguments under their own names.
 
     Returns
     -------
@@ -81,6 +83,14 @@ class _Writer:
         elif type(value) in (list, tuple):
             opening, closing = "[]" if type(value) is list else "()"
             items = [("", i, item) for i, item in enumerate(value)]
+        elif isinstance(value, partial):
+            opening, closing = f"{self._name(partial, field)}(", ")"
+            items = [("", "func", value.func), *((f"{key}=", key, item) for key, item in value.keywords.items())]
+        elif hasattr(value, "state_dict") and hasattr(value, "forward"):  # torch's, which is not imported for this
+            from common.model.modules import arguments_of
+
+            opening, closing = f"{self._name(type(value), field)}(", ")"
+            items = [(f"{key}=", key, item) for key, item in arguments_of(value).items()]
         else:
             raise FieldError(field, f"expected a value that can be written as Python, found {value!r:.80}")
         inner = indent + 4

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -162,7 +163,8 @@ class Categorical(Space):
         """What stands for each choice in a study, in the order of the choices.
 
         A scalar (None, bool, int, float, str) stands for itself, a class or function goes by its name, a list, tuple or
-        dict of scalars by its repr, anything else by the name of its class. A name met twice ends with its index.
+        dict of scalars by its repr, a partial by its call, anything else by the name of its class. A name met twice
+        ends with its index.
         """
         names = [choice if _scalar(choice) else _label(choice) for choice in self.choices]
         return tuple(
@@ -221,6 +223,12 @@ def _label(choice: Any) -> str:
         return str(choice)
     if _plain(choice):
         return repr(choice)
+    if isinstance(choice, partial):
+        values = [_label(value) for value in choice.args]
+        values += [f"{name}={_label(value)}" for name, value in choice.keywords.items()]
+        return f"{_label(choice.func)}({', '.join(values)})"
+    if isinstance(choice, (list, tuple)):
+        return ", ".join(map(_label, choice))
     return getattr(choice, "__name__", type(choice).__name__)
 
 
