@@ -5,8 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "comparison": ["compare_models", "comparison_text"],
         "ending": ["conclude"],
-        "metrics": ["confusion", "score_predictions", "youden_threshold"],
+        "ensemble": ["Ensemble"],
+        "metrics": ["SCORES", "confusion", "score_predictions", "youden_threshold"],
         "plots": [
             "all_plots",
             "calibration_plot",
@@ -17,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "save_plots",
         ],
         "predictions": ["classes_of", "ensemble_scores", "join", "mean_scores", "predictions_table", "results_of"],
+        "production": ["register"],
         "report": ["analysis_text", "results_table", "summary"],
         "statistics": ["corrected_resampled_interval", "corrected_resampled_ttest"],
     },

@@ -25,7 +25,10 @@ RESULT_COLUMNS = {
     "test_mcc": "float64",
     "test_brier": "float64",
 }
-"""Columns of a results table, in the order of `results.csv`, with their types. A row is one inner model."""
+"""Columns of a results table, in the order of `results.csv`, with their types. A row is one inner model.
+
+With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest).
+"""
 
 _WIDTH = 100
 _SCORES = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
@@ -71,7 +74,14 @@ def results_table(results: pd.DataFrame, hyper_parameters: Mapping[int, Mapping[
     for root_split, scores in by_fold.iterrows():
         lines += [_row(root_split, models[root_split], scores), *chosen.get(root_split, [])]
     lines += [_row("mean", "", by_fold.mean()), "", _conclusion(results)]
+    if has_many_classes(results):
+        lines += ["ROC AUC is the mean over the classes, each against all others (macro, one-vs-rest)"]
     return "\n".join(lines)
+
+
+def has_many_classes(results: pd.DataFrame) -> bool:
+    """Whether a results table is of more than two classes, which have no threshold."""
+    return bool(results["threshold"].isna().all())
 
 
 def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
@@ -90,7 +100,18 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
     counts = counts.reindex(index=list(names), columns=names.index, fill_value=0).set_axis(list(names), axis=1)
     brier = results.groupby("root_split")["test_brier"].mean().mean()
     counts = counts.rename_axis(index="true class", columns="predicted")
-    return f"{results_table(results)}\nBrier score {brier:.3f}\n\n{counts}"
+    if has_many_classes(results):
+        brier, counts = f"{brier:.3f} (0 to 2: sum over the classes)", _numbered(counts)
+    else:
+        brier = f"{brier:.3f}"
+    return f"{results_table(results)}\nBrier score {brier}\n\n{counts}"
+
+
+def _numbered(counts: pd.DataFrame) -> str:
+    """Counts of many classes, whose columns are headed by the number of the class to be narrow."""
+    rows = [str(n) if str(name) == str(n) else f"{n} {name}" for n, name in enumerate(counts.index)]
+    numbered = counts.set_axis(range(len(rows)), axis=1).set_axis(rows).rename_axis("true class")
+    return numbered.rename_axis("predicted", axis=1).to_string(line_width=_WIDTH)
 
 
 def _row(name: object, models: object, scores: pd.Series) -> str:

@@ -1,0 +1,69 @@
+"""Registries with a model in them, and what must be true of them at every moment."""
+
+import math
+import sqlite3
+from contextlib import closing
+
+import torch
+
+from common.evaluation.ensemble import Ensemble
+from common.model import build_classifier
+from common.seeds import Stream
+from common.tracking.registry import register
+from common.tracking.runs import Run
+from common.tracking.store import open_store
+from common.tracking.versions import create_version
+
+CLASSES = ("cat", "dog")
+
+
+def an_ensemble(sizes=(32, 48)):
+    """Untrained networks whose probabilities differ between images."""
+    networks = []
+    for number, size in enumerate(sizes):
+        network = build_classifier(Stream(number), input_shape=(3, size, size), hidden_dim=8, dropout_rate=0.1)
+        network.precision = "fp32"
+        with torch.no_grad():
+            network.head[-1].weight *= 8
+        networks.append(network)
+    return Ensemble(networks, thresholds=[0.2, 0.3], classes=CLASSES)
+
+
+def a_run(step=4):
+    """A new run in the tracking store of the moment."""
+    uri, experiment_id = open_store(f"step_{step}")
+    run = Run(uri, experiment_id, "")
+    run.run_id = run.client.create_run(experiment_id).info.run_id
+    return run
+
+
+def register_pets(example, **test_scores):
+    """A version of the model `pets`, of a run of its own."""
+    return register(a_run(), "pets", an_ensemble(), {"test_mcc": 0.5, **test_scores}, example)
+
+
+def create_versions(uri, scores):
+    """Register models that have no files: for a process of its own."""
+    for score in scores:
+        create_version(uri, "pets", "s3://no/files", {"test_mcc": score})
+
+
+def check_production(database):
+    """One moment's state, seen in one transaction: the best version, and it alone, is in production.
+
+    Returns the scores of the versions, and which version is in production.
+    """
+    with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        versions = [number for (number,) in connection.execute("SELECT version FROM model_versions ORDER BY 1")]
+        rows = connection.execute("SELECT version, key, value FROM model_version_tags").fetchall()
+        aliases = connection.execute("SELECT alias, version FROM registered_model_aliases").fetchall()
+        connection.execute("COMMIT")
+    tags = {(number, key): value for number, key, value in rows}
+    scores = [float(tags[number, "test_mcc"]) for number in versions]
+    finite = [score for score in scores if math.isfinite(score)]
+    best = versions[scores.index(max(finite))] if finite else None
+    expected = {number: "Production" if number == best else "Archived" for number in versions}
+    assert {number: tags.get((number, "stage")) for number in versions} == expected, scores
+    assert aliases == ([("production", best)] if best else [])
+    return scores, best

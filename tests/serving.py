@@ -1,0 +1,121 @@
+"""A real tracking server that can be killed, and a gate before it that can be shut or lose answers."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Server:
+    """``mlflow server`` on a free port of 127.0.0.1, with ``mlflow.db`` and ``mlruns/`` of a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        """Start it, again, and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(self.folder / "mlruns")]
+        own = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command, env=os.environ | own, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for(self.port, self._process)
+
+    def kill(self):
+        """SIGKILL, to all its processes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    close = kill
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def wait_for(port: int, process: subprocess.Popen):
+    """Wait until a tracking server answers; fails when its process has ended."""
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        connection.close()
+        assert process.poll() is None, "the server has ended"
+        time.sleep(0.1)
+
+
+class Gate:
+    """Passes requests on to a server. While `shut`, none; with `lossy`, of each kind every fifth answer is lost."""
+
+    def __init__(self, server: Server, lossy: bool = False):
+        self.shut, self.refused, self.lost, kinds = False, 0, [], Counter()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def pass_on(handler):
+                handler.close_connection = True
+                if self.shut:
+                    self.refused += 1
+                    return
+                body = handler.read_body()
+                connection = http.client.HTTPConnection("127.0.0.1", server.port)
+                connection.request(handler.command, handler.path, body, dict(handler.headers.items()))
+                answer = connection.getresponse()
+                content = answer.read()
+                connection.close()
+                kind = handler.command, handler.path.split("?")[0].removeprefix("/api/2.0/").split("/artifacts/")[0]
+                kinds[kind] += 1
+                if lossy and kinds[kind] % 5 == 1:
+                    self.lost.append(" ".join(kind))
+                    return
+                handler.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+                        handler.send_header(name, value)
+                handler.send_header("Content-Length", str(len(content)))
+                handler.send_header("Connection", "close")
+                handler.end_headers()
+                handler.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on
+
+            def read_body(handler):
+                if handler.headers.get("Transfer-Encoding") != "chunked":
+                    return handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+                del handler.headers["Transfer-Encoding"]
+                parts = [b""]
+                while size := int(handler.rfile.readline(), 16):
+                    parts.append(handler.rfile.read(size))
+                    handler.rfile.readline()
+                handler.rfile.readline()
+                return b"".join(parts)
+
+            def log_message(handler, *_):
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self._http.server_port}"
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._http.shutdown()
+        self._http.server_close()
