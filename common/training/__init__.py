@@ -11,7 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "config": ["SGD", "AdamW", "Augmentation", "TrainingConfig"],
         "engine": [
             "NonFiniteLossError",
-            "make_optimizer",
             "test_model",
             "train_and_validate_model",
             "train_one_epoch",
@@ -19,8 +18,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "features": ["frozen_features"],
         "jobs": ["run_fits", "run_jobs"],
-        "networks": ["new_model"],
+        "networks": ["model_name", "new_model"],
+        "optimizers": ["Schedules", "make_optimizer"],
+        "params": ["from_params", "load_experiment"],
+        "single": ["fit_on"],
         "stopping": ["EarlyStopper"],
+        "own_steps": ["train"],
         "settings": ["configure", "print_epoch", "set_up_for"],
     },
 )
