@@ -19,6 +19,7 @@ fi
 
 echo "http://127.0.0.1:$port (Ctrl-C ends it)"
 export PORTS=$port # run_script.bash publishes it from a container to this machine's 127.0.0.1, and sets LISTEN inside
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # seven processes that nothing here asks for
 # shellcheck disable=SC2016 # LISTEN is known inside the container
 exec bash "$project/run_script.bash" bash -c \
     'python -m common.tracking.upkeep && exec mlflow server --backend-store-uri sqlite:///mlflow.db --workers 1 --host "${LISTEN:-127.0.0.1}" --port "$0"' "$port"

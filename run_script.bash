@@ -188,6 +188,7 @@ run_in_docker() {
 
     for name in $(compgen -e); do
         case $name in
+            KAFKA_* | PUB_SUB_* | PUBSUB_EMULATOR_HOST | GOOGLE_APPLICATION_CREDENTIALS | TIMEOUT) flags+=(--env "$name") ;;
             MLFLOW_* | OPTUNA_* | JUPYTER_CONFIG_PATH | TORCH_HOME | PETS_DIR | CI | CUDA_VISIBLE_DEVICES) flags+=(--env "$name") ;;
         esac
     done
@@ -199,6 +200,7 @@ run_in_docker() {
         [ ! -L "$name" ] || mount_outside "$(readlink -f "$name")"
     done
     mount_outside "$PETS_DIR" ,readonly
+    mount_outside "$GOOGLE_APPLICATION_CREDENTIALS" ,readonly
     for argument in "$@"; do
         case $argument in
             -*=*) argument=${argument#*=} ;;

@@ -1,4 +1,4 @@
-"""Runs of step 5 that are ended at any moment, and what is left of them."""
+"""Runs that are ended at any moment, and what is left of them."""
 
 import json
 import os
@@ -28,6 +28,7 @@ for line in sys.stdin:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ.update(job["environment"])
         if job["limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
         code = 0
@@ -94,30 +95,35 @@ class Killer:
             if databases:
                 shutil.copy(self._empty / name, self.folder)
 
-    def run(self, *argv, after=None, phases=None, number=signal.SIGKILL, limit=0, step=5) -> Ended:
+    def run(self, *argv, after=None, phases=None, number=signal.SIGKILL, limit=0, step=5, **environment) -> Ended:
         """Run ``step_N/train.py --fast --n-jobs 1``, and send it a signal after some seconds, or finished phases."""
         log = self.folder / "log"
-        words = ["--fast", *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
+        words = ["--fast", "--precision", "fp32", *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
         job = {"module": f"step_{step}.train", "argv": words, "log": str(log), "limit": limit}
+        job["environment"] = environment
         self._forker.stdin.write(json.dumps(job) + "\n")
         self._forker.stdin.flush()
         pid, started = int(self._forker.stdout.readline()), time.monotonic()
         if after is not None:
             self._kill(pid, after, number)
         if phases is not None:
-            while self._finished_phases() < phases:
-                time.sleep(0.05)
+            self.wait_for(phases)
             self._kill(pid, 0, number)
         code = int(self._forker.stdout.readline())
         return Ended(code, time.monotonic() - started, log.read_text())
 
-    def spawn(self, *argv, after=None, number=signal.SIGKILL) -> Ended:
+    def spawn(self, *argv, after=None, number=signal.SIGKILL, step=5, **environment) -> Ended:
         """The same in a process of its own, from the start of Python on."""
-        command = [sys.executable, "step_5/train.py", "--fast", *map(str, argv)]
+        command = [sys.executable, f"step_{step}/train.py", "--fast", "--precision", "fp32", *map(str, argv)]
         log, started = self.folder / "log", time.monotonic()
         with log.open("w") as file:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=file, stderr=file, start_new_session=True
+                command,
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
             if after is not None:
                 time.sleep(after)
@@ -125,10 +131,12 @@ class Killer:
             process.wait()
         return Ended(process.returncode, time.monotonic() - started, log.read_text())
 
-    def _finished_phases(self):
+    def wait_for(self, phases):
+        """Wait until that many phases are finished."""
         is_phase = "SELECT run_uuid FROM tags WHERE key = 'phase'"
         finished = f"SELECT COUNT(*) FROM runs WHERE status = 'FINISHED' AND run_uuid IN ({is_phase})"
-        return self.query("mlflow.db", finished)[0][0]
+        while self.query("mlflow.db", finished)[0][0] < phases:
+            time.sleep(0.05)
 
     @staticmethod
     def _kill(pid, after, number):
@@ -153,13 +161,14 @@ class Killer:
         return sorted(path.read_bytes() for path in (self.folder / "mlruns").rglob(pattern))
 
     def state(self):
-        """All that must not depend on whether a run was interrupted, of a project with one run."""
+        """All that must not depend on whether a run was interrupted, of a project with one run; none of it deleted."""
         name = "SUBSTR(study_name, INSTR(study_name, ' '))"
+        active = "WHERE lifecycle_stage = 'active'"
         where = "WHERE study_name != 'empty' ORDER BY 1, 2"
         trials = f"SELECT {name}, number, state, trial_id FROM trials JOIN studies USING (study_id) {where}"
         found = {
             "trials": [],
-            "statuses": dict(self.query("mlflow.db", "SELECT status, COUNT(*) FROM runs GROUP BY 1")),
+            "statuses": dict(self.query("mlflow.db", f"SELECT status, COUNT(*) FROM runs {active} GROUP BY 1")),
         }
         for study, number, status, trial_id in self.query("optuna.db", trials):
             of_trial = f"WHERE trial_id = {trial_id} ORDER BY 1, 2"

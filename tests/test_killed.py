@@ -5,18 +5,8 @@ import signal
 
 import pytest
 from filelock import FileLock
-from killing import Killer
 
 MOMENTS = 6
-
-
-@pytest.fixture(scope="module")
-def killer(project, run_script, tmp_path_factory):
-    if not (project / "data" / "drawn").exists():
-        assert run_script("step_3/make_dataset_splits.py").returncode == 0
-    killer = Killer(tmp_path_factory.mktemp("killed"), project / "data")
-    yield killer
-    killer.close()
 
 
 @pytest.fixture(scope="module")

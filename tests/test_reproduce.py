@@ -32,17 +32,18 @@ class Repository:
 
     def git(self, *arguments):
         who = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
-        subprocess.run(["git", *who, *arguments], cwd=self.folder, check=True, capture_output=True)
+        done = subprocess.run(["git", *who, *arguments], cwd=self.folder, check=True, capture_output=True, text=True)
+        return done.stdout
 
     def commit(self, message):
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
 
-    def python(self, *arguments, cores=None):
+    def python(self, *arguments, cores=None, folder=None):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_", "GIT_"))}
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
-            cwd=self.folder.parent,
+            cwd=folder or self.folder.parent,
             env={**kept, "PYTHONPATH": str(self.folder), "TQDM_DISABLE": "1"},
             capture_output=True,
             text=True,
@@ -62,10 +63,10 @@ class Repository:
         return MlflowClient(store_uri(self.folder / "mlflow.db"))
 
     def change_training(self):
-        engine = self.folder / "common" / "training" / "engine.py"
-        before = engine.read_text()
-        engine.write_text(before.replace('{"lr": learning_rate,', '{"lr": 2 * learning_rate,'))
-        assert engine.read_text() != before
+        optimizers = self.folder / "common" / "training" / "optimizers.py"
+        before = optimizers.read_text()
+        optimizers.write_text(before.replace('{"lr": learning_rate,', '{"lr": 2 * learning_rate,'))
+        assert optimizers.read_text() != before
 
 
 @pytest.fixture

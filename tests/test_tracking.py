@@ -1,13 +1,16 @@
 """Tracking: runs nest, end with the right status, keep what was logged, and say where they come from."""
 
 import argparse
+import importlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -15,20 +18,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from common.cli import PROJECT, UserError
 from common.data.images import ImageTable
 from common.data.splits import Fold
-from common.model import load_classifier
+from common.model import build_classifier, load_classifier, summary_of
+from common.search import Int
 from common.seeds import Stream
 from common.tracking import identity, outbox, provenance, runs, store
 from common.tracking.finding import find_run
 from common.tracking.starting import start as start_step
-from common.training import new_model, set_up
+from common.training import set_up
 from common.training.config import SGD, TrainingConfig
+from common.training.networks import build_network
 
-TABLE = ImageTable("pets", Path(), ("a.jpg", "b.jpg"), np.array([0, 1]), ("cat", "dog"), None, ("1", "2"))
+PIXELS = np.zeros((2, 3, 32, 32), np.uint8)
+TABLE = ImageTable("pets", Path(), ("a.jpg", "b.jpg"), np.array([0, 1]), ("cat", "dog"), None, ("1", "2"), (), PIXELS)
 CONFIG = TrainingConfig(image_size=32, optimizer=SGD(momentum=0.25), learning_rate=1e-3 / 3)
 FOLD = Fold(1, 2, *(np.arange(0),) * 3)
 
@@ -229,7 +236,7 @@ def test_tables_read_back_to_the_last_bit(root):
 
 
 def test_a_stored_model_predicts_as_the_network_did(client, root, compute, tmp_path):
-    network = new_model(CONFIG, compute, Stream(0))
+    network = build_network(CONFIG, 2, (3, 32, 32), compute, Stream(0))
     network.train()
     with root.fold(FOLD) as fold:
         fold.model(network)
@@ -344,10 +351,61 @@ def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, 
     assert (params["lock_sha256"], params["seed"]) == ("no lock", "7")
     assert (params["data_name"], params["data_fingerprint"]) == ("pets", TABLE.fingerprint)
     assert (params["precision"], params["threads"]) == ("fp32", str(torch.get_num_threads()))
+    assert params["deterministic"] == "True"
     assert {"command", "device", "cpu", "cores", "memory_gib", "python", "platform"} <= params.keys()
     packages = Path(client.download_artifacts(root.run_id, "provenance/packages.txt", str(tmp_path))).read_text()
     assert f"torch=={torch.__version__.split('+')[0]}" in packages
     assert found.info.run_name == "pets small_cnn seed 7"
+
+
+def test_a_run_prints_and_keeps_a_summary_of_its_network_and_draws_no_random_number_for_it(
+    client, compute, tmp_path, capsys
+):
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    config = TrainingConfig(image_size=32, hidden_dim=Int(5, 9), dropout_rate=0.1)
+    with start("step_4", TABLE, config, compute, Stream(0)) as run:
+        assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+        name = f"model_summary_{run.run_id}.txt"
+        text = Path(client.download_artifacts(run.run_id, name, str(tmp_path))).read_text()
+    assert text in capsys.readouterr().out
+    n_weights = sum(
+        p.numel() for p in build_network(replace(config, hidden_dim=5), 2, (3, 32, 32), compute, Stream(0)).parameters()
+    )
+    assert f"Total params: {n_weights:,}\n" in text and "Total mult-adds (M): " in text
+    assert "[1, 3, 32, 32]" in text and text.endswith("at the first values of what is searched: hidden_dim\n")
+
+
+def test_an_experiment_may_be_named_by_the_day(client, compute):
+    days = [datetime.now()]
+    args = argparse.Namespace(fresh=True, seed=0, experiment="EEG %Y-%m-%d")
+    with start_step(5, args, 1, TABLE, FOLD, CONFIG, compute, Stream(0)) as run:
+        days.append(datetime.now())
+    name = client.get_experiment(run.experiment_id).name
+    assert name in {day.strftime("EEG %Y-%m-%d") for day in days}
+    assert find_run("step_5").run_id == run.run_id  # whatever its experiment
+
+
+def test_a_change_of_a_networks_own_module_is_a_change_of_code(client, compute, tmp_path, monkeypatch):
+    (tmp_path / "my_network.py").write_text("from torch import nn\n\nclass Mine(nn.Linear):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = replace(CONFIG, model=partial(importlib.import_module("my_network").Mine, in_features=3, out_features=1))
+
+    def code():
+        return identity.identity(5, argparse.Namespace(), TABLE, FOLD, config, compute)["code"]
+
+    before = code()
+    assert identity.own_modules(config) == {tmp_path / "my_network.py"}
+    (tmp_path / "my_network.py").write_text("# changed\n")
+    assert code() != before
+
+
+def test_layers_that_cannot_be_followed_are_listed_without_sizes():
+    class Fussy(torch.nn.Linear):
+        def forward(self, inputs):
+            raise ValueError("not today")
+
+    text = summary_of(build_classifier(Stream(0), 2, (4,), model=partial(Fussy, in_features=4, out_features=1)))
+    assert "Fussy(" in text and text.endswith("no sizes of its layers: ValueError: not today")
 
 
 def test_the_newest_finished_root_run_is_found_or_the_one_named(client, compute):
@@ -416,3 +474,16 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch)
             find_run("step_2")
         assert str(error.value).startswith(f"tracking at {uri} cannot be used: ")
         assert "\n" not in str(error.value)
+
+
+def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client, compute):
+    for folder in (runs.CHECKPOINTS / "old", runs.CHECKPOINTS / "held", runs.CHECKPOINTS / "young", outbox.OUTBOX):
+        folder.mkdir(parents=True)
+    for path in (runs.CHECKPOINTS / "free.lock", outbox.OUTBOX / "old.jsonl", outbox.OUTBOX / "young.jsonl"):
+        path.touch()
+    for path in (runs.CHECKPOINTS / "old", runs.CHECKPOINTS / "held", outbox.OUTBOX / "old.jsonl"):
+        os.utime(path, (0, time.time() - 31 * 24 * 3600))
+    with FileLock(runs.CHECKPOINTS / "held.lock"), start("step_2", TABLE, CONFIG, compute, Stream(7)):
+        pass
+    assert sorted(path.name for path in runs.CHECKPOINTS.iterdir()) == [".start.lock", "held", "held.lock", "young"]
+    assert [path.name for path in outbox.OUTBOX.iterdir()] == ["young.jsonl"]

@@ -11,7 +11,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "finding": ["find_run"],
+        "plain": ["start_plain"],
+        "registry": ["load_production", "load_version", "register"],
+        "reporting": ["report"],
         "runs": ["Run"],
         "starting": ["start"],
+        "versions": ["create_version", "is_production", "production_version"],
     },
 )

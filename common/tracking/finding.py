@@ -8,7 +8,7 @@ from common.tracking.store import open_store
 
 
 def find_run(experiment: str, run_id: str | None = None) -> Run:
-    """A finished root run: the one named, or the experiment's newest. For reading only.
+    """A finished root run of a step: the one named, or the newest. For reading only.
 
     Raises
     ------
@@ -18,24 +18,24 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
     run = Run(*open_store(experiment), "")
     if run_id is None:
         found = run.client.search_runs(
-            [run.experiment_id],
-            "tags.run_level = 'root' and attributes.status = 'FINISHED'",
+            [known.experiment_id for known in run.client.search_experiments()],
+            f"tags.run_level = 'root' and tags.step = '{experiment}' and attributes.status = 'FINISHED'",
             max_results=1,
             order_by=["attributes.start_time DESC"],
         )
         if not found:
             raise UserError(f"no finished run in experiment {experiment}; {experiment}/train.py makes one")
-        run.run_id = found[0].info.run_id
+        run.run_id, run.experiment_id = found[0].info.run_id, found[0].info.experiment_id
         return run
     try:
         found = run.client.get_run(run_id)
     except UserError as error:
         raise UserError(f"--run-id {run_id}: no such run") from error
     info, level = found.info, found.data.tags.get("run_level", "other")
-    if (info.status, info.experiment_id, level) != ("FINISHED", run.experiment_id, "root"):
-        name = run.client.get_experiment(info.experiment_id).name
+    name = found.data.tags.get("step", run.client.get_experiment(info.experiment_id).name)
+    if (info.status, name, level) != ("FINISHED", experiment, "root"):
         raise UserError(
             f"--run-id {run_id}: {info.status} {level} run of {name}; expected a FINISHED root run of {experiment}"
         )
-    run.run_id = run_id
+    run.run_id, run.experiment_id = run_id, info.experiment_id
     return run

@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import asdict, is_dataclass
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, fields, is_dataclass
+from functools import partial
 from importlib.metadata import distributions
+from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 
@@ -36,10 +42,10 @@ def identity(step: int, args: argparse.Namespace, table, folds, config, compute)
     return {
         "data": table.fingerprint[:16],
         "splits": _digest(*_indices(folds)),
-        "code": code_digest(step),
+        "code": code_digest(step, own_modules(config)),
         "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
         "machine": f"{compute.machine}, {compute.precision_description}",
-        **{f"settings.{name}": repr(value) for name, value in settings.items()},
+        **{f"settings.{name}": _text(value) for name, value in settings.items()},
     }
 
 
@@ -59,24 +65,54 @@ def differences(parts: dict[str, str], others: dict[str, str]) -> list[str]:
     return found
 
 
-def code_digest(step: int) -> str:
-    """Digest of the files whose code makes the results of a step."""
-    paths = [PROJECT / name for name in [*CODE, f"step_{step}/train.py"]]
-    files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
+def code_digest(step: int, others: Iterable[Path] = ()) -> str:
+    """Digest of the files whose code makes the results of a step: the project's, and others in its folder."""
+    paths = [*(PROJECT / name for name in [*CODE, f"step_{step}/train.py"]), *others]
+    files = sorted({file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))})
     return _digest(
         *(part for file in files for part in (file.relative_to(PROJECT).as_posix().encode(), file.read_bytes()))
     )
 
 
+def own_modules(value: object) -> set[Path]:
+    """Files in the project folder that define what a config names: a network of one's own, its transforms, and so on.
+
+    What such a file imports itself is not followed.
+    """
+    if isinstance(value, partial):
+        return own_modules(value.func) | own_modules(value.keywords)
+    if is_dataclass(value) and not isinstance(value, type):
+        return own_modules({field.name: getattr(value, field.name) for field in fields(value)})
+    if isinstance(value, dict):
+        return own_modules(list(value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(own_modules, value))
+    kind = value if isinstance(value, (type, FunctionType)) else type(value)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    found = Path(file) if file else Path()
+    inside = found.is_relative_to(PROJECT) and "site-packages" not in found.parts
+    return {found} if inside else set()
+
+
 def flatten(values: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dicts as one, with dotted names."""
+    """Nested dicts, and arguments of partials, as one dict with dotted names."""
     flat: dict[str, object] = {}
     for name, value in values.items():
+        if isinstance(value, partial):
+            flat[f"{prefix}{name}"] = value.func.__qualname__
+            value = value.keywords
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, type):
+            flat[f"{prefix}{name}"] = value.__qualname__
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def _text(value: object) -> str:
+    """Its repr, without where in the memory of this process something lies."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _indices(folds) -> list[bytes]:

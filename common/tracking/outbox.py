@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from common.cli import PROJECT, UserError
-from common.tracking.store import Connection, reason_of
+from common.tracking.store import Connection, UnreachableError, one_line
 
 OUTBOX = PROJECT / "cache" / "outbox"
 PAUSE = 0.5
 """Seconds between two sendings: an epoch is sent at its end; epochs that are shorter than this are sent together."""
+KEPT = 30 * 24 * 3600
+"""Seconds for which what is left of other servers' runs, and of runs that nobody went on with, is kept."""
 
 
 class Outbox:
@@ -52,21 +56,38 @@ class Outbox:
             raise UserError(f"{_file(run_id)}: {error.strerror}") from error
         self._work.put((run_id, metrics, None))
 
+    def call(self, send: Callable[[], object]) -> None:
+        """Send what is larger than metrics, in its turn and by the same thread; lost if this process is killed.
+
+        The run that it belongs to is then closed by nobody, so a process that goes on will send it again.
+        """
+        self._check()
+        self._work.put(send)
+
     def end(self, run_id: str, status: str) -> None:
         """Close a run after what is sent before."""
         self._check()
         self._work.put((run_id, [], status))
 
-    def drain(self) -> None:
-        """Wait until everything is sent; raises as :meth:`metrics` does."""
-        sent = threading.Event()
+    def drain(self, limit: float = math.inf) -> None:
+        """Wait until everything is sent, for at most `limit` seconds; raises as :meth:`metrics` does."""
+        sent, end = threading.Event(), time.monotonic() + limit
         self._work.put(sent)
-        sent.wait()
+        while not sent.wait(0.1):
+            self._check()
+            if time.monotonic() > end:
+                self.give_up(UserError(f"tracking at {self.uri}: no answer for {limit:.0f} s"))
         self._check()
 
+    def give_up(self, error: Exception) -> None:
+        """Send nothing more, since the server is gone: what comes now raises at once."""
+        self._error = self._error or error
+
     def _check(self) -> None:
+        if isinstance(self._error, UserError):
+            raise self._error
         if self._error is not None:
-            raise UserError(f"tracking at {self.uri}: {reason_of(self._error)}") from self._error
+            raise one_line(self.uri, self._error) from self._error
 
     def _send_all(self) -> None:
         client = MlflowClient(self.uri)
@@ -84,12 +105,15 @@ class Outbox:
     def _send(self, client: MlflowClient, work: list) -> None:
         waiting: dict[str, list[Metric]] = {}
         for item in work:
-            if not isinstance(item, threading.Event):
+            if isinstance(item, tuple):
                 waiting.setdefault(item[0], []).extend(item[1])
         try:
             if self._error is None:
                 for run_id, metrics in waiting.items():
                     _log(client, run_id, metrics)
+                for send in work:
+                    if not isinstance(send, tuple | threading.Event):
+                        send()
                 for run_id, status in [item[::2] for item in work if isinstance(item, tuple) and item[2]]:
                     client.set_terminated(run_id, status)
                     _file(run_id).unlink(missing_ok=True)
@@ -107,7 +131,11 @@ def send_leftovers(client: Connection) -> None:
         try:
             status = client.get_run(run_id).info.status
             _log(client, run_id, read_leftovers(run_id))
-        except UserError:  # a run of another server
+        except UnreachableError:
+            raise
+        except UserError:  # a run of another server, or one that was deleted
+            if is_old(path):
+                path.unlink(missing_ok=True)
             continue
         if status != "RUNNING":
             path.unlink(missing_ok=True)
@@ -126,6 +154,14 @@ def read_leftovers(run_id: str) -> list[Metric]:
     return found
 
 
+def is_old(path: Path) -> bool:
+    """Whether nothing was written there for as long as leftovers are :data:`KEPT`."""
+    try:
+        return time.time() - path.stat().st_mtime > KEPT
+    except FileNotFoundError:
+        return False
+
+
 _outboxes: dict[str, Outbox] = {}
 
 
@@ -134,6 +170,12 @@ def outbox_of(uri: str) -> Outbox:
     if uri not in _outboxes:
         _outboxes[uri] = Outbox(uri)
     return _outboxes[uri]
+
+
+def try_again(uri: str) -> None:
+    """Forget that a server was given up: it may be back."""
+    if uri in _outboxes and _outboxes[uri]._error is not None:
+        del _outboxes[uri]
 
 
 def _file(run_id: str) -> Path:

@@ -12,10 +12,10 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.cli import PROJECT
+from common.cli import PROJECT, UserError
 
 
-def provenance(table, stream, compute) -> tuple[dict[str, object], dict[str, bytes]]:
+def provenance(table, stream, compute, allow_changed_data: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
     """What it takes to repeat a run.
 
     Parameters
@@ -23,14 +23,22 @@ def provenance(table, stream, compute) -> tuple[dict[str, object], dict[str, byt
     table : common.data.ImageTable
     stream : common.seeds.Stream
     compute : common.training.Compute
+    allow_changed_data : bool
+        Take data that are under DVC and differ from their ``.dvc`` file; the parameters say that they are no version.
 
     Returns
     -------
     params : dict
-        Commit and whether files differ from it, SHA-256 of the lock, name and fingerprint of the data, root seed,
-        command line, device, precision, threads, processor, cores, memory (GiB), Python and platform.
+        Commit and whether files differ from it, SHA-256 of the lock, name and fingerprint of the data, their version
+        (MD5 sum, path and git revision) where they are under DVC, root seed, command line, device, precision, whether
+        algorithms are deterministic, threads, processor, cores, memory (GiB), Python and platform.
     artifacts : dict from name to bytes
         ``uncommitted.diff`` (``git apply`` turns the commit into the code that ran) and ``packages.txt``.
+
+    Raises
+    ------
+    UserError
+        When the data differ from their ``.dvc`` file, unless `allow_changed_data`.
     """
     commit = _git("rev-parse", "HEAD").decode().strip()
     diff = _uncommitted() if commit else b""
@@ -41,10 +49,12 @@ def provenance(table, stream, compute) -> tuple[dict[str, object], dict[str, byt
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "no lock",
         "data_name": table.name,
         "data_fingerprint": table.fingerprint,
+        **_data_version(table.version, allow_changed_data),
         "seed": stream.root_seed,
         "command": json.dumps(sys.argv),
         "device": compute.description,
         "precision": compute.precision_description,
+        "deterministic": compute.deterministic,
         "threads": compute.threads,
         "cpu": _cpu(),
         "cores": os.cpu_count(),
@@ -54,6 +64,22 @@ def provenance(table, stream, compute) -> tuple[dict[str, object], dict[str, byt
     }
     packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
     return params, {"uncommitted.diff": diff, "packages.txt": "\n".join([*packages, ""]).encode()}
+
+
+def _data_version(version: dict[str, str | None] | None, allow_changed: bool) -> dict[str, str]:
+    if version is None:
+        return {}
+    path, md5, commit = (version[name] for name in ("path", "md5", "git_revision"))
+    if md5 is None and not allow_changed:
+        raise UserError(
+            f"{path}: differs from {path}.dvc, so it is no version; python -m common.data.versions track {path} "
+            "makes it one, --allow-changed-data trains on it as it is"
+        )
+    return {
+        "data_version": md5 or f"none, differs from {path}.dvc",
+        "data_version.path": path,
+        "data_version.git_revision": commit or "not committed",
+    }
 
 
 def _git(*arguments: str, **environment: str) -> bytes:

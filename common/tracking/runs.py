@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import time
@@ -17,10 +18,13 @@ from common.cli import PROJECT, UserError
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
-from common.tracking.store import Connection
+from common.tracking.reporting import report
+from common.tracking.store import Connection, UnreachableError
 
 PARENT = "mlflow.parentRunId"
 CHECKPOINTS = PROJECT / "cache" / "checkpoints"
+PATIENCE = 30
+"""Seconds for which an interrupted process waits for its tracking server: after about as many it is killed."""
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Run:
         Whether it goes on with what an interrupted process began: then the runs below may be there already.
     is_over : bool
         Whether it had finished before that: then nothing of it is written again.
+    brokers : tuple of str
+        Where its events and those of the runs below go: ``kafka``, ``pubsub``.
     """
 
     uri: str
@@ -46,6 +52,7 @@ class Run:
     place: dict[str, str] = field(default_factory=dict)
     resumed: bool = False
     is_over: bool = False
+    brokers: tuple[str, ...] = ()
     _logged: frozenset[tuple[str, int]] = field(default=frozenset(), repr=False)
     _pending: list[Metric] = field(default_factory=list, repr=False)
     _is_top: bool = field(default=True, repr=False)
@@ -74,7 +81,7 @@ class Run:
             else:
                 created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
                 run = Run(self.uri, self.experiment_id, created.info.run_id, place)
-            run._is_top = False
+            run._is_top, run.brokers = False, self.brokers
             return run
 
         with closing(create, wait=self._is_top or tags.get("run_level") == "trial") as run:
@@ -106,6 +113,11 @@ class Run:
     def phase(self, name: str) -> contextlib.AbstractContextManager[Run]:
         """A run for one phase of a fit."""
         return self.child(name, run_level="phase", phase=name)
+
+    @property
+    def study_name(self) -> str:
+        """Of the search at this place, for Optuna: such as ``<root run id> root 0``."""
+        return f"{self.place['root_run_id']} root {self.place['root_split']}"
 
     @property
     def checkpoint(self) -> Path:
@@ -146,8 +158,9 @@ class Run:
             self.file(path, str(Path(artifact).parent) if "/" in artifact else None)
 
     def table(self, table, artifact: str) -> None:
-        """Store a pandas DataFrame as a CSV artifact; floats as Python's repr, so they read back as they were."""
-        self.text(table.to_csv(index=False, lineterminator="\n"), artifact)
+        """Store a pandas DataFrame as a CSV artifact, soon; floats as Python's repr, so they read back as they were."""
+        text = table.to_csv(index=False, lineterminator="\n")
+        self._soon(lambda: self.text(text, artifact))
 
     def file(self, path: Path, folder: str | None = None) -> None:
         """Store a file as an artifact."""
@@ -155,12 +168,24 @@ class Run:
             self.client.log_artifact(self.run_id, str(path), folder)
 
     def model(self, network) -> None:
-        """Store a :class:`common.model.Classifier` as ``model.safetensors``; `load_classifier` reads it."""
+        """Store a :class:`common.model.Classifier` as ``model.safetensors``, soon; `load_classifier` reads it.
+
+        Its weights must not change any more.
+        """
         from common.model import save_classifier
 
-        with tempfile.TemporaryDirectory() as folder:
-            save_classifier(network, Path(folder) / "model.safetensors")
-            self.file(Path(folder) / "model.safetensors")
+        def save() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                save_classifier(network, Path(folder) / "model.safetensors")
+                self.file(Path(folder) / "model.safetensors")
+            report(self, "model_saved", "model.safetensors", artifact="model.safetensors")
+
+        self._soon(save)
+
+    def _soon(self, send: Callable[[], None]) -> None:
+        """Leave it to the thread that sends; the run is closed after that."""
+        if not self.is_over:
+            outbox_of(self.uri).call(send)
 
     def read_table(self, artifact: str):
         """A pandas DataFrame as :meth:`table` stored it.
@@ -212,6 +237,8 @@ class Log:
         new = {name: float(value) for name, value in metrics.items() if (name, step) not in run._logged}
         if run.is_over:
             return
+        if new and "phase" in run.place and not all(name.startswith("batch_") for name in new):
+            report(run, "epoch", str(step), epoch=step, **new)
         run._pending += [Metric(name, value, now, step) for name, value in new.items()]
         if not all(name.startswith("batch_") for name in metrics):
             run.flush()
@@ -232,6 +259,11 @@ def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
     except (KeyboardInterrupt, SystemExit):
         status = RunStatus.KILLED
         raise
+    except UnreachableError as error:
+        status = RunStatus.FAILED
+        if run is not None:
+            outbox_of(run.uri).give_up(error)
+        raise
     except Exception as error:
         status = RunStatus.FAILED
         if run is not None:
@@ -250,4 +282,4 @@ def _close(run: Run, status: str, wait: bool) -> None:
     if not run.is_over:
         outbox_of(run.uri).end(run.run_id, status)
     if wait:
-        outbox_of(run.uri).drain()
+        outbox_of(run.uri).drain(PATIENCE if status == "KILLED" else math.inf)

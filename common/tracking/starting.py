@@ -9,6 +9,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -16,20 +18,26 @@ from common.cli import UserError, command_of
 from common.tracking import identity as identities
 from common.tracking import runs
 from common.tracking.interruptions import uninterrupted
-from common.tracking.outbox import send_leftovers
+from common.tracking.outbox import is_old, send_leftovers, try_again
 from common.tracking.provenance import provenance
+from common.tracking.reporting import reporting
 from common.tracking.runs import Run, closing
 from common.tracking.store import Connection, open_store
 
+NEWEST_FIRST = "attributes.start_time DESC"
 ROOT = "tags.run_level = 'root' and attributes.status != 'FINISHED'"
 
 
 @contextlib.contextmanager
 def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config, compute, stream) -> Iterator[Run]:
-    """The root run of a script in the experiment ``step_N``, with its settings and :func:`provenance` recorded.
+    """The root run of a script, with its settings, :func:`provenance` and a summary of its network recorded.
+
+    Its experiment is ``step_N``, or what ``--experiment`` names, where strftime codes stand for the time of now.
 
     An unfinished run whose results would be the same (see :func:`common.tracking.identity.identity`) is resumed,
     unless ``--fresh``; with others it says what differs from the last one.
+
+    In step 5 its events go to the brokers that the environment names, see :mod:`common.tracking.events`.
 
     Parameters
     ----------
@@ -38,6 +46,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     table : common.data.ImageTable
     folds : nested lists of common.data.Fold
     config : common.training.TrainingConfig
+        Its summary is printed, too.
     compute : common.training.Compute
     stream : common.seeds.Stream
         The root of all random streams.
@@ -45,55 +54,76 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     Raises
     ------
     UserError
-        When the server or the folder cannot be used, or another process works on this run.
+        When the server or the folder cannot be used, another process works on this run, the data differ from the
+        version that they should be, or a broker's topic does not exist.
     """
-    uri, experiment_id = open_store(f"step_{step}")
+    came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
+    summary = config.summary(table.pixels.shape[1:], len(table.classes))
+    uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
-    name = f"{table.name} {config.backbone} seed {stream.root_seed}"
+    try_again(uri)
+    name = f"{table.name} {_network(config)} seed {stream.root_seed}"
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
+        about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
+        begin = held.enter_context(reporting(**about)) if step == 5 else None
 
         def create() -> Run:
+            _sweep()
             send_leftovers(client)
-            if (found := _unfinished(client, experiment_id, parts, args.fresh, held)) is not None:
+            if (found := _unfinished(client, f"step_{step}", parts, args.fresh, held)) is not None:
                 run = Run.again(uri, found, {"root_run_id": found.info.run_id})
                 print(f"resuming run {run.run_id}: {_fits_done(run)} of {n_fits} fits done")
                 return run
             tags = {
                 "run_level": "root",
+                "step": f"step_{step}",
                 "command": json.dumps(command_of(step, args)),
                 "fingerprint": identities.fingerprint(parts),
                 "identity": json.dumps(parts),
             }
-            run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-            held.enter_context(_lock(run_id))
-            return Run(uri, experiment_id, run_id, {"root_run_id": run_id})
+            made = client.create_run(experiment_id, tags=tags, run_name=name).info
+            twins = f"tags.fingerprint = '{tags['fingerprint']}' and attributes.start_time = {made.start_time}"
+            _delete_doubles(client, experiment_id, twins, made.run_id)
+            held.enter_context(_lock(made.run_id))
+            return Run(uri, experiment_id, made.run_id, {"root_run_id": made.run_id})
 
         runs.CHECKPOINTS.mkdir(parents=True, exist_ok=True)
         with FileLock(runs.CHECKPOINTS / ".start.lock"), uninterrupted():
             run = held.enter_context(closing(create, wait=True))
             held.push(_say_how_to_go_on)
-        _record(run, config, *provenance(table, stream, compute))
+        if begin:
+            begin(run)
+        _record(run, config, summary, *came_from)
         yield run
+        _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(runs.CHECKPOINTS / run.run_id, ignore_errors=True)
     (runs.CHECKPOINTS / f"{run.run_id}.lock").unlink(missing_ok=True)
 
 
-def _record(run: Run, config, params: dict[str, object], artifacts: dict[str, bytes]) -> None:
+def _network(config) -> str:
+    kind = getattr(config.model, "func", config.model)
+    return config.backbone if kind is None else getattr(kind, "__name__", type(kind).__name__)
+
+
+def _record(run: Run, config, summary: str, params: dict[str, object], artifacts: dict[str, bytes]) -> None:
     """What is not recorded yet: a run that goes on keeps what it said at its start."""
+    print(summary)
     known = run.client.get_run(run.run_id).data.params
     params = params | identities.flatten(asdict(config))
     run.params({name: value for name, value in params.items() if name not in known})
-    there = {file.path for file in run.client.list_artifacts(run.run_id, "provenance")}
-    for artifact, content in artifacts.items():
-        if f"provenance/{artifact}" not in there:
-            run.text(content, f"provenance/{artifact}")
+    texts = {f"provenance/{name}": content for name, content in artifacts.items()}
+    texts[f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
+    there = {file.path for folder in (None, "provenance") for file in run.client.list_artifacts(run.run_id, folder)}
+    for artifact in sorted(texts.keys() - there):
+        run.text(texts[artifact], artifact)
 
 
-def _unfinished(client, experiment_id: str, parts: dict[str, str], fresh: bool, held: contextlib.ExitStack):
+def _unfinished(client, step: str, parts: dict[str, str], fresh: bool, held: contextlib.ExitStack):
     """The newest unfinished run of this identity, locked; the others that nobody works on are marked as killed."""
     resumable, last = None, None
-    for found in client.search_runs([experiment_id], ROOT, order_by=["attributes.start_time DESC"]):
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    for found in client.search_runs(everywhere, f"{ROOT} and tags.step = '{step}'", order_by=[NEWEST_FIRST]):
         is_same = found.data.tags.get("fingerprint") == identities.fingerprint(parts)
         lock = _lock(found.info.run_id)
         try:
@@ -104,24 +134,46 @@ def _unfinished(client, experiment_id: str, parts: dict[str, str], fresh: bool, 
                     f"run {found.info.run_id}: another process is working on it; wait for it, or use --fresh"
                 ) from None
             continue
+        if found.info.status == "RUNNING" and client.get_run(found.info.run_id).info.status == "FINISHED":  # just now
+            _free(lock)
+            continue
         if is_same and not fresh and resumable is None:
             resumable = found
             held.callback(lock.release)
             continue
-        lock.release()
+        _free(lock)
         last = last or found
-        _mark_killed(client, experiment_id, found)
+        _mark_killed(client, found)
     if resumable is None and last is not None and not fresh and "identity" in last.data.tags:
         differs = identities.differences(parts, json.loads(last.data.tags["identity"]))
         print(f"a new run: the unfinished run {last.info.run_id} differs in {', '.join(differs) or 'nothing'}")
     return resumable
 
 
-def _mark_killed(client, experiment_id: str, root) -> None:
+def _mark_killed(client, root) -> None:
     below = f"tags.root_run_id = '{root.info.run_id}' and attributes.status = 'RUNNING'"
-    found = client.search_runs([experiment_id], below) if root.info.status == "RUNNING" else []
+    found = client.search_runs([root.info.experiment_id], below) if root.info.status == "RUNNING" else []
     for run in [*found, *([root] if root.info.status == "RUNNING" else [])]:
         client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _delete_doubles(client, experiment_id: str, which: str, but: str | None = None) -> None:
+    """Delete runs that a server made twice: MLflow's client repeats a request whose answer was lost."""
+    if client.uri.startswith("http"):
+        for run in client.search_runs([experiment_id], which):
+            if run.info.run_id != but:
+                client.delete_run(run.info.run_id)
+
+
+def _sweep() -> None:
+    """Remove locks that nobody holds, and checkpoints of runs that nobody went on with."""
+    for name in {path.name.removesuffix(".lock") for path in runs.CHECKPOINTS.iterdir()} - {".start"}:
+        lock = _lock(name)
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            if is_old(runs.CHECKPOINTS / name):
+                shutil.rmtree(runs.CHECKPOINTS / name, ignore_errors=True)
+            _free(lock)
 
 
 def _fits_done(run: Run) -> int:
@@ -131,6 +183,12 @@ def _fits_done(run: Run) -> int:
 
 def _lock(run_id: str) -> FileLock:
     return FileLock(runs.CHECKPOINTS / f"{run_id}.lock")
+
+
+def _free(lock: FileLock) -> None:
+    """Release a lock and remove its file: whoever takes a lock, except its run, holds the start's lock."""
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def _say_how_to_go_on(kind, error, traceback) -> None:

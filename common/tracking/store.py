@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 
 from common.cli import PROJECT, UserError
 from common.tracking import upkeep
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class UnreachableError(UserError):
+    """A tracking server has not answered for as long as MLflow's client tries: four minutes, unless told otherwise."""
 
 
 class Connection:
@@ -31,9 +37,18 @@ class Connection:
             try:
                 return call(*args, **kwargs)
             except (MlflowException, OSError) as error:
-                raise UserError(f"tracking at {self.uri}: {reason_of(error)}") from error
+                raise one_line(self.uri, error) from error
 
         return checked
+
+
+def one_line(uri: str, error: Exception) -> UserError:
+    """What went wrong with a tracking store, as people and :func:`common.cli.run` want it."""
+    message = f"tracking at {uri}: {reason_of(error)}"
+    answered = isinstance(error, RestException) or not isinstance(error, MlflowException)
+    if answered or not uri.startswith("http"):
+        return UserError(message)
+    return UnreachableError(f"{message}; the same command goes on when it is back")
 
 
 def open_store(experiment: str) -> tuple[str, str]:
@@ -46,6 +61,26 @@ def open_store(experiment: str) -> tuple[str, str]:
     UserError
         When the server or the folder cannot be used.
     """
+    with _opened() as uri:
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            try:
+                return uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment))
+            except MlflowException:  # it was made: by another machine, or before the answer was lost
+                if (found := client.get_experiment_by_name(experiment)) is None:
+                    raise
+    return uri, found.experiment_id
+
+
+def open_tracking() -> str:
+    """The address of the tracking store; see :func:`open_store`."""
+    with _opened() as uri:
+        return uri
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[str]:
     database = PROJECT / "mlflow.db"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or upkeep.store_uri(database)
     try:
@@ -53,15 +88,11 @@ def open_store(experiment: str) -> tuple[str, str]:
         with FileLock(PROJECT / "cache" / "mlflow.lock"):
             if uri == upkeep.store_uri(database):
                 upkeep.look_after(database)
-            client = MlflowClient(uri)
-            found = client.get_experiment_by_name(experiment)
-            if found is None:
-                return uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment))
+            yield uri
     except UserError:
         raise
     except Exception as error:  # each store has errors of its own
         raise UserError(f"tracking at {uri} cannot be used: {reason_of(error)}") from error
-    return uri, found.experiment_id
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:

@@ -1,0 +1,97 @@
+"""The verdict on a run that was repeated: bitwise identical, within tolerance, or different from where on, and why."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from common.tracking.identity import differences
+from common.tracking.store import Connection
+
+VERDICTS = ("bitwise identical", "within tolerance", "differs")
+
+
+def compare(uri: str, first, again_uri: str, again, only: int | None) -> tuple[str, list[str]]:
+    """The verdict on two root runs, and lines that say why.
+
+    The mean test ROC AUC is within tolerance when it differs by at most its standard error over the first run's folds;
+    with one fold, by at most sqrt(a (1 - a) / n) for a ROC AUC of a on n test images.
+    """
+    clients = Connection(uri), Connection(again_uri)
+    tables = [_results(client, run.info.run_id) for client, run in zip(clients, (first, again), strict=True)]
+    if only is not None:
+        tables[0] = tables[0][tables[0]["root_split"] == str(only)].reset_index(drop=True)
+    scores = [table["test_roc_auc"].astype(float) for table in tables]
+    if len(scores[0]) > 1:
+        tolerance, of = scores[0].sem(), f"the standard error over its {len(scores[0])} folds"
+    else:
+        area, n_test = scores[0][0], int(tables[0]["n_test"][0])
+        tolerance, of = (area * (1 - area) / n_test) ** 0.5, f"the standard error with {n_test} test images"
+    means = [float(score.mean()) for score in scores]
+    gap = abs(means[0] - means[1])
+    parting = _first_difference(_histories(clients[0], first, only), _histories(clients[1], again, only))
+    report = [f"mean test ROC AUC {means[0]!r} then, {means[1]!r} now"]
+    report += _changes(clients, first, again)
+    if tables[0].equals(tables[1]) and parting is None:
+        return VERDICTS[0], report
+    report.append(f"they part at {parting or 'the test predictions'}")
+    report.append(f"tolerance {tolerance:.4f} ({of}), difference {gap:.4f}")
+    return VERDICTS[1 if gap <= tolerance else 2], report
+
+
+def _changes(clients, first, again) -> list[str]:
+    """What a result depends on, and has changed."""
+    then, now = (json.loads(run.data.tags["identity"]) for run in (first, again))
+    changed = differences(now, then)
+    if "packages" in changed:
+        packages = [
+            set(artifact(client, run.info.run_id, "provenance/packages.txt").decode().split())
+            for client, run in zip(clients, (first, again), strict=True)
+        ]
+        named = ", ".join(sorted(packages[1] - packages[0])) + f" (was {', '.join(sorted(packages[0] - packages[1]))})"
+        changed[changed.index("packages")] = f"packages: {named}"
+    if "--only-root-split" in " ".join(changed):  # what --only asks for
+        changed = [part for part in changed if part != "splits" and not part.startswith("--only-root-split")]
+    return [f"changed: {part}" for part in changed] or ["changed: nothing that results depend on"]
+
+
+def _results(client: Connection, run_id: str) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(artifact(client, run_id, "results.csv")), dtype=str)
+
+
+def _histories(client: Connection, root, only: int | None) -> dict[tuple, list[tuple]]:
+    """Metric values by the place of a fit and its epoch, in the order in which they were made."""
+    below = f"tags.root_run_id = '{root.info.run_id}' and tags.run_level = 'phase' and attributes.status = 'FINISHED'"
+    found = {}
+    for run in client.search_runs([root.info.experiment_id], below, max_results=50_000):
+        tags = run.data.tags
+        if only is not None and tags.get("root_split") != str(only):
+            continue
+        place = tuple(int(tags.get(name, 0)) for name in ("root_split", "trial", "inner_split"))
+        for name in sorted(run.data.metrics):
+            for metric in client.get_metric_history(run.info.run_id, name):
+                if not name.startswith("batch_"):
+                    found[(*place, tags["phase"] != "warm-up", metric.step, name)] = (tags["phase"], metric.value)
+    return found
+
+
+def _first_difference(then: dict, now: dict) -> str | None:
+    for key in sorted(then.keys() | now.keys()):
+        if then.get(key) != now.get(key):
+            root, trial, inner, _, epoch, name = key
+            phase = (then.get(key) or now.get(key))[0]
+            return (
+                f"root split {root}, trial {trial}, inner split {inner}, {phase}, epoch {epoch}: {name} "
+                f"{then.get(key, (None, 'missing'))[1]!r} then, {now.get(key, (None, 'missing'))[1]!r} now"
+            )
+    return None
+
+
+def artifact(client: Connection, run_id: str, name: str) -> bytes:
+    """The content of a file of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()

@@ -1,0 +1,103 @@
+"""Results whose folder was moved are opened in a real browser: run_mlflow_ui.bash shows a run's plot."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.wait import WebDriverWait
+from serving import free_port, wait_for
+
+from common.tracking.upkeep import look_after, store_uri
+from conftest import PROJECT
+
+PATIENCE = 120
+WIDTH = 613
+SHOWN = "return [...document.images].some(i => i.complete && i.naturalWidth == arguments[0])"
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A headless Chromium that fetches nothing but what it is sent to."""
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no Chromium with its chromedriver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    quiet = ["gpu", "background-networking", "component-update", "sync", "extensions", "default-apps", "dev-shm-usage"]
+    for flag in ["headless=new", "no-sandbox", "no-first-run", *(f"disable-{feature}" for feature in quiet)]:
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1400,900")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    browser = webdriver.Chrome(options, Service(driver, env=os.environ | {"SE_OFFLINE": "true"}))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """A project folder with one run that has a plot, moved since; and the UI's page of the run's artifacts."""
+    before, after = tmp_path / "before", tmp_path / "a new place" / "of results"
+    shutil.copytree(PROJECT / "common", before / "common", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run_mlflow_ui.bash", "run_script.bash", "requirements.txt"):
+        shutil.copy(PROJECT / name, before)
+    look_after(before / "mlflow.db")
+    client = MlflowClient(store_uri(before / "mlflow.db"))
+    experiment = client.create_experiment("step_4", artifact_location=(before / "mlruns" / "step_4").as_uri())
+    run_id = client.create_run(experiment, run_name="moved").info.run_id
+    figure = Figure(figsize=(WIDTH / 100, 4.5), dpi=100)
+    figure.subplots(subplot_kw={"title": "a plot of a run that was moved"}).plot([0, 0.1, 0.4, 1], [0, 0.7, 0.9, 1])
+    client.log_figure(run_id, figure, "plots/roc_curve.png")
+    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+    after.parent.mkdir()
+    before.rename(after)
+    return after, f"#/experiments/{experiment}/runs/{run_id}/artifacts"
+
+
+@contextmanager
+def ui(folder: Path):
+    """``run_mlflow_ui.bash`` of a folder; gives its address."""
+    port = free_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHONPATH"))}
+    own = {"RUNNER": "none", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (folder / "ui.log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", folder / "run_mlflow_ui.bash", str(port)],
+            cwd="/",
+            env=kept | own,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for(port, process)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_plot_of_a_run_is_seen_in_a_browser_after_its_folder_was_moved(moved, browser, tmp_path):
+    folder, page = moved
+    with ui(folder) as address:
+        browser.get(address + page)
+        for name in ("plots", "roc_curve.png"):
+            here = (By.XPATH, f"//*[normalize-space(text())='{name}']")
+            WebDriverWait(browser, PATIENCE).until(expected_conditions.element_to_be_clickable(here)).click()
+        WebDriverWait(browser, PATIENCE).until(lambda browser: browser.execute_script(SHOWN, WIDTH))
+        browser.save_screenshot(tmp_path / "plot.png")
+    if os.environ.get("KEEP_SCREENSHOTS"):
+        outputs = PROJECT / "tests" / "outputs"
+        outputs.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "plot.png", outputs / "moved_results.png")

@@ -1,0 +1,93 @@
+"""A tracking server that fails in the middle of a run costs no metric and no result, and doubles none."""
+
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from serving import Gate, Server
+
+QUICK = {"MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1", "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0"}
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+
+
+@pytest.fixture(scope="module")
+def whole(killer):
+    """What an undisturbed run of step 3 leaves in the project's own store."""
+    killer.clean()
+    ended = killer.run(step=3)
+    assert ended.code == 0, ended.output
+    return killer.state()
+
+
+@pytest.fixture
+def server(killer, whole):
+    killer.clean()
+    server = Server(killer.folder)
+    yield server
+    server.kill()
+
+
+@contextmanager
+def after(killer, phases, disturb):
+    """Do something, in the middle of what the block runs."""
+
+    def wait():
+        killer.wait_for(phases)
+        disturb()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_a_server_that_is_killed_and_comes_back_costs_nothing(killer, whole, server):
+    def disturb():
+        server.kill()
+        server.start()
+
+    with after(killer, 3, disturb):
+        ended = killer.run(step=3, MLFLOW_TRACKING_URI=server.uri, **QUICK)
+    assert ended.code == 0, ended.output
+    assert killer.state() == whole
+
+
+def test_answers_that_are_lost_double_nothing(killer, whole, server):
+    with closing(Gate(server, lossy=True)) as gate:
+        ended = killer.run(step=3, MLFLOW_TRACKING_URI=gate.uri, **QUICK)
+    assert ended.code == 0, ended.output
+    writing = {"experiments/create", "runs/create", "runs/update", "runs/log-batch"}
+    assert {f"POST mlflow/{name}" for name in writing} | {"PUT mlflow-artifacts"} <= set(gate.lost)
+    assert killer.state() == whole
+
+
+def test_a_server_that_stays_away_ends_the_run_in_one_line_and_the_same_command_goes_on(killer, whole, server):
+    with closing(Gate(server)) as gate:
+        with after(killer, 3, lambda: setattr(gate, "shut", True)):
+            ended = killer.run(step=3, MLFLOW_TRACKING_URI=gate.uri, **QUICK, **IMPATIENT)
+        assert ended.code == 2, ended.output
+        assert "Traceback" not in ended.output
+        error = ended.output.strip().splitlines()[-1]
+        assert error.startswith(f"error: tracking at {gate.uri}: ")
+        assert error.endswith("; the same command goes on when it is back")
+        assert gate.refused <= 4  # the call that was under way and the outbox's, each tried twice; nothing after them
+        gate.shut = False
+        again = killer.run(step=3, MLFLOW_TRACKING_URI=gate.uri, **QUICK)
+    assert "resuming run" in again.output
+    assert again.code == 0, again.output
+    assert killer.state() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_server_that_is_gone_for_longer_than_a_minute_costs_nothing(n_jobs, killer, whole, server):
+    def disturb():
+        server.kill()
+        time.sleep(75)
+        server.start()
+
+    with after(killer, 3, disturb):
+        ended = killer.spawn("--n-jobs", n_jobs, step=3, MLFLOW_TRACKING_URI=server.uri)
+    assert ended.code == 0, ended.output
+    assert killer.state() == whole
