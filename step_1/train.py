@@ -44,7 +44,7 @@ def fine_tune(network, table, fold, config, stream, log):
 
 def run_fold(table, fold, config, compute, stream):
     """Fit one network in two phases; returns it with its dev ROC AUC."""
-    network = training.new_model(config, compute, stream.at("model"))
+    network = training.new_model(config, table, compute, stream.at("model"))
     print("warm-up")
     warm_up(network, table, fold, config, stream.at("warm-up"), training.print_epoch)
     print("fine-tuning")

@@ -43,7 +43,7 @@ def fine_tune(network, table, fold, config, stream, log):
 
 def run_fold(table, fold, config, compute, stream, run):
     """Fit one network in two phases, each with a run of its own; returns it with its dev ROC AUC."""
-    network = training.new_model(config, compute, stream.at("model"))
+    network = training.new_model(config, table, compute, stream.at("model"))
     with run.phase("warm-up") as phase:
         warm_up(network, table, fold, config, stream.at("warm-up"), phase.log)
     with run.phase("fine-tuning") as phase:

@@ -20,7 +20,8 @@ def plot(predictions, results):
 def main(argv=None):
     flags = cli.parser(__doc__)
     flags.add_argument("--run-id", metavar="ID", help="a finished root run (default: the newest)")
-    run = tracking.find_run("step_3", flags.parse_args(argv).run_id)
+    args = flags.parse_args(argv)
+    run = tracking.find_run("step_3", args.run_id)
     predictions = run.read_table("predictions.csv")
     results = run.read_table("results.csv")
     with run.child("analysis", analysis="predictions") as analysis:

@@ -47,7 +47,7 @@ def fine_tune(network, table, fold, config, stream, log):
 
 def run_fold(table, fold, config, compute, stream, run):
     """Fit one network in two phases, each with a run of its own; returns it with its dev ROC AUC."""
-    network = training.new_model(config, compute, stream.at("model"))
+    network = training.new_model(config, table, compute, stream.at("model"))
     with run.phase("warm-up") as phase:
         warm_up(network, table, fold, config, stream.at("warm-up"), phase.log)
     with run.phase("fine-tuning") as phase:
@@ -102,22 +102,28 @@ def run_trial(table, config, compute, stream, run, folds, trial):
     return networks, scores
 
 
+def run_search(table, config, compute, stream, n_trials, run, folds):
+    """A study on the inner folds; returns it, its best trial, and that trial's networks."""
+    stream = stream.at(f"root {folds[0].root_split}")
+    study = search.create_study(run.study_name, len(folds))
+    objective = partial(run_trial, table, config, compute, stream, run, folds)
+    best, networks = search.optimize(
+        study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, run.checkpoint
+    )
+    run.params({"best_trial": best.number, **best.params})
+    return study, best, networks
+
+
 def run_root_split(table, config, compute, stream, run, n_trials, folds):
     """Search on the inner folds of one outer fold, then test the best trial's networks and their mean prediction."""
-    stream = stream.at(f"root {folds[0].root_split}")
     tables = []
     with run.root_split(folds[0].root_split) as root_run:
-        study = search.create_study(f"{run.run_id} root {folds[0].root_split}", len(folds))
-        objective = partial(run_trial, table, config, compute, stream, root_run, folds)
-        best, networks = search.optimize(
-            study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, root_run.checkpoint
-        )
-        root_run.params({"best_trial": best.number, **best.params})
+        study, best, networks = run_search(table, config, compute, stream, n_trials, root_run, folds)
         for fold, network in zip(folds, networks, strict=True):
             with root_run.fold(fold) as fold_run:
                 tables.append(test_fold(network, table, fold, fold_run))
         root_run.log(evaluation.ensemble_scores(evaluation.join(tables)), 0)
-    return evaluation.join(tables), best.params, search.count_fits(study)
+    return evaluation.join(tables), best.params, study
 
 
 def main(argv=None):
@@ -131,13 +137,18 @@ def main(argv=None):
     n_fits = len(roots) * args.inner_splits * n_trials
     with tracking.start(4, args, n_fits, table, roots, config, compute, stream) as run:
         run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
-        tables, chosen, fits = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
+        tables, chosen, studies = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
         predictions = evaluation.join(tables)
         results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(4, args, predictions, results, started, run, sum(fits), dict(enumerate(chosen)))
+        search.log_study_plots(run, studies)
+        if args.register:
+            search_all = partial(run_search, table, config, compute, stream, n_trials)
+            evaluation.register(args, run, table, results, compute, n_trials, search_all)
+    fits = sum(search.count_fits(study) for study in studies)
+    return evaluation.conclude(4, args, predictions, results, started, run, fits, dict(enumerate(chosen)))
 
 
 if __name__ == "__main__":

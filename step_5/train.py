@@ -36,7 +36,7 @@ def fine_tune(network, table, fold, config, stream, log):
 
 def run_fold(table, fold, config, compute, stream, run):
     """Fit one network in two phases, each with a run of its own; returns it with its dev ROC AUC."""
-    network = training.new_model(config, compute, stream.at("model"))
+    network = training.new_model(config, table, compute, stream.at("model"))
     with run.phase("warm-up") as phase:
         warm_up(network, table, fold, config, stream.at("warm-up"), phase.log)
     with run.phase("fine-tuning") as phase:
@@ -75,33 +75,39 @@ def run_trial(table, config, compute, stream, run, folds, trial):
             trial.report(score, fold.inner_split)
             if trial.should_prune():
                 break
-        trial_run.log({"mean_dev_roc_auc": sum(scores) / len(scores), "folds": len(scores)}, 0)
+        trial_run.log({f"mean_dev_{config.score}": sum(scores) / len(scores), "folds": len(scores)}, 0)
     return networks, scores
+
+
+def run_search(table, config, compute, stream, n_trials, run, folds):
+    """A study on the inner folds; returns it, its best trial, and that trial's networks."""
+    stream = stream.at(f"root {folds[0].root_split}")
+    study = search.create_study(run.study_name, len(folds))
+    objective = partial(run_trial, table, config, compute, stream, run, folds)
+    best, networks = search.optimize(
+        study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, run.checkpoint
+    )
+    run.params({"best_trial": best.number, **best.params})
+    run.text(search.to_source(search.resolve(config, best)), "best_config.py")
+    return study, best, networks
 
 
 def run_root_split(table, config, compute, stream, run, n_trials, folds):
     """Search on the inner folds of one outer fold, then test the best trial's networks and their mean prediction."""
-    stream = stream.at(f"root {folds[0].root_split}")
     tables = []
     with run.root_split(folds[0].root_split) as root_run:
-        study = search.create_study(f"{run.run_id} root {folds[0].root_split}", len(folds))
-        objective = partial(run_trial, table, config, compute, stream, root_run, folds)
-        best, networks = search.optimize(
-            study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, root_run.checkpoint
-        )
-        root_run.params({"best_trial": best.number, **best.params})
-        root_run.text(search.to_source(search.resolve(config, best)), "best_config.py")
+        study, best, networks = run_search(table, config, compute, stream, n_trials, root_run, folds)
         for fold, network in zip(folds, networks, strict=True):
             with root_run.fold(fold) as fold_run:
                 tables.append(test_fold(network, table, fold, fold_run))
         root_run.log(evaluation.ensemble_scores(evaluation.join(tables)), 0)
-    return evaluation.join(tables), best.params, search.count_fits(study)
+    return evaluation.join(tables), best.params, study
 
 
-def main(argv=None):
-    args = cli.train_parser(__doc__, step=5).parse_args(argv)
+def run_experiment(args, config):
+    """Nested cross-validation of one config: a root run."""
     started = time.perf_counter()
-    config = training.configure(search.load_config(args.config, training.TrainingConfig), args)
+    config = training.configure(config, args)
     compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
     table, roots = load(args, search.first_values(config))
@@ -110,13 +116,31 @@ def main(argv=None):
     with tracking.start(5, args, n_fits, table, roots, config, compute, stream) as run:
         run.file(args.config)
         run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
-        tables, chosen, fits = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
+        tables, chosen, studies = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
         predictions = evaluation.join(tables)
         results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-    return evaluation.conclude(5, args, predictions, results, started, run, sum(fits), dict(enumerate(chosen)))
+        search.log_study_plots(run, studies, f"dev {evaluation.SCORES[config.score]}")
+        if args.register:
+            search_all = partial(run_search, table, config, compute, stream, n_trials)
+            evaluation.register(args, run, table, results, compute, n_trials, search_all)
+    fits = sum(search.count_fits(study) for study in studies)
+    outcome = evaluation.conclude(5, args, predictions, results, started, run, fits, dict(enumerate(chosen)))
+    return outcome, results
+
+
+def main(argv=None):
+    flags = cli.train_parser(__doc__, step=5)
+    configs, defaults = training.load_experiment(flags.parse_args(argv).config)
+    args = cli.with_defaults(flags, argv, defaults)
+    outcomes = []
+    for number, config in cli.only(configs, args.only_model):
+        args.only_model = number if len(configs) > 1 else None
+        outcomes.append((training.model_name(config), *run_experiment(args, config)))
+    evaluation.compare_models(args, outcomes)
+    return outcomes[-1][1]
 
 
 if __name__ == "__main__":

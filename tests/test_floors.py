@@ -9,7 +9,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"seeds", "progress", "cli"},
+    {"seeds", "progress", "cli", "figures"},
     {"tracking", "model"},
     {"data", "search"},
     {"evaluation", "training"},
@@ -17,7 +17,7 @@ FLOORS = [
 ]
 ONLY_UNDER = {"mlflow": "common/tracking/", "optuna": "common/search/"}
 OPTIONAL = {"dvc", "confluent_kafka", "google", "mne", "dask"}
-HEAVY = {"torch", "torchvision", "mlflow", "optuna", "pandas", "sklearn", "scipy", "matplotlib", "PIL"}
+HEAVY = {"torch", "torchvision", "mlflow", "optuna", "pandas", "sklearn", "scipy", "matplotlib", "seaborn", "PIL"}
 
 MODULES = {
     path.relative_to(PROJECT).as_posix(): ast.parse(path.read_text())

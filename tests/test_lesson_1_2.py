@@ -167,7 +167,9 @@ def runs(tmp_path_factory):
     experiment = client.create_experiment("step_2")
     roots = []
     for seed, status in ((0, "FINISHED"), (1, "FINISHED"), (1, "FAILED")):
-        root = client.create_run(experiment, tags={"run_level": "root"}, run_name=f"seed {seed}").info.run_id
+        root = client.create_run(
+            experiment, tags={"run_level": "root", "step": "step_2"}, run_name=f"seed {seed}"
+        ).info.run_id
         below = {"run_level": "phase", "mlflow.parentRunId": root}
         for name in ("warm-up", "fine-tuning"):
             phase = client.create_run(experiment, tags=below, run_name=name).info.run_id

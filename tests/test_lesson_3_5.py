@@ -318,5 +318,5 @@ def test_features_of_a_backbone_are_those_that_training_uses():
     pixels = np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), np.uint8)
     table = data.ImageTable("t", cli.PROJECT, tuple("abcd"), np.arange(4) % 2, ("cat", "dog"), None, ("",) * 4)
     table = replace(table, pixels=pixels, cached=False)
-    network = training.new_model(TrainingConfig(), training.set_up("cpu", "fp32"), Stream(1))
+    network = training.new_model(TrainingConfig(), table, training.set_up("cpu", "fp32"), Stream(1))
     assert (lesson.frozen_features(table) == training.frozen_features(network, table)).all()

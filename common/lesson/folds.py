@@ -84,7 +84,7 @@ def frozen_features(table: ImageTable, backbone: str = "small_cnn") -> np.ndarra
         When the backbone cannot be built.
     """
     cpu = Compute("cpu", "fp32", torch.get_num_threads())
-    return training.frozen_features(training.new_model(training.TrainingConfig(backbone), cpu, Stream(0)), table)
+    return training.frozen_features(training.new_model(training.TrainingConfig(backbone), table, cpu, Stream(0)), table)
 
 
 def probe_score(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:

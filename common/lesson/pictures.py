@@ -51,7 +51,7 @@ def sample_pictures(table: ImageTable, rows: Sequence[int] | None = None, column
     for place, row in zip(axes.flat, rows, strict=False):
         label = table.labels[row]
         place.imshow(table.pixels[row].transpose(1, 2, 0))
-        place.set_title(table.classes[label], color=CLASS_COLOURS[label], fontsize=9, pad=2)
+        place.set_title(table.classes[label], color=CLASS_COLOURS[label % len(CLASS_COLOURS)], fontsize=9, pad=2)
         if table.groups is not None:
             place.text(0.5, -0.04, table.groups[row], transform=place.transAxes, ha="center", va="top", fontsize=7)
     return figure

@@ -1,0 +1,49 @@
+"""The page on other data and other models: what it says to write is written, and what it says to run is run."""
+
+import re
+import shlex
+
+import pytest
+from test_reproduce import Repository
+
+from conftest import PROJECT
+
+pytest.importorskip("mne")
+pytest.importorskip("dvc")
+PAGE = (PROJECT / "step_5" / "your_data_and_model.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    repository = Repository(tmp_path)
+    repository.git("config", "user.name", "A")
+    repository.git("config", "user.email", "a@b.c")
+    (repository.folder / "data").mkdir()
+    outputs = []
+    for language, text in BLOCKS:
+        if language == "python":
+            name = re.match(r"# (\S+)\n", text)[1]
+            (repository.folder / name).write_text(text)
+            continue
+        assert language == "bash"
+        for line in text.splitlines():
+            start, command = line.split(" python ")
+            assert start == "bash run_script.bash"
+            done = repository.python(*shlex.split(command), folder=repository.folder)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            outputs.append(done.stdout)
+    both, alone, status = (outputs[i] for i in (2, 4, 5))
+    assert re.search(r"DenseEEG - Filters: [+-]0\.\d+, p = ", both)
+    scores = dict(re.findall(r"^  (DenseEEG|Filters) +(0\.\d+)", both, re.MULTILINE))
+    assert float(scores["Filters"]) > 0.8
+    assert f"test ROC AUC {scores['Filters']}" in alone  # the same data, so the same answer
+    assert status.startswith("data/waves.npz: clean, commit ")
+    kept = [run.data.params.get("data_version.path") for run in roots(repository)]
+    assert sorted(map(str, kept)) == ["None", "None", "data/waves.npz"]
+
+
+def roots(repository):
+    experiments = [experiment.experiment_id for experiment in repository.client.search_experiments()]
+    return repository.client.search_runs(experiments, "tags.run_level = 'root'")
