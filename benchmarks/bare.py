@@ -31,7 +31,7 @@ class Size:
     repetitions: int
 
 
-NORMAL = [Size("small_cnn", "DEFAULT", 64, 480, 7), Size("resnet18", "none", 224, 64, 3)]
+NORMAL = [Size("small_cnn", "DEFAULT", 64, 480, 15), Size("resnet18", "none", 224, 64, 3)]
 SIZES = {"normal": NORMAL, "full": NORMAL, "fast": [Size("small_cnn", "DEFAULT", 32, 64, 2)]}
 
 
@@ -49,8 +49,8 @@ def _measure(size: Size, bar) -> Figure:
     rows = STREAM.at("rows").numpy().choice(len(table), min(size.n_images, len(table)), replace=False)
     batches = _augmented(table, rows, config, compute)
     sides = {
-        "epoch": partial(_epoch, *_new(config, compute), table, rows, config),
-        "bare loop": partial(_bare, *_new(config, compute), batches),
+        "epoch": partial(_epoch, *_new(config, table, compute), table, rows, config),
+        "bare loop": partial(_bare, *_new(config, table, compute), batches),
     }
     alternate(sides, 1, bar)
     seconds = minima(alternate(sides, size.repetitions, bar))
@@ -71,8 +71,8 @@ def _measure(size: Size, bar) -> Figure:
     )
 
 
-def _new(config, compute):
-    network = training.new_model(config, compute, STREAM.at("model"))
+def _new(config, table, compute):
+    network = training.new_model(config, table, compute, STREAM.at("model"))
     return network, training.make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
 
 

@@ -72,7 +72,7 @@ def _fit(table, fold, config, compute, stream, precision: str) -> tuple[float, f
     def log(metrics: dict[str, float], step: int) -> None:
         epochs.extend([step] if "train_loss" in metrics else [])
 
-    network = training.new_model(config, replace(compute, precision=precision), stream.at("model"))
+    network = training.new_model(config, table, replace(compute, precision=precision), stream.at("model"))
     step_3.warm_up(network, table, fold, config, stream.at("warm-up"), lambda *_: None)
     started = time.perf_counter()
     score = step_3.fine_tune(network, table, fold, config, stream.at("fine-tuning"), log)

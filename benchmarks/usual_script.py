@@ -70,7 +70,7 @@ def evaluate(model, loader) -> float:
 def fit(args, loaders, learning_rate: float, weight_decay: float, dropout: float):
     """Train the head for an epoch, then everything for another; returns the model and its dev ROC AUC."""
     torch.manual_seed(args.seed)
-    classifier = build_classifier(args.backbone, "none", 64, dropout, Stream(args.seed))
+    classifier = build_classifier(Stream(args.seed), backbone=args.backbone, weights="none", dropout_rate=dropout)
     backbone, head = classifier.backbone, classifier.head
     model = nn.Sequential(backbone, head)
     with mlflow.start_run():
