@@ -2,7 +2,10 @@
 
 import functools
 import math
+import os
 import re
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests share the cores: threads that wait must not spin
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 # Another processor changes the last bits of a training, and now and then the rank of a picture: a ROC AUC

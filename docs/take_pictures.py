@@ -21,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import websocket
+from mlflow import MlflowClient
 from PIL import Image, ImageChops
 
 from common import cli, data, evaluation, tracking
+from common.tracking.store import open_store
 
 DOCS = cli.PROJECT / "docs"
 LESSON = cli.PROJECT / "step_3" / "lesson.ipynb"
@@ -231,6 +233,26 @@ def shoot_lesson() -> None:
         browser.shoot("lesson.png")
 
 
+def search_run() -> tracking.Run:
+    """The run of the brain images whose model is in production; made where there is none."""
+    address, _ = open_store("step_5")
+    try:
+        tracking.production_version("brain_cnn")
+    except cli.UserError:
+        script = cli.PROJECT / "step_5" / "train.py"
+        subprocess.run([sys.executable, script, script.parent / "configs" / "brain_cnn.py"], check=True)
+    version = MlflowClient(address).get_model_version_by_alias("brain_cnn", "production")
+    return tracking.find_run("step_5", version.run_id)
+
+
+def shoot_search(run: tracking.Run) -> None:
+    """The upper part of the page that sums up a search."""
+    with tempfile.TemporaryDirectory() as folder, Browser(1200, 1130) as browser:
+        page = run.client.download_artifacts(run.run_id, "search/index.html", folder)
+        browser.open(Path(page).as_uri(), "document.readyState == 'complete'")
+        browser.shoot("search.png")
+
+
 def main() -> None:
     flags = cli.parser(__doc__)
     flags.add_argument("--run-id", metavar="ID", help="a finished root run of step 4 (default: the newest)")
@@ -239,6 +261,7 @@ def main() -> None:
     run = finished_run(args.run_id)
     save(result(run), "result.png")
     shoot_ui(run)
+    shoot_search(search_run())
     if LESSON.exists():
         shoot_lesson()
 

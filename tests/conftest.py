@@ -57,6 +57,18 @@ def run_script(project):
     return run
 
 
+@pytest.fixture(scope="module")
+def killer(project, run_script, tmp_path_factory):
+    """Runs scripts that are ended at any moment, in a copy of the project of its own."""
+    from killing import Killer
+
+    if not (project / "data" / "drawn").exists():
+        assert run_script("step_3/make_dataset_splits.py").returncode == 0
+    killer = Killer(tmp_path_factory.mktemp("killed"), project / "data")
+    yield killer
+    killer.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_pets(tmp_path_factory):
     """24 pictures in Oxford layout, 40 px: cats are bright at the top, dogs at the bottom."""

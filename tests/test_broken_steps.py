@@ -70,7 +70,7 @@ def report(tmp_path_factory):
         (root / name / "train.py").write_text(source)
         flags += ["--step-dir", str(root / name)]
     contract = PROJECT / "tests" / "test_step_contract.py"
-    command = [sys.executable, "-m", "pytest", str(contract), *flags, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", str(contract), *flags, "-n", "0", "-p", "no:cacheprovider"]
     done = subprocess.run([*command, f"--junitxml={root / 'report.xml'}"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     failed = {name: {} for name in BROKEN}
@@ -93,7 +93,7 @@ def test_a_broken_step_fails_in_that_behaviour_alone(name, report):
     [("no_such_step", "no such folder (a relative path starts at"), ("tests", "no train.py in it")],
 )
 def test_a_folder_without_a_script_is_refused_with_one_line(folder, found):
-    command = [sys.executable, "-m", "pytest", "tests/test_step_contract.py", "--step-dir", folder]
+    command = [sys.executable, "-m", "pytest", "tests/test_step_contract.py", "-n", "0", "--step-dir", folder]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 4
     assert f"ERROR: --step-dir {folder}: {found}" in done.stderr + done.stdout

@@ -101,7 +101,7 @@ def test_each_step_trains_on_real_photos(step, main, client, project, pets_dir):
         assert len(analysis_of(client, outcome)) == PLOTS[step]
 
 
-@pytest.mark.parametrize("step", [2, 3, 4, 5])
+@pytest.mark.parametrize("step", [2, 3, 4, pytest.param(5, marks=pytest.mark.slow)])
 def test_results_repeat_to_the_last_digit_and_change_with_the_seed(step, main, client, project, tmp_path):
     """However many processes there are, and whether a cache is warm, cold or off."""
     n_jobs = [[], [], []] if step == 2 else [["--n-jobs", n] for n in (2, 1, 4 if step == 4 else 1)]
