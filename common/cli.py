@@ -60,7 +60,7 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
         "--data", default="drawn", metavar="|".join((*SOURCES, "PATH")), help="images to use (default: %(default)s)"
     )
     flags.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
-    flags.add_argument("--no-cache", action="store_true", help="keep nothing under cache/, and use nothing from there")
+    flags.add_argument("--no-cache", action="store_true", help="do without the images and features under cache/")
 
 
 def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:

@@ -98,7 +98,7 @@ class Killer:
     def run(self, *argv, after=None, phases=None, number=signal.SIGKILL, limit=0, step=5, **environment) -> Ended:
         """Run ``step_N/train.py --fast --n-jobs 1``, and send it a signal after some seconds, or finished phases."""
         log = self.folder / "log"
-        words = ["--fast", "--precision", "fp32", *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
+        words = ["--fast", *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
         job = {"module": f"step_{step}.train", "argv": words, "log": str(log), "limit": limit}
         job["environment"] = environment
         self._forker.stdin.write(json.dumps(job) + "\n")
@@ -114,7 +114,7 @@ class Killer:
 
     def spawn(self, *argv, after=None, number=signal.SIGKILL, step=5, **environment) -> Ended:
         """The same in a process of its own, from the start of Python on."""
-        command = [sys.executable, f"step_{step}/train.py", "--fast", "--precision", "fp32", *map(str, argv)]
+        command = [sys.executable, f"step_{step}/train.py", "--fast", *map(str, argv)]
         log, started = self.folder / "log", time.monotonic()
         with log.open("w") as file:
             process = subprocess.Popen(

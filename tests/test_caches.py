@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -30,6 +32,7 @@ from common.training import (
     train_one_epoch,
     validate_one_epoch,
 )
+from common.training.compute import cores
 
 CONFIG = TrainingConfig(image_size=32, batch_size=8, patience=9, hidden_dim=8)
 
@@ -87,7 +90,6 @@ def test_without_the_cache_nothing_is_written_or_read_and_all_is_the_same(table,
     uncached = load_images(str(tiny_pets), 32, cached=False)
     assert (uncached.pixels == table.pixels).all()
     assert (frozen_features(network, uncached) == expected).all()
-    assert calibration.fastest_precision(CONFIG, Compute("cpu", "fp32", 1), cached=False) in ("fp32", "bf16")
     assert list(home.iterdir()) == []
 
 
@@ -158,8 +160,8 @@ def test_features_are_computed_once_and_again_when_what_they_depend_on_changes(t
     assert count(network, table) == 0
 
 
-@pytest.mark.parametrize(("bf16", "chosen", "steps"), [(0.5, "bf16", 10), (0.95, "fp32", 10), (8.0, "fp32", 10)])
-def test_the_precision_that_is_measured_clearly_faster_is_chosen_and_remembered(bf16, chosen, steps, monkeypatch):
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (8.0, "fp32")])
+def test_the_precision_that_is_measured_clearly_faster_is_chosen_and_remembered(bf16, chosen, monkeypatch):
     taken = []
 
     def step(network, images):
@@ -167,15 +169,36 @@ def test_the_precision_that_is_measured_clearly_faster_is_chosen_and_remembered(
         return bf16 if network.precision == "bf16" else 1.0
 
     monkeypatch.setattr(calibration, "_step", step)
-    compute = set_up("cpu", "auto", 1000, CONFIG)
-    assert (compute.precision, len(taken)) == (chosen, steps)
     assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
-    assert len(taken) == steps
+    measured = len(taken)
+    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
+    assert measured == len(taken) > 2
     assert set_up("cpu", "auto", 1, CONFIG).precision == chosen  # other threads
-    assert len(taken) in (steps, 2 * steps)
     assert set_up("cpu", "bf16", 1000, CONFIG).precision == "bf16"
     (cache.CACHE / "precision.json").write_text("{")
     assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
+
+
+def test_the_measured_precision_does_not_depend_on_how_busy_the_machine_is(home):
+    """The quick steps of a small network fit into one slice of time: one that another process takes must not count."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in range(3 * min(cores(), 8))]
+    try:
+        chosen = [set_up("cpu", "auto", 1000, CONFIG).precision]
+        for _ in range(7):
+            (home / "precision.json").unlink()
+            chosen.append(set_up("cpu", "auto", 1000, CONFIG).precision)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert len(set(chosen)) == 1
+
+
+def test_where_the_choice_of_precision_cannot_be_remembered_it_is_measured(home, monkeypatch):
+    home.write_text("")  # a file where the folder should be
+    monkeypatch.setattr(calibration, "_step", lambda network, images: 0.1 if network.precision == "bf16" else 1.0)
+    assert set_up("cpu", "auto", 1000, CONFIG).precision == "bf16"
 
 
 def test_a_backbone_that_is_searched_has_its_own_precision(table, monkeypatch):

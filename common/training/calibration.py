@@ -6,6 +6,8 @@ import json
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
+from statistics import median
 
 import torch
 from filelock import FileLock
@@ -19,12 +21,11 @@ from common.training.compute import Compute, apply, cores, describe_machine
 from common.training.config import TrainingConfig
 from common.training.networks import build_network
 
-GAIN = 1.5
-"""How many times faster than fp32 bf16 must be to be chosen: less may be noise, and a choice must not flip, as the
-results of the two differ."""
+GAIN = 1.4
+"""How many times faster than fp32 bf16 must be to be chosen: results of the two differ, so the choice must not flip."""
 
 ENOUGH = 1.0
-"""Seconds of measuring after which no further step is taken: long steps vary little."""
+"""Seconds of steps after which no further pair of them is taken: long steps vary little."""
 
 
 def set_up(
@@ -32,7 +33,6 @@ def set_up(
     precision: str = "auto",
     parallel_fits: int = 1,
     config: TrainingConfig | None = None,
-    cached: bool = True,
     fast_math: bool = False,
 ) -> Compute:
     """Choose device, threads and precision, and make PyTorch deterministic.
@@ -42,14 +42,12 @@ def set_up(
     device : {"auto", "cpu", "cuda", "mps"}
     precision : str
         ``fp32``, ``bf16``, one of them with exceptions (``fp32, densenet121 bf16``), or ``auto``. That
-        is what trains the backbone of `config` clearly faster, measured once on a machine and remembered under
-        ``cache/``; fp32 without a config, or for a network of one's own.
+        is what trains the backbone of `config` clearly faster, measured once on a machine and remembered in
+        ``cache/precision.json``; fp32 without a config, or for a network of one's own.
     parallel_fits : int
         Fits that could run side by side; they share the cores.
     config : TrainingConfig, optional
         Where backbones are searched, each has its own precision.
-    cached : bool
-        Remember the measurement.
     fast_math : bool
         On a GPU, allow algorithms whose results differ from run to run in the last digits.
 
@@ -74,55 +72,65 @@ def set_up(
     apply(compute)
     if precision == "auto" and config is not None and config.model is None:
         first = first_values(config)
-        best = {name: fastest_precision(replace(first, backbone=name), compute, cached) for name in _backbones(config)}
+        best = {name: fastest_precision(replace(first, backbone=name), compute) for name in _backbones(config)}
         main = best.pop(first.backbone)
         compute = replace(compute, precision=main, exceptions={k: v for k, v in best.items() if v != main})
     return compute
 
 
-def fastest_precision(config: TrainingConfig, compute: Compute, cached: bool = True) -> str:
-    """``bf16`` if it trains this backbone at least `GAIN` times as fast as fp32 on this machine, else ``fp32``."""
+def fastest_precision(config: TrainingConfig, compute: Compute) -> str:
+    """``bf16`` if it trains this backbone at least `GAIN` times as fast as fp32 on this machine, else ``fp32``.
+
+    Measured once: results depend on it, so the answer is remembered in ``cache/precision.json``, whatever else is
+    cached. Where that cannot be written, it is measured at each call.
+    """
     if compute.device == "mps":
         return "fp32"
     key = f"{config.backbone} {config.image_size} px on {describe_machine(compute.device)}"
-    if not cached:
-        return _measure(config, compute)
     path = cache.CACHE / "precision.json"
-    cache.CACHE.mkdir(exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        try:
-            known = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            known = {}
-        if known.get(key) not in ("fp32", "bf16"):
-            known[key] = _measure(config, compute)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(known, indent=1))
-            os.replace(part, path)
-    return known[key]
+    try:
+        cache.CACHE.mkdir(exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if (known := _read(path)).get(key) not in ("fp32", "bf16"):
+                known[key] = _measure(config, compute)
+                part = path.with_suffix(".part")
+                part.write_text(json.dumps(known, indent=1))
+                os.replace(part, path)
+            return known[key]
+    except OSError:
+        return _measure(config, compute)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _measure(config: TrainingConfig, compute: Compute) -> str:
-    n_images = min(config.batch_size, 32 if compute.device == "cuda" else 4)
+    n_images = min(config.batch_size, 32 if compute.device == "cuda" else 8)
     images = torch.zeros(n_images, 3, config.image_size, config.image_size, dtype=torch.uint8, device=compute.device)
-    seconds = {}
+    networks = {}
     for precision in ("fp32", "bf16"):
-        quick = replace(config, weights="none")
-        network = build_network(quick, 2, images.shape[1:], replace(compute, precision=precision), Stream(0)).train()
-        _step(network, images[:2])
-        tried, enough = [_step(network, images)], time.perf_counter() + ENOUGH
-        while len(tried) < 4 and time.perf_counter() < enough:
-            tried.append(_step(network, images))
-        seconds[precision] = min(tried)
-    return "bf16" if seconds["fp32"] >= GAIN * seconds["bf16"] else "fp32"
+        quick, on = replace(config, weights="none"), replace(compute, precision=precision)
+        networks[precision] = build_network(quick, 2, images.shape[1:], on, Stream(0)).train()
+        _step(networks[precision], images[:2])
+    pairs = []
+    while len(pairs) < 30 and sum(map(sum, pairs)) < ENOUGH:
+        pairs.append([_step(network, images) for network in networks.values()])
+    fp32, bf16 = map(median, zip(*pairs, strict=True))
+    return "bf16" if fp32 >= GAIN * bf16 else "fp32"
 
 
 def _step(network: torch.nn.Module, images: torch.Tensor) -> float:
-    started = time.perf_counter()
+    """Seconds of a step: on a CPU its own, which other processes do not change much."""
+    clock = time.perf_counter if images.is_cuda else time.process_time
+    started = clock()
     network(images).sum().backward()
     if images.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _backbones(config: TrainingConfig) -> list[str]:

@@ -46,7 +46,7 @@ def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     if getattr(args, "n_jobs", 1) != 1 and args.device in ("auto", "cpu"):
         prepare()
     parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
-    return set_up(args.device, args.precision, parallel_fits, config, not args.no_cache, args.fast_math)
+    return set_up(args.device, args.precision, parallel_fits, config, args.fast_math)
 
 
 def print_epoch(metrics: dict[str, float], epoch: int) -> None:
