@@ -1,7 +1,12 @@
 """Killed at any moment, and run again: the same answer, with nothing doubled, lost, or left open."""
 
+import os
 import random
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -74,6 +79,26 @@ def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does(number, code, k
     assert f"resuming run {killer.roots()[0][0]}: " in again.output
     assert " of 8 fits done" in again.output
     assert (again.code, killer.state()) == (0, state)
+
+
+def test_ctrl_c_while_the_processes_to_come_still_import_is_one_line(killer):
+    killer.clean()
+    command = [sys.executable, "step_3/train.py", "--fast", "--n-jobs", "2"]
+    log = killer.folder / "log"
+    with log.open("w") as file:
+        train = subprocess.Popen(
+            command, cwd=killer.folder, env=killer.environment, stdout=file, stderr=file, start_new_session=True
+        )
+    children = Path(f"/proc/{train.pid}/task/{train.pid}/children")
+    while len(started := children.read_text().split()) < 2:  # what keeps count of shared memory, and the server
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.killpg(train.pid, signal.SIGINT)
+    assert train.wait() == 130
+    while any(Path(f"/proc/{child}").exists() for child in started):
+        time.sleep(0.05)
+    assert log.read_text().strip().splitlines()[-1] == "interrupted"
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, whole):

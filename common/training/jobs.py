@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,20 +16,11 @@ from tqdm import tqdm
 
 from common import progress
 from common.training import compute as computing
+from common.training import servers
 from common.training.compute import Compute
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-START = "forkserver" if sys.platform == "linux" else "spawn"
-ROOMS = [
-    "common.evaluation.predictions",
-    "common.search.studies",
-    "common.tracking.runs",
-    "common.training.engine",
-    "torch._dynamo",  # what the first optimizer of a process imports
-]
-"""What a server imports once, for all the processes that it forks."""
 
 _busy = _interrupted = False
 _fit_workers: _Workers | None = None
@@ -82,7 +72,7 @@ def run_jobs(
             progress.listen(bar.update)
             with _workers_for_fits(n_jobs, compute):
                 return [function(item) for item in items]
-        ticks = _context().SimpleQueue()
+        ticks = servers.context().SimpleQueue()
         listener = threading.Thread(target=_listen, args=(ticks, bar), daemon=True)
         listener.start()
         workers = _Workers(n_here, compute, ticks, n_jobs // n_here)
@@ -97,15 +87,6 @@ def run_jobs(
             listener.join()
 
 
-def prepare() -> None:
-    """Begin to import what the processes to come need, while this one goes on."""
-    _context()
-    if START == "forkserver":
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
-
-
 class _Workers:
     """Processes that are started when there is work, and again when there is more after an `interrupt`."""
 
@@ -118,7 +99,7 @@ class _Workers:
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         if self._pool is None:
             self._others = set(multiprocessing.active_children())
-            self._pool = ProcessPoolExecutor(self.number, _context(), _set_up_worker, self.arguments)
+            self._pool = ProcessPoolExecutor(self.number, servers.context(), _set_up_worker, self.arguments)
         return self._pool.map(partial(_run_in_worker, function), items)
 
     def interrupt(self) -> None:
@@ -147,13 +128,6 @@ def _workers_for_fits(number: int, compute: Compute) -> Iterator[None]:
         _fit_workers = None
 
 
-def _context() -> multiprocessing.context.BaseContext:
-    context = multiprocessing.get_context(START)
-    if START == "forkserver":
-        context.set_forkserver_preload(ROOMS)
-    return context
-
-
 def _listen(ticks, bar: tqdm) -> None:
     while (fits := ticks.get()) is not None:
         bar.update(fits)
@@ -166,6 +140,8 @@ def _set_up_worker(compute: Compute, ticks, fits_each: int) -> None:
         progress.listen(ticks.put)
     _fit_workers = _Workers(fits_each, compute) if fits_each > 1 else None
     signal.signal(signal.SIGINT, _interrupt)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server has it blocked
     computing.apply(compute)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from common.model.backbones import native_image_size
 from common.search.places import first_values
-from common.training.calibration import set_up
-from common.training.compute import Compute
+from common.training import servers
 from common.training.config import TrainingConfig
-from common.training.jobs import prepare
-from common.training.networks import check_network
+
+if TYPE_CHECKING:
+    from common.training.compute import Compute
 
 
 def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfig:
@@ -25,6 +25,10 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     UserError
         When the network cannot be built with these settings; where they are searched, with the first of each.
     """
+    servers.prepare(args)  # it imports PyTorch while this process does
+    from common.model.backbones import native_image_size
+    from common.training.networks import check_network
+
     changes: dict[str, object] = {}
     if args.backbone:
         changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
@@ -43,8 +47,8 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     """What fits with these settings run on, by the flags; see :func:`set_up`."""
-    if getattr(args, "n_jobs", 1) != 1 and args.device in ("auto", "cpu"):
-        prepare()
+    from common.training.calibration import set_up
+
     parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
     return set_up(args.device, args.precision, parallel_fits, config, args.fast_math)
 

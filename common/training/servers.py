@@ -1,0 +1,39 @@
+"""The server from which processes for fits are forked; it imports what they need while the script begins."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import signal
+import sys
+
+START = "forkserver" if sys.platform == "linux" else "spawn"
+ROOMS = [
+    "common.evaluation.predictions",
+    "common.search.studies",
+    "common.tracking.runs",
+    "common.training.engine",
+    "torch._dynamo",  # what the first optimizer of a process imports
+]
+"""What a server imports once, for all the processes that it forks."""
+
+
+def context() -> multiprocessing.context.BaseContext:
+    """How processes are started."""
+    made = multiprocessing.get_context(START)
+    if START == "forkserver":
+        made.set_forkserver_preload(ROOMS)
+    return made
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Begin to import what processes need, in the server, if the flags ask for processes."""
+    context()
+    if START == "forkserver" and getattr(args, "n_jobs", 1) != 1 and args.device in ("auto", "cpu"):
+        from multiprocessing import forkserver, resource_tracker
+
+        resource_tracker.ensure_running()  # by itself, as it would let a Ctrl-C through again
+        # a Ctrl-C is the script's to handle: the server would end in the middle of an import, with a traceback
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        forkserver.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
