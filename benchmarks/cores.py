@@ -12,7 +12,7 @@ from benchmarks.figures import Figure, alternate, at_least, minima, progress
 from common.cli import PROJECT
 
 AIM = 1.7
-NORMAL = (2, ["--root-splits", "8", "--inner-splits", "4"])
+NORMAL = (1, ["--root-splits", "8", "--inner-splits", "4"])
 SIZES = {"normal": NORMAL, "full": NORMAL, "fast": (1, ["--fast"])}
 
 

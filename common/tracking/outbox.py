@@ -18,7 +18,7 @@ from common.cli import PROJECT, UserError
 from common.tracking.store import Connection, UnreachableError, one_line
 
 OUTBOX = PROJECT / "cache" / "outbox"
-PAUSE = 0.5
+PAUSE = 2.0
 """Seconds between two sendings: an epoch is sent at its end; epochs that are shorter than this are sent together."""
 KEPT = 30 * 24 * 3600
 """Seconds for which what is left of other servers' runs, and of runs that nobody went on with, is kept."""
