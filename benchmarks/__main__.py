@@ -38,7 +38,6 @@ def source_of(text: str) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The flags."""
     flags = cli.parser(__doc__)
-    flags.prog = "python -m benchmarks"
     flags.add_argument("--rows", type=rows_of, default=list(ROWS), help=f"some of {','.join(ROWS)} (default: all)")
     flags.add_argument("--data", type=source_of, default="drawn", metavar="drawn|PATH", help="photos of row usual")
     size = flags.add_mutually_exclusive_group()

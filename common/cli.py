@@ -29,7 +29,9 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose errors are one line, with `description`'s first line in its help."""
-    return _Parser(description=(description or "").split("\n")[0], allow_abbrev=False)
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    prog = f"python -m {module.name.removesuffix('.__main__')}" if module else None
+    return _Parser(prog, description=(description or "").split("\n")[0], allow_abbrev=False)
 
 
 def _precision(text: str) -> str:

@@ -105,6 +105,32 @@ def test_a_trial_of_something_else_is_no_network():
         create_cnn_from_trial(study.trials[0], 1, 32, 2)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"min_blocks": 5}, "min_blocks <= max_blocks"),
+        ({"min_width": 99}, "min_width <= max_width"),
+        ({"kernels": (3, 4)}, "odd sizes as kernels"),
+        ({"norms": ("batch", "layer")}, "norms of batch, instance, none"),
+        ({"norms": ()}, "norms of batch, instance, none"),
+        ({"max_blocks": 2.5}, "whole numbers"),
+    ],
+)
+def test_a_space_whose_bounds_make_no_sense_is_refused(bounds, expected):
+    assert expected in CNNSpace(**bounds).problem()
+
+
+def test_a_space_suggests_only_what_it_is_narrowed_to():
+    space = CNNSpace(
+        min_blocks=3, max_blocks=3, min_width=12, max_width=14, max_dense=0, kernels=(3,), norms=("batch",)
+    )
+    for seed in range(10):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+        suggested = space.for_image_size(64).suggest(trial, "model").keywords
+        assert (suggested["kernels"], suggested["norm"], suggested["dense"]) == ((3, 3, 3), "batch", ())
+        assert all(12 <= width <= 14 for width in suggested["widths"])
+
+
 def test_the_space_follows_the_image_size_of_its_config_and_the_winning_config_is_read_back(tmp_path):
     small, large = replace(CONFIG, image_size=16), replace(CONFIG, image_size=64)
     assert (small.model.image_size, large.model.image_size) == (16, 64)

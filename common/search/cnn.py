@@ -43,6 +43,8 @@ class CNNSpace(Space):
         Most hidden fully connected layers.
     kernels : tuple of int
         Odd kernel sizes to choose from.
+    norms : tuple of str
+        Normalisations to choose from: ``none``, ``batch``, ``instance``.
     image_size : int, optional
         Pixels; a config sets its own.
     name : str, optional
@@ -56,6 +58,7 @@ class CNNSpace(Space):
     min_blocks: int = 1
     min_width: int = 8
     kernels: tuple[int, ...] = (3, 5, 7)
+    norms: tuple[str, ...] = tuple(NORMS)
     image_size: int | None = None
     name: str | None = None
 
@@ -74,6 +77,8 @@ class CNNSpace(Space):
             return "expected 1 <= min_width <= max_width and max_dense of at least 0"
         if not self.kernels or any(size < 1 or size % 2 == 0 for size in self.kernels):
             return "expected odd sizes as kernels"
+        if not self.norms or not set(self.norms) <= set(NORMS):
+            return f"expected norms of {', '.join(NORMS)}"
         return None if (self.image_size or 16) >= 4 else "expected images of at least 4 pixels"
 
     def extremes(self) -> list[tuple[str, Any]]:
@@ -99,7 +104,7 @@ class CNNSpace(Space):
             widths=tuple(widths),
             kernels=tuple(kernels),
             dense=tuple(dense),
-            norm=trial.suggest_categorical(f"{name}.norm", tuple(NORMS)),
+            norm=trial.suggest_categorical(f"{name}.norm", self.norms),
             activation=trial.suggest_categorical(f"{name}.activation", tuple(ACTIVATIONS)),
             pool=trial.suggest_categorical(f"{name}.pool", tuple(POOLS)),
             global_pool=trial.suggest_categorical(f"{name}.global_pool", (True, False)) or flat > MAX_FLAT,

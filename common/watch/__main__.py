@@ -59,7 +59,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     flags = cli.parser(__doc__)
-    flags.prog = "python -m common.watch"
     flags.usage = "python -m common.watch [flags] --data PATH -- COMMAND..."
     flags.add_argument(
         "--data",

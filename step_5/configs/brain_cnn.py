@@ -9,19 +9,28 @@ from common.search import Categorical, CNNSpace, Float
 from common.training import SGD, AdamW, Augmentation, TrainingConfig
 
 data = "phantoms"  # defaults of flags of these names
-n_trials = 5
+n_trials = 6
 register = "brain_cnn"
 
 config = TrainingConfig(
-    model=CNNSpace(min_blocks=3, max_blocks=4, min_width=12, max_width=24, max_dense=1, kernels=(3, 5)),
+    model=CNNSpace(
+        min_blocks=3,
+        max_blocks=4,
+        min_width=12,
+        max_width=24,
+        max_dense=1,
+        kernels=(3, 5),
+        norms=("batch", "instance"),
+    ),
+    image_size=48,
     transforms=(SamplewiseNormalize(),),
     score="mcc",
     warmup_epochs=0,
-    epochs=10,
-    patience=10,
-    batch_size=Categorical([16, 32]),
+    epochs=12,
+    patience=12,
+    batch_size=Categorical([8, 16]),
     optimizer=Categorical([AdamW(), SGD()]),
     learning_rate=Float(1e-3, 2e-2, log=True),
-    schedulers=Categorical([(), (partial(ExponentialLR, gamma=0.9),), (partial(CosineAnnealingLR, T_max=10),)]),
+    schedulers=Categorical([(), (partial(ExponentialLR, gamma=0.9),), (partial(CosineAnnealingLR, T_max=12),)]),
     augmentation=Augmentation(rotation=15, shift=0.05, zoom=0.1, brightness=0.1, contrast=0.1, saturation=0),
 )
