@@ -63,7 +63,10 @@ def wait_for(port: int, process: subprocess.Popen):
 
 
 class Gate:
-    """Passes requests on to a server. While `shut`, none; with `lossy`, of each kind every fifth answer is lost."""
+    """Passes requests on to a server. While `shut`, none.
+
+    With `lossy`, of each kind every fifth answer is lost, in turns whole and after its head.
+    """
 
     def __init__(self, server: Server, lossy: bool = False):
         self.shut, self.refused, self.lost, kinds = False, 0, [], Counter()
@@ -84,9 +87,11 @@ class Gate:
                 connection.close()
                 kind = handler.command, handler.path.split("?")[0].removeprefix("/api/2.0/").split("/artifacts/")[0]
                 kinds[kind] += 1
-                if lossy and kinds[kind] % 5 == 1:
+                is_lost = lossy and kinds[kind] % 5 == 1
+                if is_lost:
                     self.lost.append(" ".join(kind))
-                    return
+                    if len(self.lost) % 2:
+                        return
                 handler.send_response(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("connection", "content-length", "transfer-encoding"):
@@ -94,7 +99,7 @@ class Gate:
                 handler.send_header("Content-Length", str(len(content)))
                 handler.send_header("Connection", "close")
                 handler.end_headers()
-                handler.wfile.write(content)
+                handler.wfile.write(content[: len(content) // 2] if is_lost else content)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on
 

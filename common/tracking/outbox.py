@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from common.cli import PROJECT, UserError
-from common.tracking.store import Connection, UnreachableError, one_line
+from common.tracking.store import Connection, PatientClient, UnreachableError, one_line
 
 OUTBOX = PROJECT / "cache" / "outbox"
 PAUSE = 2.0
@@ -90,7 +89,7 @@ class Outbox:
             raise one_line(self.uri, self._error) from self._error
 
     def _send_all(self) -> None:
-        client = MlflowClient(self.uri)
+        client = PatientClient(self.uri)
         last = 0.0
         while True:
             work = [self._work.get()]
@@ -102,7 +101,7 @@ class Outbox:
             self._send(client, work)
             last = time.monotonic()
 
-    def _send(self, client: MlflowClient, work: list) -> None:
+    def _send(self, client: PatientClient, work: list) -> None:
         waiting: dict[str, list[Metric]] = {}
         for item in work:
             if isinstance(item, tuple):
@@ -182,6 +181,6 @@ def _file(run_id: str) -> Path:
     return OUTBOX / f"{run_id}.jsonl"
 
 
-def _log(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
+def _log(client: PatientClient | Connection, run_id: str, metrics: list[Metric]) -> None:
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000], synchronous=True)

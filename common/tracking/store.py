@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
+from requests.exceptions import ChunkedEncodingError
 
 from common.cli import PROJECT, UserError
 from common.tracking import upkeep
@@ -23,12 +24,38 @@ class UnreachableError(UserError):
     """A tracking server has not answered for as long as MLflow's client tries: four minutes, unless told otherwise."""
 
 
+class PatientClient:
+    """An :class:`MlflowClient` that asks again when a server ended in the middle of its answer.
+
+    MLflow's own tries, with their pauses, are for what has no answer at all.
+    """
+
+    TRIES = 5
+
+    def __init__(self, uri: str):
+        self._client = MlflowClient(uri)
+
+    def __getattr__(self, name: str):
+        call = getattr(self._client, name)
+
+        def patient(*args, **kwargs):
+            for _ in range(self.TRIES - 1):
+                try:
+                    return call(*args, **kwargs)
+                except MlflowException as error:
+                    if not isinstance(error.__context__, ChunkedEncodingError):
+                        raise
+            return call(*args, **kwargs)
+
+        return patient
+
+
 class Connection:
-    """An :class:`MlflowClient` whose errors are one line: what cannot be reached now may be there for the next try."""
+    """A :class:`PatientClient` whose errors are one line: what cannot be reached now may be there for the next try."""
 
     def __init__(self, uri: str):
         self.uri = uri
-        self._client = MlflowClient(uri)
+        self._client = PatientClient(uri)
 
     def __getattr__(self, name: str):
         call = getattr(self._client, name)
@@ -62,7 +89,7 @@ def open_store(experiment: str) -> tuple[str, str]:
         When the server or the folder cannot be used.
     """
     with _opened() as uri:
-        client = MlflowClient(uri)
+        client = PatientClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
