@@ -13,6 +13,11 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 TOLERANCE = 0.05
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores, as tests wait for a third of their time; `None` where xdist is to count."""
+    return 3 if os.cpu_count() == 2 else None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if "close" in getattr(item, "cell", {}).get("metadata", {}).get("tags", []):

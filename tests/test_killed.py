@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,13 @@ def test_ctrl_c_while_the_processes_to_come_still_import_is_one_line(killer):
     log = killer.folder / "log"
     with log.open("w") as file:
         train = subprocess.Popen(
-            command, cwd=killer.folder, env=killer.environment, stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=killer.folder,
+            env=killer.environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # what starts the tests may ignore it
         )
     children = Path(f"/proc/{train.pid}/task/{train.pid}/children")
     while len(started := children.read_text().split()) < 2:  # what keeps count of shared memory, and the server
