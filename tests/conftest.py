@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,27 @@ def pytest_configure(config):
             start = "" if Path(name).is_absolute() else f" (a relative path starts at {PROJECT})"
             raise pytest.UsageError(f"--step-dir {name}: {found}{start}; expected the folder of a step")
         config.option.verbose = max(1, config.option.verbose)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("hostile"):  # reports carry properties to the process that sums up, not markers
+            item.user_properties.append(("promise", [mark.args[0], mark.kwargs.get("cases", 1)]))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table of promises, when they are what was asked for: ``pytest -m hostile``."""
+    if "hostile" not in config.option.markexpr:
+        return
+    counts = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for promise, cases in (value for name, value in report.user_properties if name == "promise"):
+                counts.setdefault(promise, Counter())[outcome] += cases
+    terminalreporter.section("promises: cases tried, held")
+    for promise, found in sorted(counts.items()):
+        skipped = f", {found['skipped']} skipped" if found["skipped"] else ""
+        terminalreporter.line(f"{found.total() - found['skipped']:5} {found['passed']:5}  {promise}{skipped}")
 
 
 @pytest.fixture(scope="session")
