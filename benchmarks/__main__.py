@@ -50,7 +50,7 @@ def drawn_pets(folder: Path, fast: bool) -> Path:
     """The project's drawn pets, or new ones in `folder` where it has none; fewer and smaller ones to be fast."""
     if (DRAWN / "images").exists() and not fast:
         return DRAWN
-    from common.data.drawn import make_drawn_pets
+    from common.data.made.drawn import make_drawn_pets
 
     make_drawn_pets(folder / "drawn", *((160, 48) if fast else ()))
     return folder / "drawn"

@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.figures import Figure, alternate, at_least, minima, progress
 from common import data, training
+from common.config import TrainingConfig
 from common.seeds import Stream
 
 AIM = 0.95
@@ -43,7 +44,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
 
 
 def _measure(size: Size, bar) -> Figure:
-    config = training.TrainingConfig(backbone=size.backbone, weights=size.weights, image_size=size.image_size)
+    config = TrainingConfig(backbone=size.backbone, weights=size.weights, image_size=size.image_size)
     compute = training.set_up(parallel_fits=4, config=config)
     table = data.load_images("drawn", config.image_size)
     rows = STREAM.at("rows").numpy().choice(len(table), min(size.n_images, len(table)), replace=False)

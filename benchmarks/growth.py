@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import scratch
 from benchmarks.figures import Figure, at_most, progress
 from common.cli import PROJECT
-from common.data.drawn import make_drawn_pets
+from common.data.made.drawn import make_drawn_pets
 
 LINEAR = 1.1
 MOST_MB = 100

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from benchmarks.figures import Figure, alternate, at_least, minima, progress
 from common.cli import PROJECT
-from common.data.idx import load_idx, write_standin
+from common.params.idx import load_idx, write_standin
 from common.seeds import Stream
 from common.training.engine import train_one_epoch
 
@@ -30,7 +30,7 @@ OURS, THEIRS = "project", "torchvision"
 FIRST = {
     OURS: """
 from pathlib import Path
-from common.data.idx import load_idx
+from common.params.idx import load_idx
 table = load_idx(Path(folder))
 rows = torch.randperm(len(table))[:64].numpy()
 images, labels = torch.from_numpy(table.pixels[rows]).float() / 255, torch.from_numpy(table.labels[rows])

@@ -11,6 +11,14 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The project folder, where all state lies."""
+WINGS = {
+    "eeg": "--data eeg",
+    "events": "a broker in the environment",
+    "params": "--data digits, or `params` in a config file",
+    "production": "--register",
+    "versions": "data under DVC",
+}
+"""Folders of `common` that may be left out, and what needs them."""
 SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
 """What ``--data`` takes besides paths."""
 
@@ -194,6 +202,12 @@ def run(main: Callable[[], object]) -> None:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        wing = (error.name or "").removeprefix("common.").split(".")[0]
+        if wing not in WINGS or (PROJECT / "common" / wing).exists():
+            raise
+        print(f"error: {WINGS[wing]} needs common/{wing}, which is not here", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -24,7 +24,7 @@ import websocket
 from mlflow import MlflowClient
 from PIL import Image, ImageChops
 
-from common import cli, data, evaluation, tracking
+from common import cli, data, evaluation, plots, production, tracking
 from common.tracking.store import open_store
 
 DOCS = cli.PROJECT / "docs"
@@ -174,8 +174,8 @@ def contact_sheet(rows: int = 4, columns: int = 5, side: int = 128) -> Image.Ima
 def result(run: tracking.Run) -> Image.Image:
     """Some of the images, the ROC curve and the spread over the folds, side by side."""
     predictions, results = run.read_table("predictions.csv"), run.read_table("results.csv")
-    plots = [evaluation.roc_plot(predictions, evaluation.classes_of(predictions)), evaluation.fold_plot(results)]
-    parts = [contact_sheet(), *(Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in plots)]
+    drawn = [plots.roc_plot(predictions, evaluation.classes_of(predictions)), plots.fold_plot(results)]
+    parts = [contact_sheet(), *(Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in drawn)]
     height = 460
     parts = [
         part.resize((round(part.width * height / part.height), height), Image.Resampling.LANCZOS) for part in parts
@@ -237,7 +237,7 @@ def search_run() -> tracking.Run:
     """The run of the brain images whose model is in production; made where there is none."""
     address, _ = open_store("step_5")
     try:
-        tracking.production_version("brain_cnn")
+        production.production_version("brain_cnn")
     except cli.UserError:
         script = cli.PROJECT / "step_5" / "train.py"
         subprocess.run([sys.executable, script, script.parent / "configs" / "brain_cnn.py"], check=True)

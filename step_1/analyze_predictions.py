@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from common import cli, evaluation
+from common import cli, evaluation, plots
 
 OUTPUTS = cli.PROJECT / "step_1" / "outputs"
 
@@ -11,10 +11,10 @@ def plot(predictions, results):
     """The pictures, by name."""
     classes = evaluation.classes_of(predictions)
     return {
-        "roc": evaluation.roc_plot(predictions, classes),
-        "density": evaluation.density_plot(predictions, classes),
-        "calibration": evaluation.calibration_plot(predictions, classes),
-        "confusion": evaluation.confusion_plot(predictions, classes),
+        "roc": plots.roc_plot(predictions, classes),
+        "density": plots.density_plot(predictions, classes),
+        "calibration": plots.calibration_plot(predictions, classes),
+        "confusion": plots.confusion_plot(predictions, classes),
     }
 
 
@@ -24,7 +24,7 @@ def main(argv=None):
         raise cli.UserError(f"{OUTPUTS}: no predictions; step_1/train.py makes them")
     predictions = pd.read_csv(OUTPUTS / "predictions.csv")
     results = pd.read_csv(OUTPUTS / "results.csv")
-    for path in evaluation.save_plots(plot(predictions, results), OUTPUTS):
+    for path in plots.save_plots(plot(predictions, results), OUTPUTS):
         print(path)
     print(evaluation.analysis_text(predictions, results))
     return results

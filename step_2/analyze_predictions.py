@@ -1,6 +1,6 @@
 """Step 2: pictures of a run's predictions, kept in a run of their own below it."""
 
-from common import cli, evaluation, tracking
+from common import cli, evaluation, plots, tracking
 
 OUTPUTS = cli.PROJECT / "step_2" / "outputs"
 
@@ -9,10 +9,10 @@ def plot(predictions, results):
     """The pictures, by name."""
     classes = evaluation.classes_of(predictions)
     return {
-        "roc": evaluation.roc_plot(predictions, classes),
-        "density": evaluation.density_plot(predictions, classes),
-        "calibration": evaluation.calibration_plot(predictions, classes),
-        "confusion": evaluation.confusion_plot(predictions, classes),
+        "roc": plots.roc_plot(predictions, classes),
+        "density": plots.density_plot(predictions, classes),
+        "calibration": plots.calibration_plot(predictions, classes),
+        "confusion": plots.confusion_plot(predictions, classes),
     }
 
 
@@ -24,7 +24,7 @@ def main(argv=None):
     predictions = run.read_table("predictions.csv")
     results = run.read_table("results.csv")
     with run.child("analysis", analysis="predictions") as analysis:
-        for path in evaluation.save_plots(plot(predictions, results), OUTPUTS / run.run_id):
+        for path in plots.save_plots(plot(predictions, results), OUTPUTS / run.run_id):
             analysis.file(path, "plots")
             print(path)
     print(evaluation.analysis_text(predictions, results))

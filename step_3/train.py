@@ -4,9 +4,10 @@ import time
 from functools import partial
 
 from common import cli, data, evaluation, tracking, training
+from common.config import TrainingConfig
 from common.seeds import Stream
 
-CONFIG = training.TrainingConfig(
+CONFIG = TrainingConfig(
     hidden_dim=64,
     dropout_rate=0.2,
     warmup_epochs=5,

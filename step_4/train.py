@@ -4,10 +4,11 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from common import cli, data, evaluation, search, tracking, training
+from common import cli, data, evaluation, plots, search, tracking, training
+from common.config import TrainingConfig
 from common.seeds import Stream
 
-CONFIG = training.TrainingConfig(
+CONFIG = TrainingConfig(
     hidden_dim=64,
     dropout_rate=0.2,
     warmup_epochs=5,
@@ -143,10 +144,12 @@ def main(argv=None):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-        search.log_study_plots(run, studies)
+        plots.log_study_plots(run, studies)
         if args.register:
+            from common.production import register
+
             search_all = partial(run_search, table, config, compute, stream, n_trials)
-            evaluation.register(args, run, table, results, compute, n_trials, search_all)
+            register(args, run, table, results, compute, n_trials, search_all)
     fits = sum(search.count_fits(study) for study in studies)
     return evaluation.conclude(4, args, predictions, results, started, run, fits, dict(enumerate(chosen)))
 

@@ -1,7 +1,6 @@
 """What step 5 trains: every setting of `TrainingConfig`, as a value or as a search space."""
 
-from common.search import Float, Int
-from common.training import TrainingConfig
+from common.config import Float, Int, TrainingConfig
 
 config = TrainingConfig(
     epochs=10,  # a value is fixed

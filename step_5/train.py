@@ -3,7 +3,8 @@
 import time
 from functools import partial
 
-from common import cli, data, evaluation, search, tracking, training
+from common import cli, data, evaluation, plots, search, tracking, training
+from common.config import find_spaces, first_values, load_experiment, resolve, to_source
 from common.seeds import Stream
 
 N_TRIALS = 5
@@ -65,7 +66,7 @@ def run_trial(table, config, compute, stream, run, folds, trial):
     """Fit a network for each inner fold with a trial's settings, unless it is pruned; the test set stays unread."""
     networks, scores = [], []
     with run.trial(trial.number) as trial_run:
-        config = search.resolve(config, trial)
+        config = resolve(config, trial)
         table = data.decode(table, config.image_size)
         trial_run.params(config)
         run_inner = partial(run_inner_split, table, config, compute, stream, trial_run)
@@ -88,7 +89,7 @@ def run_search(table, config, compute, stream, n_trials, run, folds):
         study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, run.checkpoint
     )
     run.params({"best_trial": best.number, **best.params})
-    run.text(search.to_source(search.resolve(config, best)), "best_config.py")
+    run.text(to_source(resolve(config, best)), "best_config.py")
     return study, best, networks
 
 
@@ -110,8 +111,8 @@ def run_experiment(args, config):
     config = training.configure(config, args)
     compute = training.set_up_for(config, args)
     stream = Stream(args.seed)
-    table, roots = load(args, search.first_values(config))
-    n_trials = args.n_trials or (2 if args.fast else N_TRIALS) if search.find_spaces(config) else 1
+    table, roots = load(args, first_values(config))
+    n_trials = args.n_trials or (2 if args.fast else N_TRIALS) if find_spaces(config) else 1
     n_fits = len(roots) * args.inner_splits * n_trials
     with tracking.start(5, args, n_fits, table, roots, config, compute, stream) as run:
         run.file(args.config)
@@ -122,10 +123,12 @@ def run_experiment(args, config):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-        search.log_study_plots(run, studies, f"dev {evaluation.SCORES[config.score]}")
+        plots.log_study_plots(run, studies, f"dev {evaluation.SCORES[config.score]}")
         if args.register:
+            from common.production import register
+
             search_all = partial(run_search, table, config, compute, stream, n_trials)
-            evaluation.register(args, run, table, results, compute, n_trials, search_all)
+            register(args, run, table, results, compute, n_trials, search_all)
     fits = sum(search.count_fits(study) for study in studies)
     outcome = evaluation.conclude(5, args, predictions, results, started, run, fits, dict(enumerate(chosen)))
     return outcome, results
@@ -133,7 +136,7 @@ def run_experiment(args, config):
 
 def main(argv=None):
     flags = cli.train_parser(__doc__, step=5)
-    configs, defaults = training.load_experiment(flags.parse_args(argv).config)
+    configs, defaults = load_experiment(flags.parse_args(argv).config)
     args = cli.with_defaults(flags, argv, defaults)
     outcomes = []
     for number, config in cli.only(configs, args.only_model):

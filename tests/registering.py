@@ -6,13 +6,13 @@ from contextlib import closing
 
 import torch
 
-from common.evaluation.ensemble import Ensemble
 from common.model import build_classifier
+from common.production.ensemble import Ensemble
+from common.production.promotion import create_version
+from common.production.registry import register_version
 from common.seeds import Stream
-from common.tracking.registry import register
 from common.tracking.runs import Run
 from common.tracking.store import open_store
-from common.tracking.versions import create_version
 
 CLASSES = ("cat", "dog")
 
@@ -39,7 +39,7 @@ def a_run(step=4):
 
 def register_pets(example, **test_scores):
     """A version of the model `pets`, of a run of its own."""
-    return register(a_run(), "pets", an_ensemble(), {"test_mcc": 0.5, **test_scores}, example)
+    return register_version(a_run(), "pets", an_ensemble(), {"test_mcc": 0.5, **test_scores}, example)
 
 
 def create_versions(uri, scores):

@@ -23,7 +23,7 @@ import common.tracking.runs
 from common import cli, training
 from common.search import studies  # noqa: F401  imported before PROJECT is another one for a while
 from common.seeds import Stream
-from common.training import engine, settings  # noqa: F401
+from common.training import engine
 from conftest import PROJECT, make_tiny_pets
 
 READERS = {"train_one_epoch": "train", "validate_one_epoch": "dev", "test_model": "predict"}

@@ -2,22 +2,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "folders": ["split_data"],
-        "images": ["ImageTable", "decode"],
-        "sources": ["download_oxford_pets", "find_images", "load_images"],
-        "splits": [
-            "Fold",
-            "folds_of",
-            "folds_of_all",
-            "load_splits",
-            "make_splits",
-            "random_fold",
-            "save_splits",
-            "splits_file",
-        ],
-        "transforms": ["InvertColors", "SamplewiseNormalize", "Scale"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

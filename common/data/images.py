@@ -68,8 +68,8 @@ class ImageTable:
 
     @cached_property
     def version(self) -> dict[str, str | None] | None:
-        """Which version of the data this is, where it is under DVC: see :func:`common.data.versions.version_of`."""
-        from common.data.versions import version_of
+        """Which version of the data this is, where it is under DVC: see :func:`common.versions.version_of`."""
+        from common.versions import version_of
 
         return version_of(self.root)
 

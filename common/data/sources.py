@@ -25,9 +25,9 @@ from common.data.images import ImageTable, check_classes, decode, digest_files
 DATA = PROJECT / "data"
 PETS = ("cat", "dog")
 MADE = {
-    "drawn": ("drawn", "drawn", "make_drawn_pets", "", "groups.csv"),
-    "phantoms": ("phantoms", "phantoms", "make_phantoms", "", "groups.csv"),
-    "digits": ("digits", "idx", "make_digits", "train", "test"),
+    "drawn": ("drawn", "data.made.drawn", "make_drawn_pets", "", "groups.csv"),
+    "phantoms": ("phantoms", "data.made.phantoms", "make_phantoms", "", "groups.csv"),
+    "digits": ("digits", "params.idx", "make_digits", "train", "test"),
     "eeg": ("eeg.npz", "eeg.__main__", "make", "", ""),
 }
 """Sources that are made here: their place, the module and function that make them, where in it the images are, and what
@@ -61,7 +61,7 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False, cache
     if arrays.suffix == ".npz" and not arrays.is_dir():
         _check_not_versioned(arrays)
         if not arrays.exists():
-            raise UserError(f"--data {arrays}: no such file; python -m common.data.eeg {arrays} makes one of EEG")
+            raise UserError(f"--data {arrays}: no such file; python -m common.eeg {arrays} makes one of EEG")
         table = check_classes(load_arrays(arrays, cached))
     else:
         table = check_classes(decode(replace(find_images(data), cached=cached), image_size, skip_unreadable))
@@ -116,7 +116,7 @@ def _made(name: str) -> Path:
         if not (path / last).exists():
             _check_not_versioned(path)
             try:
-                getattr(import_module(f"common.data.{module}"), function)(path)
+                getattr(import_module(f"common.{module}"), function)(path)
             except OSError as error:
                 raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     return path / inside
@@ -125,7 +125,7 @@ def _made(name: str) -> Path:
 def _check_not_versioned(path: Path) -> None:
     if not path.exists() and path.with_name(f"{path.name}.dvc").is_file():
         raise UserError(
-            f"{path}: not here, but under DVC; python -m common.data.versions checkout HEAD {path} brings it back"
+            f"{path}: not here, but under DVC; python -m common.versions checkout HEAD {path} brings it back"
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from common.config.settings import SGD, AdamW, TrainingConfig
 from common.evaluation.statistics import corrected_resampled_ttest
 from common.lesson.answers import called, numbers
 from common.lesson.exercises import exercise
-from common.training.config import SGD, AdamW, TrainingConfig
 
 TUNED = (0.931, 0.952, 0.904, 0.967, 0.921)
 """Test ROC AUCs of five outer folds with searched settings, for exercise 4.3."""

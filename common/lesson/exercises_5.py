@@ -6,19 +6,20 @@ import contextlib
 import io
 from pathlib import Path
 
-from common import data, search
+from common import data
 from common.cli import UserError
+from common.config import Categorical, Float, find_spaces, load_config, resolve
+from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.lesson.exercises import exercise
 from common.seeds import Stream
-from common.training.config import SGD, AdamW, Augmentation, TrainingConfig
 
 NAMED = TrainingConfig(
-    augmentation=search.Categorical([None, Augmentation(rotation=search.Float(0, 90))]),
+    augmentation=Categorical([None, Augmentation(rotation=Float(0, 90))]),
 )
 """The config of exercise 5.1."""
 CHOICE = TrainingConfig(
-    learning_rate=search.Float(1e-4, 1e-2, log=True),
-    optimizer=search.Categorical([AdamW(beta1=search.Float(0.8, 0.95)), SGD(momentum=search.Float(0.5, 0.99))]),
+    learning_rate=Float(1e-4, 1e-2, log=True),
+    optimizer=Categorical([AdamW(beta1=Float(0.8, 0.95)), SGD(momentum=Float(0.5, 0.99))]),
 )
 """The config of exercise 5.2."""
 PARAMS = {"learning_rate": 0.002, "optimizer": "SGD", "optimizer.SGD.momentum": 0.8}
@@ -30,7 +31,7 @@ def parameter_name(answer: object) -> str | None:
     """The name of the rotation's parameter in :data:`NAMED`."""
     if not isinstance(answer, str):
         return "Give the name, a string."
-    right = next(name for name in search.find_spaces(NAMED) if name.endswith("rotation"))
+    right = next(name for name in find_spaces(NAMED) if name.endswith("rotation"))
     if answer == right:
         return None
     if not answer.startswith("augmentation"):
@@ -47,7 +48,7 @@ def resolved(answer: object) -> str | None:
     """:data:`CHOICE` with :data:`PARAMS` in place of its spaces."""
     if not isinstance(answer, TrainingConfig):
         return "Give a TrainingConfig."
-    left = search.find_spaces(answer)
+    left = find_spaces(answer)
     if left:
         return f"It still holds a search space: {next(iter(left))}."
     if not isinstance(answer.optimizer, SGD):
@@ -56,7 +57,7 @@ def resolved(answer: object) -> str | None:
         return "The momentum is not what the trial chose."
     if answer.learning_rate != PARAMS["learning_rate"]:
         return "The learning rate is not what the trial chose."
-    return None if answer == search.resolve(CHOICE, _Chosen()) else "A setting that no space stood for has changed."
+    return None if answer == resolve(CHOICE, _Chosen()) else "A setting that no space stood for has changed."
 
 
 class _Chosen:
@@ -73,21 +74,21 @@ def own_config(answer: object) -> str | None:
     if not isinstance(answer, str | Path):
         return "Give the path of your file."
     try:
-        config = search.load_config(answer, TrainingConfig)
+        config = load_config(answer, TrainingConfig)
     except UserError as error:
         return f"It does not load: {error}"
-    spaces = search.find_spaces(config)
+    spaces = find_spaces(config)
     rate = spaces.get("learning_rate")
-    if not isinstance(rate, search.Float):
+    if not isinstance(rate, Float):
         return "The learning rate of fine-tuning should be a space of real numbers, under its own name."
     if not rate.log:
         return "The learning rate spans orders of magnitude: on a linear scale nearly all trials are in the highest."
     choice = config.optimizer
-    if not isinstance(choice, search.Categorical):
+    if not isinstance(choice, Categorical):
         return "The optimiser should be a choice between sub-configs."
     if {type(option) for option in choice.choices} != {AdamW, SGD}:
         return "Offer both optimisers."
-    bare = [option for option in choice.choices if not search.find_spaces(option)]
+    bare = [option for option in choice.choices if not find_spaces(option)]
     return f"Nothing is searched in {type(bare[0]).__name__}: give it a space of its own." if bare else None
 
 

@@ -14,9 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common import training
+from common.config.settings import TrainingConfig
 from common.data.images import ImageTable
 from common.data.splits import folds_of
-from common.evaluation.plots import Plot
+from common.plots.scores import Plot
 from common.seeds import Stream
 from common.training.compute import Compute
 
@@ -84,7 +85,7 @@ def frozen_features(table: ImageTable, backbone: str = "small_cnn") -> np.ndarra
         When the backbone cannot be built.
     """
     cpu = Compute("cpu", "fp32", torch.get_num_threads())
-    return training.frozen_features(training.new_model(training.TrainingConfig(backbone), table, cpu, Stream(0)), table)
+    return training.frozen_features(training.new_model(TrainingConfig(backbone), table, cpu, Stream(0)), table)
 
 
 def probe_score(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:

@@ -12,11 +12,11 @@ from IPython.display import Image
 from matplotlib.ticker import MaxNLocator
 
 from common.cli import UserError
+from common.config.settings import Augmentation
 from common.data.images import ImageTable
-from common.evaluation.plots import CLASS_COLOURS, Plot
+from common.plots.scores import CLASS_COLOURS, Plot
 from common.seeds import Stream
 from common.training.augmentation import N_DRAWS, augment
-from common.training.config import Augmentation
 
 _INK, _GREY, _PALE = "#222222", "#8a8a8a", "#d9d9d9"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from common import search, tracking
+from common import tracking
 from common.cli import UserError
-from common.evaluation.plots import Plot
+from common.config.places import find_spaces
+from common.plots.scores import Plot
 
 _INK, _GREY, _PALE, _BLUE, _ORANGE = "#222222", "#8a8a8a", "#d9d9d9", "#0072B2", "#E69F00"
 
@@ -83,7 +84,7 @@ def space_tree(config: object) -> Plot:
     FieldError
         As :func:`common.search.find_spaces`.
     """
-    lines = tree_lines(type(config).__name__, search.find_spaces(config))
+    lines = tree_lines(type(config).__name__, find_spaces(config))
     figure = Plot(figsize=(8.5, 0.4 + 0.3 * len(lines)), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")

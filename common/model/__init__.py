@@ -2,14 +2,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "backbones": ["load_backbone"],
-        "classifier": ["Classifier", "HeadOnly", "build_classifier", "load_classifier", "save_classifier"],
-        "cnn": ["CNN"],
-        "modules": ["build_module"],
-        "small_cnn": ["SmallCNN"],
-        "summary": ["summary_of"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from common.cli import UserError
+from common.moved import MODULES
 
 FILLED_IN = ("input_shape", "n_classes")
 """Arguments that a network gets from the data."""
@@ -106,4 +107,4 @@ def _path(thing: Any) -> str:
 
 def _named(path: str) -> Any:
     module, _, name = path.partition(":")
-    return attrgetter(name)(importlib.import_module(module))
+    return attrgetter(name)(importlib.import_module(MODULES.get(module, module)))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
-"""The shipped weights, made by ``python -m common.pretrain``."""
+"""The shipped weights, made by ``python -m common.model.pretrain``."""
 
 MEAN, STD = (0.45, 0.42, 0.38), (0.25, 0.25, 0.25)
 """Normalisation per channel, for images in [0, 1]."""

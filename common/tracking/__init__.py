@@ -7,15 +7,4 @@ import lazy_loader
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "finding": ["find_run"],
-        "plain": ["start_plain"],
-        "registry": ["load_production", "load_version", "register"],
-        "reporting": ["report"],
-        "runs": ["Run"],
-        "starting": ["start"],
-        "versions": ["create_version", "is_production", "production_version"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -72,7 +72,7 @@ def _data_version(version: dict[str, str | None] | None, allow_changed: bool) ->
     path, md5, commit = (version[name] for name in ("path", "md5", "git_revision"))
     if md5 is None and not allow_changed:
         raise UserError(
-            f"{path}: differs from {path}.dvc, so it is no version; python -m common.data.versions track {path} "
+            f"{path}: differs from {path}.dvc, so it is no version; python -m common.versions track {path} "
             "makes it one, --allow-changed-data trains on it as it is"
         )
     return {

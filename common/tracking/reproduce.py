@@ -86,7 +86,7 @@ def _check_data_version(run) -> None:
     if pointer is None:
         raise UserError(f"{its}, which is not under DVC here; git brings {name}.dvc")
     if f"md5: {md5}\n" not in pointer.read_text():
-        again = f"python -m common.data.versions checkout {md5} {pointer.with_suffix('')}"
+        again = f"python -m common.versions checkout {md5} {pointer.with_suffix('')}"
         raise UserError(f"{its}, and another one is checked out; {again} brings it back")
 
 

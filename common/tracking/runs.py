@@ -18,7 +18,7 @@ from common.cli import PROJECT, UserError
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
-from common.tracking.reporting import report
+from common.tracking.seam import tell
 from common.tracking.store import Connection, UnreachableError
 
 PARENT = "mlflow.parentRunId"
@@ -178,7 +178,7 @@ class Run:
             with tempfile.TemporaryDirectory() as folder:
                 save_classifier(network, Path(folder) / "model.safetensors")
                 self.file(Path(folder) / "model.safetensors")
-            report(self, "model_saved", "model.safetensors", artifact="model.safetensors")
+            tell(self, "model_saved", "model.safetensors", artifact="model.safetensors")
 
         self._soon(save)
 
@@ -238,7 +238,7 @@ class Log:
         if run.is_over:
             return
         if new and "phase" in run.place and not all(name.startswith("batch_") for name in new):
-            report(run, "epoch", str(step), epoch=step, **new)
+            tell(run, "epoch", str(step), epoch=step, **new)
         run._pending += [Metric(name, value, now, step) for name, value in new.items()]
         if not all(name.startswith("batch_") for name in metrics):
             run.flush()

@@ -15,13 +15,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.cli import UserError, command_of
-from common.tracking import identity as identities
-from common.tracking import runs
+from common.tracking import identity as identities, runs
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
 from common.tracking.provenance import provenance
-from common.tracking.reporting import reporting
 from common.tracking.runs import Run, closing
+from common.tracking.seam import telling
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
@@ -37,7 +36,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     An unfinished run whose results would be the same (see :func:`common.tracking.identity.identity`) is resumed,
     unless ``--fresh``; with others it says what differs from the last one.
 
-    In step 5 its events go to the brokers that the environment names, see :mod:`common.tracking.events`.
+    In step 5 its events go to the brokers that the environment names, see :mod:`common.events.sending`.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
-        begin = held.enter_context(reporting(**about)) if step == 5 else None
+        begin = held.enter_context(telling(**about)) if step == 5 else None
 
         def create() -> Run:
             _sweep()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from common.training.config import Augmentation
+from common.config.settings import Augmentation
 
 N_DRAWS = 8
 CHUNK = 1 << 18

@@ -13,12 +13,12 @@ import torch
 from filelock import FileLock
 
 from common.cli import UserError
+from common.config.places import first_values
+from common.config.settings import TrainingConfig
+from common.config.spaces import Space
 from common.data import cache
-from common.search.places import first_values
-from common.search.spaces import Space
 from common.seeds import Stream
 from common.training.compute import Compute, apply, cores, describe_machine
-from common.training.config import TrainingConfig
 from common.training.networks import build_network
 
 GAIN = 1.4

@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from common.cli import UserError
+from common.config.settings import Augmentation, TrainingConfig
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model.classifier import Classifier, HeadOnly
@@ -22,7 +23,6 @@ from common.seeds import Stream
 from common.training.ahead import one_ahead
 from common.training.augmentation import N_DRAWS, augment
 from common.training.checkpoints import Checkpoint
-from common.training.config import Augmentation, TrainingConfig
 from common.training.features import frozen_features
 from common.training.loop import Log, run_epochs
 from common.training.optimizers import Schedules

@@ -15,8 +15,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from common import progress
-from common.training import compute as computing
-from common.training import servers
+from common.training import compute as computing, servers
 from common.training.compute import Compute
 
 Item = TypeVar("Item")

@@ -7,11 +7,11 @@ from functools import partial
 import torch
 
 from common.cli import UserError
+from common.config.settings import TrainingConfig
 from common.data.images import ImageTable
 from common.model.classifier import Classifier, build_classifier
 from common.seeds import Stream
 from common.training.compute import Compute
-from common.training.config import TrainingConfig
 
 
 def new_model(config: TrainingConfig, table: ImageTable, compute: Compute, stream: Stream) -> Classifier:

@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from common.cli import UserError
-from common.training.config import SGD, AdamW, TrainingConfig
+from common.config.settings import SGD, AdamW, TrainingConfig
 
 
 def make_optimizer(

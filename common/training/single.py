@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from common.config.settings import TrainingConfig
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model.classifier import Classifier
 from common.seeds import Stream
 from common.training.compute import Compute
-from common.training.config import TrainingConfig
 from common.training.engine import train_and_validate_model, train_one_epoch
 from common.training.networks import new_model
 from common.training.optimizers import Schedules, make_optimizer
@@ -20,7 +20,7 @@ Report = Callable[[float, int], None]
 def fit_on(
     table: ImageTable, fold: Fold, compute: Compute, stream: Stream
 ) -> Callable[[TrainingConfig, Report], tuple[Classifier, float]]:
-    """A function that trains a whole network on a fold, for :func:`common.search.cnn.cnn_objective`.
+    """A function that trains a whole network on a fold, for :func:`common.search.cnn_space.cnn_objective`.
 
     ``fit(config, report)`` calls ``report(dev_score, epoch)`` after each epoch, stops early, and returns the network
     with its best weights and its best dev score. On a fold with an empty dev set it trains for ``config.epochs``, and

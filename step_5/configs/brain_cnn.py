@@ -4,9 +4,9 @@ from functools import partial
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
+from common.config import SGD, AdamW, Augmentation, Categorical, Float, TrainingConfig
 from common.data.transforms import SamplewiseNormalize
-from common.search import Categorical, CNNSpace, Float
-from common.training import SGD, AdamW, Augmentation, TrainingConfig
+from common.search import CNNSpace
 
 data = "phantoms"  # defaults of flags of these names
 n_trials = 6

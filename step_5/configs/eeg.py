@@ -2,9 +2,9 @@
 
 from functools import partial
 
+from common.config import TrainingConfig
 from common.data.transforms import Scale
-from common.model.eeg import DenseEEG, EEGNet
-from common.training import TrainingConfig
+from common.eeg.eegnet import DenseEEG, EEGNet
 
 data = "eeg"  # simulated on first use; or the path of your own .npz
 experiment = "%Y-%m-%d"  # in MLflow, one for each day

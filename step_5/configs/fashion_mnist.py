@@ -1,7 +1,7 @@
 """A configurable classifier, by its `params`: ten classes of small grey images, here digits.
 
-For Fashion-MNIST itself: put its four files into a folder, run ``python -m common.data.idx FOLDER --classes fashion``,
-and give ``--data FOLDER/train``.
+For Fashion-MNIST itself: put its four files into a folder, run
+``python -m common.params.idx FOLDER --classes fashion``, and give ``--data FOLDER/train``.
 """
 
 from torch.nn import ELU, BatchNorm2d, Conv2d, MaxPool2d

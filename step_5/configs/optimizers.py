@@ -1,7 +1,6 @@
 """A choice between whole sub-configs: only the chosen optimiser's own parameters are asked for."""
 
-from common.search import Categorical, Float
-from common.training import SGD, AdamW, TrainingConfig
+from common.config import SGD, AdamW, Categorical, Float, TrainingConfig
 
 config = TrainingConfig(
     learning_rate=Float(1e-4, 1e-2, log=True),

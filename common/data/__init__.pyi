@@ -1,0 +1,18 @@
+from .folders import split_data as split_data
+from .images import ImageTable as ImageTable, decode as decode
+from .sources import (
+    download_oxford_pets as download_oxford_pets,
+    find_images as find_images,
+    load_images as load_images,
+)
+from .splits import (
+    Fold as Fold,
+    folds_of as folds_of,
+    folds_of_all as folds_of_all,
+    load_splits as load_splits,
+    make_splits as make_splits,
+    random_fold as random_fold,
+    save_splits as save_splits,
+    splits_file as splits_file,
+)
+from .transforms import InvertColors as InvertColors, SamplewiseNormalize as SamplewiseNormalize, Scale as Scale

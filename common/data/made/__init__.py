@@ -1,0 +1,1 @@
+"""Data sets that a seeded program makes, the same bytes on every machine: drawn pets, and slices through heads."""

@@ -1,0 +1,94 @@
+"""Epochs of EEG in one `.npz` file: how they are written and read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from common.cli import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Epochs:
+    """Stretches of EEG around events, for training.
+
+    Attributes
+    ----------
+    X : ndarray of float32, shape (n_epochs, n_channels, n_times)
+        Volts.
+    y : ndarray of int64, shape (n_epochs,)
+        Which event: an index into ``metadata["events"]``.
+    groups : ndarray of str, shape (n_epochs,)
+        Which subject; folds keep each subject on one side.
+    metadata : dict
+        ``events`` and ``channels`` (names), ``positions`` (metres, of the head's frame; None where not known),
+        ``sampling_rate`` (Hz), ``source``, ``settings`` (those of :class:`~common.eeg.epoching.EpochSettings`),
+        ``dropped`` (for each subject, how many epochs for which reason), ``mne_version`` and more of the source.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    metadata: dict
+
+    def describe(self) -> str:
+        """What there is, in one line."""
+        n, n_channels, n_times = self.X.shape
+        counts = np.bincount(self.y, minlength=len(self.metadata["events"]))
+        events = ", ".join(f"{count} {name}" for name, count in zip(self.metadata["events"], counts, strict=True))
+        dropped = sum(sum(reasons.values()) for reasons in self.metadata["dropped"].values())
+        microvolts = 1e6 * float(np.median(self.X.std(axis=2)))
+        n_subjects = len(set(self.groups))
+        subjects = f"{n_subjects} subject{'s' * (n_subjects > 1)}"
+        return (
+            f"{n} epochs ({events}) of {subjects}, {n_channels} channels, {n_times} samples at "
+            f"{self.metadata['sampling_rate']:g} Hz, typically {microvolts:.3g} µV; {dropped} left out"
+        )
+
+
+def save_epochs(epochs: Epochs, path: Path) -> None:
+    """Write epochs to an `.npz` file, which appears whole or not at all; the same epochs give the same bytes.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be written.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    text = json.dumps(epochs.metadata, sort_keys=True, allow_nan=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            np.savez(file, X=epochs.X, y=epochs.y, groups=epochs.groups, metadata=np.array(text))
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_epochs(path: Path) -> Epochs:
+    """Read what :func:`save_epochs` wrote.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, damaged, or none of its.
+    """
+    try:
+        with np.load(path) as file:
+            X, y, groups = file["X"], file["y"], file["groups"]
+            metadata = json.loads(str(file["metadata"]))
+        sound = X.ndim == 3 and y.shape == groups.shape == (len(X),) and X.shape[1] == len(metadata["channels"])
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; python -m common.eeg {path} makes one") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: not a file of epochs ({str(error).splitlines()[0]})") from error
+    if not sound:
+        raise UserError(f"{path}: not a file of epochs (X {X.shape}, y {y.shape} and groups {groups.shape} differ)")
+    return Epochs(X, y, groups, metadata)

@@ -1,0 +1,21 @@
+from .comparison import compare_models as compare_models, comparison_text as comparison_text
+from .ending import conclude as conclude
+from .metrics import (
+    SCORES as SCORES,
+    confusion as confusion,
+    score_predictions as score_predictions,
+    youden_threshold as youden_threshold,
+)
+from .predictions import (
+    classes_of as classes_of,
+    ensemble_scores as ensemble_scores,
+    join as join,
+    mean_scores as mean_scores,
+    predictions_table as predictions_table,
+    results_of as results_of,
+)
+from .report import analysis_text as analysis_text, results_table as results_table, summary as summary
+from .statistics import (
+    corrected_resampled_interval as corrected_resampled_interval,
+    corrected_resampled_ttest as corrected_resampled_ttest,
+)

@@ -1,0 +1,25 @@
+from .exercises import check as check
+from .folds import (
+    fold_diagram as fold_diagram,
+    frozen_features as frozen_features,
+    probe_score as probe_score,
+    simulated_scores as simulated_scores,
+)
+from .pictures import (
+    augmented_pictures as augmented_pictures,
+    learning_curves as learning_curves,
+    sample_pictures as sample_pictures,
+    small as small,
+    spread_plot as spread_plot,
+)
+from .reading import delta as delta, source as source
+from .running import analyse as analyse, begin as begin, module as module, run as run
+from .runs import history as history, runs_table as runs_table
+from .searches import (
+    best_config_file as best_config_file,
+    best_of_n_plot as best_of_n_plot,
+    history_plot as history_plot,
+    importance_plot as importance_plot,
+    space_tree as space_tree,
+)
+from .tables import compact_table as compact_table

@@ -1,0 +1,10 @@
+from .reliability import calibration_plot as calibration_plot
+from .scores import (
+    all_plots as all_plots,
+    confusion_plot as confusion_plot,
+    density_plot as density_plot,
+    fold_plot as fold_plot,
+    roc_plot as roc_plot,
+    save_plots as save_plots,
+)
+from .visualizer import log_study_plots as log_study_plots, study_plots as study_plots

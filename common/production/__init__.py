@@ -1,0 +1,5 @@
+"""Models in production: registering, promoting, predicting, serving, and training again when data have changed."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

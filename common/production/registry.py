@@ -1,0 +1,132 @@
+"""The model registry: versions of a model, of which the best one, by its nested test score, is in production.
+
+A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
+registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
+wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. A
+network of one's own must be importable there besides. To serve it over HTTP, with the project's environment active
+(MLflow starts ``uvicorn`` by its name)::
+
+    export MLFLOW_TRACKING_URI=sqlite:///mlflow.db    # in the project folder
+    mlflow models serve -m models:/pets@production --env-manager local -p 5001
+    printf '{"dataframe_split": {"columns": ["image"], "data": [["%s"]]}}' "$(base64 < cat.jpg | tr -d '\\n')" |
+        curl -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, infer_signature
+
+from common.cli import PROJECT, UserError
+from common.production import ensemble as ensembles
+from common.production.promotion import (
+    SCORE,
+    check_name,
+    create_version,
+    one_line_errors,
+    production_version,
+    registered_model,
+    registry_at,
+    versions_of,
+)
+from common.tracking.runs import Run
+from common.tracking.store import open_tracking, reason_of
+
+NEEDED = ["filelock", "lazy-loader", "mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision"]
+NEEDED += ["tqdm"]
+"""Packages that a model needs to predict."""
+
+
+def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], example: bytes) -> int:
+    """Store a model with its run and make it a version of a registered model, unless this run has one already.
+
+    Parameters
+    ----------
+    run : Run
+        Not finished yet.
+    name : str
+        Of the registered model, made if there is none.
+    ensemble : common.production.ensemble.Ensemble
+    test_scores : mapping from name to float
+        Become tags of the version. ``test_mcc`` is the nested estimate that decides what goes into production: the
+        highest does, of equal ones the oldest; NaN never does.
+    example : bytes
+        An image file, stored as the model's input example.
+
+    Returns
+    -------
+    int
+        The version.
+
+    Raises
+    ------
+    UserError
+    """
+    check_name(name)
+    tags = {score: repr(float(value)) for score, value in test_scores.items()} | {"run_id": run.run_id}
+    if SCORE not in tags:
+        raise ValueError(f"test_scores: expected {SCORE} among them, found {', '.join(test_scores) or 'none'}")
+    with registry_at(run.uri) as store:
+        for known in versions_of(store, name):
+            if known.tags.get("run_id") == run.run_id:
+                return int(known.version)
+    images = pd.DataFrame({"image": [example]})
+    with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
+        ensemble.save(data := Path(folder) / "ensemble")
+        logged = Model.log(
+            None,
+            mlflow.pyfunc,
+            name=name,
+            run_id=run.run_id,
+            loader_module=type(ensemble).__module__,
+            data_path=str(data),
+            code_paths=[str(PROJECT / "common")],
+            pip_requirements=[f"{package}=={installed(package)}" for package in NEEDED],
+            signature=infer_signature(images, ensemble.predict(images)),
+            input_example=images,
+        )
+        version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id)
+        link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it
+        run.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
+    return version
+
+
+def load_production(name: str) -> mlflow.pyfunc.PyFuncModel:
+    """The model in production; errors as for :func:`production_version`."""
+    return load_version(name, production_version(name))
+
+
+def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
+    """A version of a registered model: its ``predict`` takes and gives what :class:`Ensemble`'s does.
+
+    Raises
+    ------
+    UserError
+        When there is no such model or version, or its files are gone.
+    """
+    uri, path = open_tracking(), sys.path
+    with registry_at(uri) as store:
+        registered_model(store, name)
+        versions = sorted(int(known.version) for known in versions_of(store, name))
+        if version not in versions:
+            listed = ", ".join(map(str, versions)) or "none"
+            raise UserError(f"model {name}: no version {version}; expected one of: {listed}")
+        source = store.get_model_version_download_uri(name, version)
+    try:
+        sys.modules.setdefault("common.evaluation.ensemble", ensembles)  # where models of an earlier version look
+        with tempfile.TemporaryDirectory() as folder:
+            found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
+            return mlflow.pyfunc.load_model(found)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"model {name}, version {version}: cannot be loaded ({reason_of(error)})") from error
+    finally:
+        sys.path = path  # MLflow has put the model's copy of `common` first, for processes to come as well

@@ -1,0 +1,14 @@
+from .cnn_space import (
+    CNNSpace as CNNSpace,
+    cnn_objective as cnn_objective,
+    create_cnn_from_trial as create_cnn_from_trial,
+    optuna_cnn as optuna_cnn,
+    retrain_and_eval as retrain_and_eval,
+)
+from .finished import importance as importance, load_study as load_study, trials_table as trials_table
+from .studies import (
+    FoldPruner as FoldPruner,
+    count_fits as count_fits,
+    create_study as create_study,
+    optimize as optimize,
+)

@@ -1,0 +1,17 @@
+from .augmentation import augment as augment
+from .beginning import configure as configure, print_epoch as print_epoch, set_up_for as set_up_for
+from .calibration import fastest_precision as fastest_precision, set_up as set_up
+from .compute import Compute as Compute
+from .engine import (
+    NonFiniteLossError as NonFiniteLossError,
+    test_model as test_model,
+    train_and_validate_model as train_and_validate_model,
+    train_one_epoch as train_one_epoch,
+    validate_one_epoch as validate_one_epoch,
+)
+from .features import frozen_features as frozen_features
+from .jobs import run_fits as run_fits, run_jobs as run_jobs
+from .networks import model_name as model_name, new_model as new_model
+from .optimizers import Schedules as Schedules, make_optimizer as make_optimizer
+from .single import fit_on as fit_on
+from .stopping import EarlyStopper as EarlyStopper

@@ -1,0 +1,59 @@
+"""From flags to settings."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from common.config.places import first_values
+from common.config.settings import TrainingConfig
+from common.training import servers
+
+if TYPE_CHECKING:
+    from common.training.compute import Compute
+
+
+def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfig:
+    """The settings with what the flags change.
+
+    ``--backbone`` brings its own image size unless ``--image-size`` is given; ``--fast`` means one epoch per phase and
+    for the built-in backbone smaller images.
+
+    Raises
+    ------
+    UserError
+        When the network cannot be built with these settings; where they are searched, with the first of each.
+    """
+    servers.prepare(args)  # it imports PyTorch while this process does
+    from common.model.backbones import native_image_size
+    from common.training.networks import check_network
+
+    changes: dict[str, object] = {}
+    if args.backbone:
+        changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
+    if args.fast:
+        changes |= {"warmup_epochs": 1, "epochs": 1}
+        if changes.get("backbone", config.backbone) == "small_cnn":
+            changes["image_size"] = 32
+    if args.weights:
+        changes["weights"] = args.weights
+    if args.image_size:
+        changes["image_size"] = args.image_size
+    config = replace(config, **changes)
+    check_network(first_values(config))
+    return config
+
+
+def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
+    """What fits with these settings run on, by the flags; see :func:`set_up`."""
+    from common.training.calibration import set_up
+
+    parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
+    return set_up(args.device, args.precision, parallel_fits, config, args.fast_math)
+
+
+def print_epoch(metrics: dict[str, float], epoch: int) -> None:
+    """A `log` that prints a line per epoch."""
+    if "dev_roc_auc" in metrics:
+        print(f"  epoch {epoch:2d}  " + "  ".join(f"{name} {value:.3f}" for name, value in metrics.items()))

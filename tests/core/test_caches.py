@@ -1,0 +1,260 @@
+"""What is computed once: the caches of pixels, features and precision, and that results do not depend on them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from common.cli import UserError
+from common.config import Categorical, TrainingConfig
+from common.data import Fold, cache, load_images
+from common.data.cache import cached_array
+from common.seeds import Stream
+from common.training import (
+    Compute,
+    calibration,
+    features,
+    frozen_features,
+    make_optimizer,
+    new_model,
+    run_fits,
+    run_jobs,
+    set_up,
+    train_and_validate_model,
+    train_one_epoch,
+    validate_one_epoch,
+)
+from common.training.compute import cores
+
+CONFIG = TrainingConfig(image_size=32, batch_size=8, patience=9, hidden_dim=8)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty cache, and one thread."""
+    set_up("cpu", "fp32", 1000)
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    cache._checksum_once.cache_clear()
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def table(tiny_pets, home):
+    return load_images(str(tiny_pets), 32)
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a flipped bit": flip_a_byte,
+    "a truncated file": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "an empty file": lambda path: os.truncate(path, 0),
+    "no array": lambda path: path.unlink(),
+    "no notes": lambda path: path.with_suffix(".json").unlink(),
+    "torn notes": lambda path: path.with_suffix(".json").write_text('{"checksum": 12'),
+    "other notes": lambda path: path.with_suffix(".json").write_text("[]"),
+    "rubbish": lambda path: path.write_bytes(b"x" * 1000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_partial_cache_is_made_again(damage, table, tiny_pets, home):
+    expected = np.array(table.pixels)
+    (path,) = home.glob("images-*.npy")
+    DAMAGES[damage](path)
+    cache._checksum_once.cache_clear()  # another process
+    assert (load_images(str(tiny_pets), 32).pixels == expected).all()
+    cache._checksum_once.cache_clear()
+    before = path.stat().st_mtime_ns
+    assert (load_images(str(tiny_pets), 32).pixels == expected).all()
+    assert path.stat().st_mtime_ns == before
+
+
+def test_without_the_cache_nothing_is_written_or_read_and_all_is_the_same(table, tiny_pets, home):
+    network = new_model(CONFIG, table, Compute("cpu", "fp32", 1), Stream(0))
+    expected = np.array(frozen_features(network, table))
+    for path in home.iterdir():
+        path.unlink()
+    uncached = load_images(str(tiny_pets), 32, cached=False)
+    assert (uncached.pixels == table.pixels).all()
+    assert (frozen_features(network, uncached) == expected).all()
+    assert list(home.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_the_way_out(home, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"x\.npy: No space left on device; --no-cache"):
+        cached_array("x", lambda new: (new((10, 10), "uint8"), {}))
+    assert [path.name for path in home.iterdir()] == ["x.npy.lock"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_trained_on_cached_features_is_the_head_trained_through_the_frozen_backbone(precision, table):
+    config, compute = replace(CONFIG, epochs=3), Compute("cpu", precision, 1)
+    fold = Fold(0, 0, *np.split(np.random.default_rng(0).permutation(24), [14, 20]))
+
+    def start():
+        network = new_model(config, table, compute, Stream(0))
+        network.freeze_backbone()
+        return network, make_optimizer(network, config.optimizer, 1e-2, 1e-2)
+
+    network, optimizer = start()
+    scores = []
+    best = train_and_validate_model(
+        network, table, fold, optimizer, 3, config, Stream(0), lambda metrics, _: scores.append(metrics.get("dev_loss"))
+    )
+    through, optimizer = start()
+    expected, states = [], []
+    for epoch in range(4):
+        if epoch:
+            train_one_epoch(through, table, fold.train, optimizer, epoch, 8, Stream(0), lambda *_: None)
+        metrics = validate_one_epoch(through, table, fold.dev, 8)
+        expected.append((metrics["dev_loss"], metrics["dev_roc_auc"]))
+        states.append({name: value.clone() for name, value in through.head.state_dict().items()})
+    winner = int(np.argmax([score for _, score in expected]))
+    assert best == expected[winner][1]
+    assert [loss for loss in scores if loss is not None] == pytest.approx([loss for loss, _ in expected], abs=1e-6)
+    assert len({round(loss, 4) for loss, _ in expected}) == 4, "the head did not learn anything"
+    for name, value in network.head.state_dict().items():
+        assert torch.allclose(value, states[winner][name], atol=1e-6), name
+
+
+def test_features_are_computed_once_and_again_when_what_they_depend_on_changes(table, tiny_pets, monkeypatch):
+    computed = []
+    of = features.Classifier.features
+    monkeypatch.setattr(features.Classifier, "features", lambda *a: computed.append(1) or of(*a))
+
+    def count(network, images):
+        computed.clear()
+        frozen_features(network, images)
+        return len(computed)
+
+    network = new_model(CONFIG, table, Compute("cpu", "fp32", 1), Stream(0))
+    assert count(network, table) == 1
+    assert count(new_model(CONFIG, table, Compute("cpu", "fp32", 1), Stream(7)), table) == 0  # another head
+    assert count(network, load_images(str(tiny_pets), 40)) == 1
+    assert count(new_model(replace(CONFIG, weights="none"), table, Compute("cpu", "fp32", 1), Stream(0)), table) == 1
+    network.precision = "bf16"
+    assert count(network, table) == 1
+    network.precision = "fp32"
+    torch.set_num_threads(2)
+    assert count(network, table) == 1
+    with torch.no_grad():
+        next(network.backbone.parameters())[0] += 1e-3
+    assert count(network, table) == 1
+    assert count(network, table) == 0
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (8.0, "fp32")])
+def test_the_precision_that_is_measured_clearly_faster_is_chosen_and_remembered(bf16, chosen, monkeypatch):
+    taken = []
+
+    def step(network, images):
+        taken.append(network.precision)
+        return bf16 if network.precision == "bf16" else 1.0
+
+    monkeypatch.setattr(calibration, "_step", step)
+    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
+    measured = len(taken)
+    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
+    assert measured == len(taken) > 2
+    assert set_up("cpu", "auto", 1, CONFIG).precision == chosen  # other threads
+    assert set_up("cpu", "bf16", 1000, CONFIG).precision == "bf16"
+    (cache.CACHE / "precision.json").write_text("{")
+    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
+
+
+def test_the_measured_precision_does_not_depend_on_how_busy_the_machine_is(home):
+    """The quick steps of a small network fit into one slice of time: one that another process takes must not count."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in range(3 * min(cores(), 8))]
+    try:
+        chosen = [set_up("cpu", "auto", 1000, CONFIG).precision]
+        for _ in range(7):
+            (home / "precision.json").unlink()
+            chosen.append(set_up("cpu", "auto", 1000, CONFIG).precision)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert len(set(chosen)) == 1
+
+
+def test_where_the_choice_of_precision_cannot_be_remembered_it_is_measured(home, monkeypatch):
+    home.write_text("")  # a file where the folder should be
+    monkeypatch.setattr(calibration, "_step", lambda network, images: 0.1 if network.precision == "bf16" else 1.0)
+    assert set_up("cpu", "auto", 1000, CONFIG).precision == "bf16"
+
+
+def test_a_backbone_that_is_searched_has_its_own_precision(table, monkeypatch):
+    def step(network, images):
+        has_gain = hasattr(network.backbone, "conv1")
+        return 1.0 if network.precision == "fp32" else 0.1 if has_gain else 3.0
+
+    monkeypatch.setattr(calibration, "_step", step)
+    names = ("small_cnn", "resnet18")
+    config = replace(CONFIG, backbone=Categorical(list(names)), image_size=64, weights="none")
+    compute = set_up("cpu", "auto", 1000, config)
+    networks = [new_model(replace(config, backbone=name), table, compute, Stream(0)) for name in names]
+    assert [network.precision for network in networks] == ["fp32", "bf16"]
+    assert compute.precision_description == "fp32, resnet18 bf16"
+
+
+def slowly(folder, number):
+    (folder / f"{number} started").touch()
+    for _ in range(200 if number > 1 else 1):
+        time.sleep(0.05)
+    (folder / f"{number} ended").touch()
+    return number * 10
+
+
+def first_two(folder, item):
+    found = []
+    for result in run_fits(partial(slowly, folder), [0, 1, 2, 3]):
+        found.append(result)
+        if len(found) == 2:
+            break
+    again = list(run_fits(partial(slowly, folder), [0, 1]))
+    return item, found, again
+
+
+@pytest.mark.parametrize("n_jobs", [1, 4])
+def test_fits_that_are_not_asked_for_any_more_are_interrupted(n_jobs, tmp_path):
+    (found,) = run_jobs(partial(first_two, tmp_path), ["root"], set_up("cpu", "fp32", 1000), n_jobs, 4)
+    assert found == ("root", [0, 10], [0, 10])
+    assert not {"2 ended", "3 ended"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_each_worker_has_workers_of_its_own_when_there_are_more_processes_than_outer_folds(tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    found = run_jobs(partial(both, tmp_path), ["a", "b"], set_up("cpu", "fp32", 1000), 4, 4)
+    assert found == [[0, 10], [0, 10]]
+    pids = {path.read_text() for path in tmp_path.rglob("pid-*")}
+    assert len(pids) == 4
+
+
+def both(folder, name):
+    return list(run_fits(partial(with_pid, folder / name), [0, 1]))
+
+
+def with_pid(folder, number):
+    (folder / f"pid-{number}").write_text(json.dumps(os.getpid()))
+    while len(list(folder.glob("pid-*"))) < 2:  # ends only when both run at once
+        time.sleep(0.05)
+    return number * 10

@@ -1,0 +1,234 @@
+"""Config files: what loads, what each mistake is told as, and that a written config reads back."""
+
+import ast
+import logging
+import math
+import pickle
+import re
+import string
+import subprocess
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import optuna
+import pytest
+
+from common.cli import PROJECT, UserError
+from common.config import settings
+from common.config.file import load_config, load_experiment, run_config_file
+from common.config.places import find_spaces, resolve
+from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
+from common.config.source import to_source
+from common.config.spaces import Categorical, FieldError, Float, Int
+
+IMPORTS = "from common.search import Categorical, Float, HyperParameter, Int\n"
+IMPORTS += "from common.training import SGD, AdamW, Augmentation, TrainingConfig\n"
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Anything:
+    value: object = None
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "config.py"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_the_configs_of_step_5_load():
+    assert list(find_spaces(load_config(PROJECT / "step_5" / "config.py", TrainingConfig))) == [
+        "hidden_dim",
+        "dropout_rate",
+        "warmup_learning_rate",
+        "warmup_weight_decay",
+        "learning_rate",
+        "weight_decay",
+    ]
+    for path in (PROJECT / "step_5" / "configs").glob("*.py"):
+        configs, _ = load_experiment(path)
+        assert find_spaces(configs[0]) or len(configs) > 1 or path.name == "fashion_mnist.py", path
+
+
+def test_a_file_is_run_as_a_module_and_leaves_the_import_path_alone(write):
+    before = sys.path[:]
+    path = write(
+        "from __future__ import annotations\nimport sys\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+        + IMPORTS
+        + "sys.path.insert(0, 'elsewhere')\n@dataclass\nclass Own:\n    rate: float = 0.5\n"
+        "here = Path(__file__).name\nconfig = TrainingConfig(weights=here, dropout_rate=Own().rate)\n"
+    )
+    assert load_config(path, TrainingConfig) == TrainingConfig(weights="config.py", dropout_rate=0.5)
+    assert run_config_file(path).here == "config.py"
+    assert sys.path == before
+
+
+def test_an_edit_is_seen_at_once(write):
+    for epochs in (1, 2, 3):
+        path = write(f"{IMPORTS}config = TrainingConfig(epochs={epochs})")
+        assert load_config(path, TrainingConfig).epochs == epochs
+
+
+def test_the_older_form_loads(write):
+    config = load_config(
+        write(
+            IMPORTS + "from optuna.trial import Trial\n"
+            "config = TrainingConfig(\n"
+            "  learning_rate=HyperParameter(method='suggest_float', name='lr',\n"
+            "                               kwargs={'low': 1e-5, 'high': 1e-1, 'log': True}),\n"
+            "  hidden_dim=HyperParameter(method=Trial.suggest_int, name='units', kwargs={'low': 8, 'high': 64}))\n"
+        ),
+        TrainingConfig,
+    )
+    resolved = resolve(config, optuna.trial.FixedTrial({"lr": 0.01, "units": 16}))
+    assert resolved == TrainingConfig(learning_rate=0.01, hidden_dim=16)
+
+
+MISTAKES = [
+    (
+        "config = TrainingConfig(\n  epochs=1,\n  learnig_rate=0.01)",
+        5,
+        "learnig_rate=0.01; did you mean `learning_rate`?",
+    ),
+    ("config = TrainingConfig(optimizer=SGD(momentun=0.9))", 3, "SGD, found momentun=0.9; did you mean `momentum`?"),
+    ("x = Float(1e-4, 1e-2, logg=True)", 3, "Float, found logg=True; did you mean `log`?"),
+    ("config = TrainingConfig(\n  epochs=1,\n  batch_size='32')", 5, "TrainingConfig.batch_size: expected int .*'32'"),
+    ("config = TrainingConfig(\n  dropout_rate=1.5)", 4, "TrainingConfig.dropout_rate: .*below 1, found 1.5"),
+    ("config = TrainingConfig(\n  learning_rate=Float(0, 1, log=True))", 4, "TrainingConfig.learning_rate: .*log"),
+    ("config = TrainingConfig(learning_rate=Float(1, 0.1))", 3, "TrainingConfig.learning_rate: .*Float(1, 0.1)"),
+    ("config = TrainingConfig(dropout_rate=Float(0, 1.5))", 3, "TrainingConfig.dropout_rate: .*1.5 as high"),
+    ("config = TrainingConfig(\n\n  optimizer=SGD(\n    momentum=2.0))", 6, "SGD.momentum: .*2.0"),
+    ("config = TrainingConfig(optimizer=Categorical([]))", 3, "TrainingConfig.optimizer: .*Categorical([])"),
+    ("config = TrainingConfig(epochs=Categorical([8, 8]))", 3, "TrainingConfig.epochs: .*8 is repeated"),
+    ("config = TrainingConfig(optimizer=Categorical([SGD(), 'Adam']))", 3, "TrainingConfig.optimizer: .*'Adam'"),
+    (
+        "config = TrainingConfig(\n  epochs=Int(1, 2, name='lr'),\n  weight_decay=Float(0, 1, name='lr'))",
+        5,
+        "TrainingConfig.weight_decay: expected a name of its own, found 'lr'",
+    ),
+    ("x = HyperParameter(method='suggest_flot', name='lr', kwargs={})", 3, "HyperParameter.method: .*'suggest_flot'"),
+    ("config = TrainingConfg()", 3, "'TrainingConfg' is not defined; did you mean `TrainingConfig`?"),
+    ("\nfrom common.training import Adam", 4, "ImportError: .*Adam"),
+    ("import no_such_module", 3, "no_such_module"),
+    ("def f():\n  return 1 / 0\nf()", 4, "ZeroDivisionError"),
+    ("raise ValueError('two\\nlines')", 3, "ValueError: two lines"),
+    ("raise SystemExit(3)", 3, "SystemExit: 3"),
+    ("config = TrainingConfig(epochs=1", 3, "never closed: config = TrainingConfig(epochs=1"),
+    ("config = TrainingConfig(epochs=1, epochs=2)", 3, "repeated: epochs"),
+    ("cofig = TrainingConfig()", None, "expected a variable `config` of class TrainingConfig.*did you mean `cofig`?"),
+    ("\nconfig = {'epochs': 1}", 4, "config: expected a TrainingConfig, found {'epochs': 1}"),
+    ("config = TrainingConfig", 3, "config: expected a TrainingConfig, found the class TrainingConfig"),
+    ("config = Float(0, 1)", 3, "config: expected a TrainingConfig, found Float(0, 1)"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "told"), MISTAKES)
+def test_a_mistake_is_one_line_with_file_line_field_and_value(write, text, line, told):
+    path = write(IMPORTS + text)
+    with pytest.raises(UserError) as error:
+        load_config(path, TrainingConfig)
+    message = str(error.value)
+    assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
+    assert "\n" not in message
+    assert re.search(re.escape(told).replace(r"\.\*", ".*"), message), message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, write):
+    for path in (tmp_path / "none.py", tmp_path, tmp_path / "none" / "config.py"):
+        with pytest.raises(UserError, match="expected a Python file that can be read") as error:
+            load_config(path, TrainingConfig)
+        assert str(path) in str(error.value)
+    for content in (b"\xff\xfe config", b"config = 1\0"):
+        with pytest.raises(UserError, match=r"config\.py"):
+            load_config(write(content), TrainingConfig)
+
+
+CONFIGS = [
+    TrainingConfig(),
+    TrainingConfig(
+        learning_rate=0.1 + 0.2, weight_decay=1e-300, dropout_rate=1 / 3, optimizer=SGD(), augmentation=None
+    ),
+    TrainingConfig(weights='it\'s "C:\\weights"\n', optimizer=AdamW(beta1=0), augmentation=Augmentation(flip=1)),
+    TrainingConfig(optimizer=Categorical([AdamW(), SGD(momentum=Float(0.5, 0.99))]), hidden_dim=Int(1, 9, name="n")),
+    Anything([[], (), {}, (1,), (SGD(),), [1, (2.5, None)], {"a": [True], 2: {"b": -1e-7}}, Anything()]),
+    Anything(
+        {"path": Path("a/b"), "colour": Colour.RED, "class": optuna.samplers.TPESampler, "function": math.isclose}
+    ),
+    Anything(
+        [
+            logging.Formatter,
+            string.Formatter,
+            OrderedDict,
+            SGD,
+            float,
+            math.inf,
+            list(range(100)),
+            ["x" * 30] * 4,
+            ["µ", 'a"b', "a'b"],
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_a_written_config_reads_back_equal_and_is_as_ruff_would_leave_it(write, config):
+    text = to_source(config)
+    assert load_config(write(text), type(config)) == config
+    assert to_source(load_config(write(text), type(config))) == text
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["format", "--check"], ["check"]):
+        done = subprocess.run(
+            [*ruff, *command, "--no-cache", "--stdin-filename", "step_5/best.py", "-"],
+            input=text, capture_output=True, text=True, cwd=PROJECT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr + text
+
+
+def test_what_python_text_cannot_stand_for_is_refused_by_its_path(write):
+    @dataclass(frozen=True)
+    class Local:
+        pass
+
+    own = run_config_file(write("class Own: pass\n")).Own
+    for value in (object(), Local(), lambda: 0, own, {1, 2}):
+        with pytest.raises(FieldError, match=r"Anything\.value\.a\.0: expected "):
+            to_source(Anything({"a": [value]}))
+
+
+def test_every_setting_has_a_line_of_documentation():
+    body = ast.parse(Path(settings.__file__).read_text()).body
+    for node in (node for node in body if isinstance(node, ast.ClassDef) and "dataclass" in ast.unparse(node)):
+        for statement, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(statement, ast.AnnAssign):
+                assert isinstance(after, ast.Expr) and isinstance(after.value.value, str), ast.unparse(statement)
+
+
+def test_the_best_config_of_a_study_is_read_back_exactly(write):
+    template = load_config(PROJECT / "step_5" / "configs" / "optimizers.py", TrainingConfig)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1))
+    study.optimize(lambda trial: resolve(template, trial).learning_rate, n_trials=5)
+    best = resolve(template, optuna.trial.FixedTrial(study.best_params))
+    assert best.learning_rate == study.best_value
+    assert load_config(write(to_source(best)), TrainingConfig) == best
+
+
+def test_a_wrong_value_can_be_told_by_another_process():
+    error = pickle.loads(pickle.dumps(FieldError("TrainingConfig.epochs", "expected int, found 'a'")))
+    assert (str(error), error.field) == ("TrainingConfig.epochs: expected int, found 'a'", "TrainingConfig.epochs")
+
+
+def test_reading_a_config_imports_neither_torch_nor_optuna():
+    code = "import sys, common.config.file, common.config.settings; print({'torch', 'optuna'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,240 @@
+"""What a step promises, held against the project's steps or, with ``--step-dir FOLDER``, against yours.
+
+``bash run_script.bash pytest tests/core/test_step_contract.py --step-dir my_step_3`` says which behaviours of that step
+hold. The folder may have any name and lie anywhere; a relative path starts at the project folder. Its train.py says
+which step it is (``train_parser(__doc__, step=3)``), or ``--step 3`` does; what comes with a later step is skipped.
+The script runs on a few tiny pictures, from a copy of its folder: your runs, data and outputs stay as they are.
+How it computes in several processes is not looked at. ``--step-dir`` may be given several times; without it steps 1
+and 3 are checked, to save time: test_broken_steps.py holds altered copies of steps 2 and 4 against the same behaviours.
+"""
+
+from collections import Counter
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from step_runs import Outcome, StepRuns, make_state, step_of
+
+from common.evaluation import results_of, youden_threshold
+from common.evaluation.report import RESULT_COLUMNS
+from conftest import PROJECT
+
+CHEAP = ("step_1", "step_3")
+KEYS = {"step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"}
+PREDICTION_COLUMNS = ["root_split", "inner_split", "part", "file", "class", "label", "probability", "threshold"]
+PREDICTION_COLUMNS += ["prediction"]
+SOURCES = {"git_commit", "git_dirty", "lock_sha256", "data_fingerprint", "seed", "command", "device", "python"}
+PARENTS = {
+    2: {"root": {None}, "phase": {"root"}},
+    3: {"root": {None}, "root_split": {"root"}, "fold": {"root_split"}, "phase": {"fold"}},
+    4: {
+        "root": {None},
+        "root_split": {"root"},
+        "trial": {"root_split"},
+        "fold": {"trial", "root_split"},
+        "phase": {"fold"},
+    },
+}
+"""For each run_level, the levels that its parent may have."""
+
+
+def pytest_generate_tests(metafunc):
+    if "runs" in metafunc.fixturenames:
+        folders = [(PROJECT / name).resolve() for name in metafunc.config.getoption("--step-dir")]
+        folders = folders or [PROJECT / name for name in CHEAP]
+        steps = [metafunc.config.getoption("--step") or step_of(folder / "train.py") for folder in folders]
+        found = list(zip(folders, steps, strict=True))
+        metafunc.parametrize("runs", found, ids=[folder.name for folder in folders], indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    state = tmp_path_factory.mktemp("state")
+    return state, make_state(state)
+
+
+@pytest.fixture(scope="module")
+def runs(request, state, tmp_path_factory):
+    folder, step = request.param
+    return StepRuns(folder, step, state[0], tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def step(runs):
+    """The runs of a step whose `main` works."""
+    if not isinstance(runs.first, Outcome) or not set(runs.first.returned or ()) >= KEYS:
+        pytest.skip("main did not return what it should, so there is nothing to look at")
+    return runs
+
+
+@pytest.fixture
+def table(state):
+    return state[1]
+
+
+def hold(holds, otherwise):
+    if not holds:
+        pytest.fail(otherwise, pytrace=False)
+
+
+def comes_with(number, step):
+    if step.step < number:
+        pytest.skip(f"step {step.step} does not promise it: it comes with step {number}")
+
+
+def some(names):
+    names = sorted(names)
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def test_main_takes_arguments_and_returns_the_outcome(runs):
+    if isinstance(runs.first, BaseException):
+        raise runs.first
+    found = runs.first.returned
+    hold(isinstance(found, dict), f"main(argv) returned {found!r}; expected a dict as evaluation.conclude returns it")
+    hold(set(found) >= KEYS, f"what main returned lacks {some(KEYS - set(found))}")
+    hold(0 <= found["test_roc_auc"] <= 1, f"main returned test_roc_auc {found['test_roc_auc']}")
+    hold((found["run_id"] is None) == (runs.step == 1), f"main returned run_id {found['run_id']}")
+
+
+def test_same_seed_gives_same_results(step):
+    comes_with(2, step)
+    again, _ = step.second
+    first = step.first.predictions
+    same = first.equals(again.predictions) and step.first.results.equals(again.results)
+    roc_auc = [run.returned["test_roc_auc"] for run in (step.first, again)]
+    hold(same, f"two runs with --seed 1 predict differently: test ROC AUC {roc_auc[0]!r} and {roc_auc[1]!r}")
+
+
+def test_another_seed_gives_other_results(step):
+    comes_with(2, step)
+    same = set(step.first.predictions.probability) & set(step.other_seed.predictions.probability)
+    hold(not same, f"{len(same)} predicted probabilities of --seed 1 and --seed 2 are equal: the seed is not used")
+
+
+def test_runs_are_nested_by_level(step):
+    comes_with(2, step)
+    parents = PARENTS[min(step.step, 4)]
+    level = {None: None} | {key: run.data.tags.get("run_level") for key, run in step.first.tree.items()}
+    for key, run in step.first.tree.items():
+        name, parent = run.info.run_name, level[run.data.tags.get("mlflow.parentRunId")]
+        hold(level[key] in parents, f"run {name!r} has run_level {level[key]}; expected one of {', '.join(parents)}")
+        hold(parent in parents[level[key]], f"run {name!r} ({level[key]}) lies below a run of level {parent}")
+    missing = parents.keys() - level.values()
+    hold(not missing, f"there is no run of level {some(missing)}")
+
+
+def test_every_run_is_closed_as_finished(step):
+    comes_with(2, step)
+    for run in step.first.tree.values():
+        hold(run.info.status == "FINISHED", f"run {run.info.run_name!r} is left {run.info.status}")
+
+
+def test_provenance_is_recorded(step, table):
+    comes_with(2, step)
+    root = step.first.tree[step.first.returned["run_id"]]
+    missing = SOURCES - root.data.params.keys()
+    hold(not missing, f"the root run lacks the parameters {some(missing)}: tracking.start records them")
+    found = root.data.params["data_fingerprint"]
+    hold(found == table.fingerprint, f"data_fingerprint is {found}, but the images' is {table.fingerprint}")
+    missing = {"provenance/packages.txt", "provenance/uncommitted.diff"} - step.first.artifacts(root).keys()
+    hold(not missing, f"the root run lacks the artifacts {some(missing)}")
+
+
+def test_predictions_table_is_complete(step, table):
+    found = step.first.predictions
+    hold(list(found) == PREDICTION_COLUMNS, f"predictions.csv has the columns {', '.join(found)}")
+    hold(not found.isna().any(axis=None), "predictions.csv has empty cells")
+    hold(found.probability.between(0, 1).all(), "predictions.csv has probabilities outside 0 to 1")
+    label = found.file.map(dict(zip(table.files, table.labels, strict=True)))
+    wrong = found.file[(found.label != label) | (found["class"] != label.map(dict(enumerate(table.classes))))]
+    hold(not len(wrong), f"predictions.csv has a wrong class or label for {some(set(wrong))}")
+    wrong = found.file[found.prediction != (found.probability >= found.threshold)]
+    hold(not len(wrong), f"predictions.csv: the prediction of {some(wrong)} is not probability >= threshold")
+    hold(len(step.first.models) == (1 if step.step < 3 else 4), f"predictions.csv has {len(step.first.models)} models")
+    for where, rows, network in step.first.models:
+        hold(set(rows.part) == {"dev", "test"}, f"{where}: predictions.csv has the parts {some(set(rows.part))} only")
+        hold(rows.file.is_unique, f"{where}: predictions.csv has {some(rows.file[rows.file.duplicated()])} twice")
+        missing = step.first.files_of(network, "dev") ^ set(rows.file[rows.part == "dev"])
+        hold(not missing, f"{where}: predictions.csv has other dev images than training stopped on: {some(missing)}")
+
+
+def test_threshold_is_fitted_on_dev_only(step):
+    for where, rows, _ in step.first.models:
+        hold(rows.threshold.nunique() == 1, f"{where}: predictions.csv has several thresholds")
+        found, dev = rows.threshold.iloc[0], rows[rows.part == "dev"]
+        if found == youden_threshold(dev.label, dev.probability):
+            continue  # another rule is told by whether probabilities of other images change what it gives
+        root_split, inner_split = rows.root_split.iloc[0], rows.inner_split.iloc[0]
+        if not step.first.predictions.equals(step.second[0].predictions):
+            pytest.skip(
+                f"{where}: the threshold is not Youden's of dev, and changes from run to run with the seed kept"
+            )
+        halved = step.halved.predictions
+        now = halved.threshold[(halved.root_split == root_split) & (halved.inner_split == inner_split)].iloc[0]
+        hold(
+            now == found,
+            f"{where}: with the probabilities of all but the dev images halved, the threshold went from {found:.3f} to "
+            f"{now:.3f}; fitted on the dev images it would stay",
+        )
+
+
+def test_test_images_are_never_trained_on(step):
+    for where, rows, network in step.first.models:
+        test = set(rows.file[rows.part == "test"])
+        for use, what in (("train", "trained on"), ("dev", "used to stop training")):
+            shared = step.first.files_of(network, use) & test
+            hold(not shared, f"{where}: {len(shared)} of {len(test)} test images were {what}: {some(shared)}")
+
+
+def test_groups_stay_whole(step, table):
+    groups = dict(zip(table.files, table.groups, strict=True))
+    for where, rows, network in step.first.models:
+        parts = {"train": step.first.files_of(network, "train")}
+        parts |= {part: set(rows.file[rows.part == part]) for part in ("dev", "test")}
+        for a, b in combinations(parts, 2):
+            torn = {groups[f] for f in parts[a] - parts[b]} & {groups[f] for f in parts[b] - parts[a]}
+            hold(not torn, f"{where}: images of one group (one animal) are in {a} and in {b}: {some(torn)}")
+
+
+def test_every_test_image_is_predicted_once_by_each_model(step):
+    for where, rows, network in step.first.models:
+        read = Counter(
+            f for r in step.first.after_search if r.use == "predict" and r.network is network for f in r.files
+        )
+        wrong = {f: read[f] for f in rows.file[rows.part == "test"] if read[f] != 1}
+        hold(not wrong, f"{where}: {some(wrong)} of the test set was predicted {max(wrong.values(), default=0)} times")
+
+
+def test_a_second_run_leaves_what_the_first_left(step):
+    comes_with(2, step)
+    _, changed = step.second
+    hold(not changed, f"a second run wrote over or removed {some(changed)}")
+
+
+def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table):
+    comes_with(3, step)
+    found = step.first.results
+    hold(list(found) == list(RESULT_COLUMNS), f"results.csv has the columns {', '.join(found)}")
+    folds = list(zip(found.root_split, found.inner_split, strict=True))
+    hold(folds == [(0, 0), (0, 1), (1, 0), (1, 1)], f"results.csv has the rows (root_split, inner_split) {folds}")
+    models = zip(folds, step.first.models, strict=True)
+    fitted = [
+        SimpleNamespace(root_split=r, inner_split=i, train=step.first.files_of(m[2], "train")) for (r, i), m in models
+    ]
+    expected = results_of(step.first.predictions, fitted)
+    wrong = [name for name in found if not np.allclose(found[name], expected[name], rtol=0, atol=1e-12)]
+    hold(not wrong, f"results.csv: {some(wrong)} does not follow from predictions.csv and the images trained on")
+
+
+def test_the_test_fold_is_not_read_during_search(step):
+    comes_with(4, step)
+    test = step.first.predictions[step.first.predictions.part == "test"].groupby("root_split").file.agg(set)
+    hold(set(step.first.searches) == set(test.index), "there is no run of level trial below each root split's run")
+    for root_split, (start, end) in step.first.searches.items():
+        read = [r for r in step.first.readings if r.use != "train" and start <= r.time < end]
+        early = [file for r in read for file in r.files if file in test[root_split]]
+        hold(
+            not early, f"root split {root_split}: before its last trial ended, test images were read {len(early)} times"
+        )

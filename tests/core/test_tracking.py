@@ -1,0 +1,489 @@
+"""Tracking: runs nest, end with the right status, keep what was logged, and say where they come from."""
+
+import argparse
+import importlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+from mlflow import MlflowClient
+
+from common.cli import PROJECT, UserError
+from common.config import Int
+from common.config.settings import SGD, TrainingConfig
+from common.data.images import ImageTable
+from common.data.splits import Fold
+from common.model import build_classifier, load_classifier, summary_of
+from common.seeds import Stream
+from common.tracking import identity, outbox, provenance, runs, store
+from common.tracking.finding import find_run
+from common.tracking.starting import start as start_step
+from common.training import set_up
+from common.training.networks import build_network
+
+PIXELS = np.zeros((2, 3, 32, 32), np.uint8)
+TABLE = ImageTable("pets", Path(), ("a.jpg", "b.jpg"), np.array([0, 1]), ("cat", "dog"), None, ("1", "2"), (), PIXELS)
+CONFIG = TrainingConfig(image_size=32, optimizer=SGD(momentum=0.25), learning_rate=1e-3 / 3)
+FOLD = Fold(1, 2, *(np.arange(0),) * 3)
+
+
+def start(experiment, table, config, compute, stream):
+    """A new run, as a step starts it."""
+    args = argparse.Namespace(fresh=True, seed=stream.root_seed)
+    return start_step(int(experiment[-1]), args, 1, table, FOLD, config, compute, stream)
+
+
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory):
+    """An empty database, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def compute():
+    return set_up("cpu", "fp32")
+
+
+@pytest.fixture
+def client(tmp_path, new_database, monkeypatch):
+    """An own database, and a project folder that is no repository."""
+    (tmp_path / "mlflow.db").write_bytes(new_database)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(store, "PROJECT", tmp_path)
+    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
+    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(identity, "PROJECT", tmp_path)
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    return MlflowClient(uri)
+
+
+@pytest.fixture
+def root(client, compute):
+    with start("step_2", TABLE, CONFIG, compute, Stream(7)) as run:
+        yield run
+
+
+def history(client, run, name):
+    outbox.outbox_of(run.uri).drain()
+    return [(m.step, m.value) for m in client.get_metric_history(run.run_id, name)]
+
+
+def status(client, run):
+    outbox.outbox_of(run.uri).drain()
+    return client.get_run(run.run_id).info.status
+
+
+def test_runs_nest_and_inherit_their_place(client, compute):
+    with (
+        start("step_4", TABLE, CONFIG, compute, Stream(7)) as root,
+        root.root_split(1) as root_split,
+        root_split.trial(3) as trial,
+        trial.fold(FOLD) as fold,
+        fold.phase("warm-up") as phase,
+    ):
+        nested = [root, root_split, trial, fold, phase]
+        assert {status(client, run) for run in nested} == {"RUNNING"}
+    own = {"run_level", "root_split", "trial", "inner_split", "phase"}
+    found = [client.get_run(run.run_id) for run in nested]
+    assert [{k: v for k, v in run.data.tags.items() if k in own} for run in found] == [
+        {"run_level": "root"},
+        {"run_level": "root_split", "root_split": "1"},
+        {"run_level": "trial", "root_split": "1", "trial": "3"},
+        {"run_level": "fold", "root_split": "1", "trial": "3", "inner_split": "2"},
+        {"run_level": "phase", "root_split": "1", "trial": "3", "inner_split": "2", "phase": "warm-up"},
+    ]
+    parents = [run.data.tags.get("mlflow.parentRunId") for run in found]
+    assert parents == [None, *(run.run_id for run in nested[:-1])]
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert {client.get_experiment(run.info.experiment_id).name for run in found} == {"step_4"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "tag"),
+    [
+        (None, "FINISHED", None),
+        (UserError("bad file"), "FAILED", "UserError: bad file"),
+        (ValueError("x" * 9000), "FAILED", "ValueError: " + "x" * 4988),
+        (KeyboardInterrupt(), "KILLED", None),
+        (SystemExit(1), "KILLED", None),
+    ],
+)
+def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, client, compute):
+    opened = []
+    try:
+        with start("step_2", TABLE, CONFIG, compute, Stream(7)) as root, root.phase("warm-up") as phase:
+            opened += [root, phase]
+            phase.log({"batch_loss": 0.5}, 0)
+            if error is not None:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    for run in opened:
+        found = client.get_run(run.run_id)
+        assert (found.info.status, found.data.tags.get("error")) == (status, tag)
+        assert found.info.end_time is not None
+    assert history(client, phase, "batch_loss") == [(0, 0.5)]
+
+
+def test_metrics_of_batches_wait_for_those_of_their_epoch(client, root):
+    losses = np.random.default_rng(0).random(2500).tolist()
+    for step, loss in enumerate(losses):
+        root.log({"batch_loss": loss}, step)
+    assert history(client, root, "batch_loss") == []
+    root.log({"dev_loss": 1 / 3, "dev_roc_auc": 0.1 + 0.2}, 1)
+    assert history(client, root, "batch_loss") == list(enumerate(losses))
+    assert history(client, root, "dev_loss") == [(1, 1 / 3)]
+    root.log({"dev_loss": 0.25}, 2)
+    assert history(client, root, "dev_loss") == [(1, 1 / 3), (2, 0.25)]
+    assert history(client, root, "dev_roc_auc") == [(1, 0.1 + 0.2)]
+
+
+def test_an_epoch_arrives_while_the_next_one_runs(client, root):
+    root.log({"dev_loss": 0.5}, 1)
+    for _ in range(300):
+        if client.get_metric_history(root.run_id, "dev_loss"):
+            return
+        time.sleep(0.1)
+    pytest.fail("nothing arrived")
+
+
+def test_a_run_goes_on_in_another_process_and_a_kill_keeps_all_epochs_before_it(client, root, tmp_path):
+    root.log({"batch_loss": 0.0}, 0)
+    (tmp_path / "run.pickle").write_bytes(pickle.dumps(root))
+    program = """
+import os, pathlib, pickle, signal, sys
+from common.tracking import outbox
+outbox.OUTBOX = pathlib.Path(sys.argv[2])
+run = pickle.load(open(sys.argv[1], "rb"))
+run.log({"dev_loss": 0.5}, 0)
+with run.phase("warm-up") as phase:
+    for epoch in range(1, 9):
+        phase.log({"batch_loss": epoch}, 2 * epoch - 2)
+        phase.log({"batch_loss": epoch}, 2 * epoch - 1)
+        if epoch == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        phase.log({"dev_roc_auc": epoch / 10}, epoch)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", program, tmp_path / "run.pickle", outbox.OUTBOX]
+    done = subprocess.run(command, env=environment, cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    (phase,) = client.search_runs([root.experiment_id], "tags.phase = 'warm-up'")
+    assert phase.info.status == "RUNNING"
+    assert phase.data.tags["mlflow.parentRunId"] == root.run_id
+    with open(outbox.OUTBOX / f"{phase.info.run_id}.jsonl", "a") as file:
+        file.write('\n["torn", 0.')
+    phase = runs.Run(root.uri, root.experiment_id, phase.info.run_id)
+    for _ in range(2):  # what has arrived is not doubled
+        outbox.send_leftovers(client)
+        assert history(client, root, "dev_loss") == [(0, 0.5)]
+        assert history(client, root, "batch_loss") == []
+        assert history(client, phase, "dev_roc_auc") == [(n, n / 10) for n in range(1, 8)]
+        assert history(client, phase, "batch_loss") == [(n, n // 2 + 1) for n in range(14)]
+
+
+def test_settings_are_parameters_with_dotted_names(client, root):
+    @dataclass
+    class Own:
+        rates: tuple = (0.1, 0.2)
+        nested: TrainingConfig = CONFIG
+
+    root.params({"best_trial": 3})
+    root.params(Own())
+    params = client.get_run(root.run_id).data.params
+    expected = {
+        "backbone": "small_cnn",
+        "learning_rate": repr(1e-3 / 3),
+        "optimizer.momentum": "0.25",
+        "optimizer.nesterov": "True",
+        "augmentation.flip": "0.5",
+        "best_trial": "3",
+        "rates": "(0.1, 0.2)",
+        "nested.optimizer.momentum": "0.25",
+    }
+    assert expected.items() <= params.items()
+    assert "optimizer" not in params
+
+
+def test_tables_read_back_to_the_last_bit(root):
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**64, 5000, np.uint64).view(np.float64)
+    floats = np.concatenate([bits[np.isfinite(bits)], rng.random(5000), [0.1 + 0.2, 5e-324, -0.0]])
+    table = pd.DataFrame({"file": [f"a {i},\n'é'.jpg" for i in range(len(floats))], "probability": floats})
+    root.table(table, "results.csv")
+    read = root.read_table("results.csv")
+    assert read.probability.to_numpy().tobytes() == floats.tobytes()
+    assert read.file.tolist() == table.file.tolist()
+    with pytest.raises(UserError, match=rf"run {root.run_id}: its artifact absent.csv cannot be read"):
+        root.read_table("absent.csv")
+
+
+def test_a_stored_model_predicts_as_the_network_did(client, root, compute, tmp_path):
+    network = build_network(CONFIG, 2, (3, 32, 32), compute, Stream(0))
+    network.train()
+    with root.fold(FOLD) as fold:
+        fold.model(network)
+    assert network.training
+    loaded = load_classifier(Path(client.download_artifacts(fold.run_id, "model.safetensors", tmp_path)))
+    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(loaded(images), network.eval()(images), atol=1e-5)
+    folders = {path.relative_to(tmp_path).parts[:2] for path in (tmp_path / "mlruns").rglob("*") if path.is_file()}
+    assert folders == {("mlruns", "step_2")}
+    (tmp_path / "other.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=r"other\.safetensors: not a stored classifier"):
+        load_classifier(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("own", [None, "sqlite:///own.db"])
+def test_reading_and_storing_leave_the_callers_own_use_of_mlflow_as_it_was(own, root, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(own)
+    before = dict(os.environ), mlflow.get_tracking_uri()
+    root.table(pd.DataFrame({"a": [1]}), "a.csv")
+    root.read_table("a.csv")
+    assert (dict(os.environ), mlflow.get_tracking_uri()) == before
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with every kind of change, whose user prefers unusual diffs."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    for name in [name for name in os.environ if name.startswith("GIT_") and name != "GIT_CONFIG_GLOBAL"]:
+        monkeypatch.delenv(name)
+    (tmp_path / "gitconfig").write_text(
+        "[user]\nname = a\nemail = a@b\n[diff]\nnoprefix = true\nexternal = /bin/false\n[color]\nui = always\n"
+    )
+    repository = tmp_path / "a repository"
+    (repository / "folder").mkdir(parents=True)
+    for name in ("modified", "staged", "deleted", "renamed", "mode", "same"):
+        (repository / "folder" / f"{name}.py").write_text(f"{name}\n" * 20)
+    (repository / "binary.bin").write_bytes(bytes(range(256)))
+    (repository / ".gitignore").write_text("*.db\n")
+    git(repository, "init", "-q")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "first")
+    monkeypatch.setattr(provenance, "PROJECT", repository)
+    return repository
+
+
+def change(repository):
+    folder = repository / "folder"
+    (folder / "staged.py").write_text("staged, ")
+    git(repository, "add", "-A")
+    with (folder / "staged.py").open("a") as file:
+        file.write("then changed\r\nwithout an end of line")
+    (folder / "modified.py").write_text("changed\n")
+    (folder / "deleted.py").unlink()
+    (folder / "renamed.py").rename(repository / "moved.py")
+    (folder / "mode.py").chmod(0o755)
+    (repository / "binary.bin").write_bytes(b"\0\xff" * 300)
+    (repository / "new é.py").write_text("new\n")
+    (repository / "new.bin").write_bytes(bytes(range(255, -1, -1)))
+    (repository / "empty").touch()
+    (repository / "link").symlink_to("moved.py")
+    (repository / "ignored.db").write_text("state")
+
+
+def git(folder, *arguments):
+    done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def files_in(folder):
+    return {
+        path.relative_to(folder): (path.is_symlink(), path.stat().st_mode & 0o100, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts and path.suffix != ".db"
+    }
+
+
+def test_commit_and_diff_give_the_very_files_that_ran_and_the_index_is_left_alone(repository, compute, tmp_path):
+    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+    assert (params["git_dirty"], artifacts["uncommitted.diff"]) == (False, b"")
+    change(repository)
+    index = repository / ".git" / "index"
+    before = index.read_bytes(), sorted((repository / ".git").rglob("*"))
+
+    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+    assert (index.read_bytes(), sorted((repository / ".git").rglob("*"))) == before
+    assert params["git_dirty"] is True
+    (tmp_path / "diff").write_bytes(artifacts["uncommitted.diff"])
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", repository, clone)
+    git(clone, "checkout", "-q", params["git_commit"])
+    assert files_in(clone) != files_in(repository)
+    git(clone, "apply", tmp_path / "diff")
+    assert files_in(clone) == files_in(repository)
+
+
+def test_a_file_that_git_cannot_add_hides_no_other_change(repository, compute):
+    nested = repository / "nested"
+    nested.mkdir()
+    git(nested, "init", "-q")
+    (repository / "new.py").write_text("new\n")
+    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+    assert params["git_dirty"] is True and b"new.py" in artifacts["uncommitted.diff"]
+
+
+def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, root, tmp_path):
+    found = client.get_run(root.run_id)
+    params = found.data.params
+    assert (params["git_commit"], params["git_dirty"]) == ("no git repository", "False")
+    assert (params["lock_sha256"], params["seed"]) == ("no lock", "7")
+    assert (params["data_name"], params["data_fingerprint"]) == ("pets", TABLE.fingerprint)
+    assert (params["precision"], params["threads"]) == ("fp32", str(torch.get_num_threads()))
+    assert params["deterministic"] == "True"
+    assert {"command", "device", "cpu", "cores", "memory_gib", "python", "platform"} <= params.keys()
+    packages = Path(client.download_artifacts(root.run_id, "provenance/packages.txt", str(tmp_path))).read_text()
+    assert f"torch=={torch.__version__.split('+')[0]}" in packages
+    assert found.info.run_name == "pets small_cnn seed 7"
+
+
+def test_a_run_prints_and_keeps_a_summary_of_its_network_and_draws_no_random_number_for_it(
+    client, compute, tmp_path, capsys
+):
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    config = TrainingConfig(image_size=32, hidden_dim=Int(5, 9), dropout_rate=0.1)
+    with start("step_4", TABLE, config, compute, Stream(0)) as run:
+        assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+        name = f"model_summary_{run.run_id}.txt"
+        text = Path(client.download_artifacts(run.run_id, name, str(tmp_path))).read_text()
+    assert text in capsys.readouterr().out
+    n_weights = sum(
+        p.numel() for p in build_network(replace(config, hidden_dim=5), 2, (3, 32, 32), compute, Stream(0)).parameters()
+    )
+    assert f"Total params: {n_weights:,}\n" in text and "Total mult-adds (M): " in text
+    assert "[1, 3, 32, 32]" in text and text.endswith("at the first values of what is searched: hidden_dim\n")
+
+
+def test_an_experiment_may_be_named_by_the_day(client, compute):
+    days = [datetime.now()]
+    args = argparse.Namespace(fresh=True, seed=0, experiment="EEG %Y-%m-%d")
+    with start_step(5, args, 1, TABLE, FOLD, CONFIG, compute, Stream(0)) as run:
+        days.append(datetime.now())
+    name = client.get_experiment(run.experiment_id).name
+    assert name in {day.strftime("EEG %Y-%m-%d") for day in days}
+    assert find_run("step_5").run_id == run.run_id  # whatever its experiment
+
+
+def test_a_change_of_a_networks_own_module_is_a_change_of_code(client, compute, tmp_path, monkeypatch):
+    (tmp_path / "my_network.py").write_text("from torch import nn\n\nclass Mine(nn.Linear):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = replace(CONFIG, model=partial(importlib.import_module("my_network").Mine, in_features=3, out_features=1))
+
+    def code():
+        return identity.identity(5, argparse.Namespace(), TABLE, FOLD, config, compute)["code"]
+
+    before = code()
+    assert identity.own_modules(config) == {tmp_path / "my_network.py"}
+    (tmp_path / "my_network.py").write_text("# changed\n")
+    assert code() != before
+
+
+def test_layers_that_cannot_be_followed_are_listed_without_sizes():
+    class Fussy(torch.nn.Linear):
+        def forward(self, inputs):
+            raise ValueError("not today")
+
+    text = summary_of(build_classifier(Stream(0), 2, (4,), model=partial(Fussy, in_features=4, out_features=1)))
+    assert "Fussy(" in text and text.endswith("no sizes of its layers: ValueError: not today")
+
+
+def test_the_newest_finished_root_run_is_found_or_the_one_named(client, compute):
+    with pytest.raises(UserError, match=r"no finished run in experiment step_2; step_2/train.py makes one"):
+        find_run("step_2")
+    finished = []
+    for seed in (0, 1):
+        with start("step_2", TABLE, CONFIG, compute, Stream(seed)) as run:
+            finished.append(run.run_id)
+    with pytest.raises(ValueError), start("step_2", TABLE, CONFIG, compute, Stream(2)) as failed:
+        with failed.phase("warm-up") as phase:
+            pass
+        raise ValueError
+    with start("step_3", TABLE, CONFIG, compute, Stream(0)) as other:
+        pass
+    assert find_run("step_2").run_id == finished[1]
+    assert find_run("step_2", finished[0]).run_id == finished[0]
+    for run_id, reason in [
+        (failed.run_id, "FAILED root run of step_2"),
+        (other.run_id, "FINISHED root run of step_3"),
+        (phase.run_id, "FINISHED phase run of step_2; expected a FINISHED root run of step_2"),
+        ("0" * 32, "no such run"),
+        ("../x", "no such run"),
+    ]:
+        with pytest.raises(UserError, match=rf"--run-id {run_id}: .*{reason}"):
+            find_run("step_2", run_id)
+
+
+def test_an_analysis_leaves_the_run_it_is_about_as_it_was(client, compute, tmp_path):
+    with start("step_2", TABLE, CONFIG, compute, Stream(0)) as run:
+        run.log({"test_roc_auc": 0.75}, 0)
+        run.table(pd.DataFrame({"a": [1]}), "results.csv")
+
+    def state():
+        artifacts = [a.path for a in client.list_artifacts(run.run_id)]
+        return client.get_run(run.run_id).to_dictionary(), artifacts
+
+    before = state()
+    (tmp_path / "roc.png").write_bytes(b"png")
+    found = find_run("step_2")
+    found.read_table("results.csv")
+    with found.child("analysis", analysis="predictions") as analysis:
+        analysis.file(tmp_path / "roc.png", "plots")
+    assert state() == before
+    child = client.get_run(analysis.run_id)
+    assert child.data.tags["mlflow.parentRunId"] == run.run_id
+    assert [a.path for a in client.list_artifacts(analysis.run_id, "plots")] == ["plots/roc.png"]
+    assert find_run("step_2").run_id == run.run_id
+
+
+def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PROJECT", tmp_path)
+    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
+    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(identity, "PROJECT", tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")
+    for uri in (
+        f"sqlite:///{tmp_path / 'text.db'}",
+        f"sqlite:///{tmp_path / 'text.db' / 'mlflow.db'}",
+        "http://127.0.0.1:9",
+        "ftp://nowhere",
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(UserError) as error:
+            find_run("step_2")
+        assert str(error.value).startswith(f"tracking at {uri} cannot be used: ")
+        assert "\n" not in str(error.value)
+
+
+def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client, compute):
+    for folder in (runs.CHECKPOINTS / "old", runs.CHECKPOINTS / "held", runs.CHECKPOINTS / "young", outbox.OUTBOX):
+        folder.mkdir(parents=True)
+    for path in (runs.CHECKPOINTS / "free.lock", outbox.OUTBOX / "old.jsonl", outbox.OUTBOX / "young.jsonl"):
+        path.touch()
+    for path in (runs.CHECKPOINTS / "old", runs.CHECKPOINTS / "held", outbox.OUTBOX / "old.jsonl"):
+        os.utime(path, (0, time.time() - 31 * 24 * 3600))
+    with FileLock(runs.CHECKPOINTS / "held.lock"), start("step_2", TABLE, CONFIG, compute, Stream(7)):
+        pass
+    assert sorted(path.name for path in runs.CHECKPOINTS.iterdir()) == [".start.lock", "held", "held.lock", "young"]
+    assert [path.name for path in outbox.OUTBOX.iterdir()] == ["young.jsonl"]

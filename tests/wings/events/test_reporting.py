@@ -1,0 +1,161 @@
+"""What a run of step 5 sends to a broker, whatever happens to the broker; what is answered from a topic."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import brokers
+import numpy as np
+import pytest
+
+from common.events import sending as events, spool
+from common.events.broker import Message
+from common.events.display import Display
+from common.events.reporting import report, reporting
+
+FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--n-trials", "1", "--n-jobs", "2")
+
+
+@pytest.fixture
+def kafka():
+    broker = brokers.Kafka("training", "training-requests", "training-predictions")
+    broker.environ = {"KAFKA_HOST": broker.address, "KAFKA_TOPIC": "training"}
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def pubsub():
+    topics = ("training", "training-requests", "training-predictions")
+    broker = brokers.PubSub(*topics, subscriptions=[("training-requests", "training-requests")])
+    broker.environ = {"PUB_SUB_PROJECT": "p", "PUB_SUB_TOPIC": "training", "PUBSUB_EMULATOR_HOST": broker.address}
+    yield broker
+    broker.close()
+
+
+@pytest.fixture(params=["kafka", "pubsub"])
+def broker(request):
+    broker = request.getfixturevalue(request.param)
+    broker.name = request.param
+    return broker
+
+
+def events_of(broker):
+    """The events of each run, in their order, each once."""
+    found = {}
+    for _, value, _ in broker.messages("training"):
+        event = json.loads(value)
+        found.setdefault(event["run_id"], {}).setdefault(event["id"], event)
+    runs = [sorted(events.values(), key=lambda event: event["sequence"]) for events in found.values()]
+    return sorted(runs, key=lambda events: events[0]["time"])
+
+
+def check(events, folds=2):
+    """A finished run's events: nothing missing."""
+    assert [event["sequence"] for event in events] == list(range(len(events)))
+    kinds = [event["kind"] for event in events]
+    assert kinds[0] == "run_started" and kinds[-1] == "run_ended" and events[-1]["payload"] == {"status": "FINISHED"}
+    assert events[0]["payload"]["fits"] == folds and events[0]["payload"]["resumed"] is False
+    epochs = [event["payload"] for event in events if event["kind"] == "epoch"]
+    places = {(epoch["inner_split"], epoch["phase"], epoch["epoch"]) for epoch in epochs}
+    assert places == {(str(i), phase, e) for i in range(folds) for phase in ("warm-up", "fine-tuning") for e in (0, 1)}
+    assert all(0 <= epoch["dev_roc_auc"] <= 1 and epoch["dev_loss"] > 0 for epoch in epochs)
+    saved = [event["payload"] for event in events if event["kind"] == "model_saved"]
+    assert {model["inner_split"] for model in saved} == {str(i) for i in range(folds)}
+
+
+def test_a_run_of_step_5_tells_both_brokers_all_of_it_also_when_they_are_away_until_the_next_run(
+    kafka, pubsub, run_script, project, monkeypatch
+):
+    environ = {**kafka.environ, **pubsub.environ}
+    for broker in (kafka, pubsub):
+        broker.cut()
+    done = run_script(*FLAGS, **environ)
+    assert done.returncode == 0 and done.stderr.count("some events have not arrived; they wait in") == 2, done.stderr
+    for broker in (kafka, pubsub):
+        broker.restore()
+    done = run_script(*FLAGS, **environ)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(spool, "EVENTS", project / "cache" / "events")
+    while any(spool.Spool(name).waiting() for name in ("kafka", "pubsub")):  # a busy machine: brokers were too slow
+        events.open(environ).close()
+    for broker in (kafka, pubsub):
+        first, second = events_of(broker)
+        check(first)
+        check(second)
+    assert events_of(kafka) == events_of(pubsub)
+
+
+def test_a_topic_that_does_not_exist_is_an_error_before_anything_is_trained(kafka, run_script):
+    done = run_script(*FLAGS, **kafka.environ | {"KAFKA_TOPIC": "nowhere"})
+    assert done.returncode == 2 and "fits" not in done.stderr, done.stderr
+    expected = f"error: kafka at {kafka.address}: there is no topic nowhere; make it, or name another"
+    assert done.stderr.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (KeyboardInterrupt(), {"status": "KILLED"}),
+        (ValueError("bad"), {"status": "FAILED", "error": "ValueError: bad"}),
+    ],
+)
+def test_a_run_that_ends_otherwise_says_so_and_a_repeated_event_has_the_same_id(
+    error, end, broker, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(spool, "EVENTS", tmp_path)
+    for name, value in broker.environ.items():
+        monkeypatch.setenv(name, value)
+    run = SimpleNamespace(run_id="child", resumed=True, brokers=(), place={"root_run_id": "root", "phase": "warm-up"})
+    root = SimpleNamespace(**{**vars(run), "run_id": "root"})
+    with pytest.raises(type(error)), reporting(fits=3) as begin:
+        begin(root)
+        run.brokers = root.brokers
+        for epoch in (1, 1, 2):
+            report(run, "epoch", str(epoch), epoch=epoch)
+        raise error
+    found = [json.loads(value) for _, value, _ in broker.messages("training")]
+    assert [event["run_id"] for event in found] == ["root"] * 5
+    assert found[0]["payload"] == {"resumed": True, "fits": 3} and found[-1]["payload"] == end
+    assert found[1]["id"] == found[2]["id"] != found[3]["id"]
+    assert found[1]["payload"] == {"run": "child", "phase": "warm-up", "epoch": 1}
+
+
+def test_events_are_shown_as_progress(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    display = Display()
+    place = [{"root_split": "0", "inner_split": str(i // 2), "epoch": i % 2, "dev_loss": 0.5} for i in range(4)]
+    kinds = [("run_started", {"fits": 2}), *(("epoch", p) for p in place), ("run_ended", {"status": "FINISHED"})]
+    for number, (kind, payload) in enumerate(kinds):
+        event = {"version": 1, "run_id": "0123456789", "kind": kind, "time": "2026-01-01T00:00:00", "payload": payload}
+        display.show(Message("k", str(number), json.dumps(event).encode()))
+        if number == 3:
+            assert display._bars["0123456789"].n == 1
+    display.close()
+    shown = capsys.readouterr()
+    assert "1/2" in shown.err and "2/2" in shown.err and "FINISHED" in shown.err
+    assert "01234567  epoch  root_split 0  inner_split 0  epoch 1  dev_loss 0.5" in shown.out
+
+
+REGISTER = """
+import sys
+from registering import register_pets
+register_pets(open(sys.argv[1], "rb").read())
+"""
+
+
+def test_requests_with_images_are_answered_with_probabilities_by_class(broker, project, tiny_pets):
+    photo = tiny_pets / "images" / "Bengal_1.jpg"
+    environ = {**os.environ, "PYTHONPATH": f"{project}{os.pathsep}{os.path.dirname(__file__)}", "TIMEOUT": "2"}
+    subprocess.run([sys.executable, "-c", REGISTER, photo], cwd=project, env=environ, check=True)
+    broker.ask("training-requests", ("lab", photo.read_bytes(), "r1"), ("lab", b"no image", "r2"))
+    command = [sys.executable, "-m", "common.production.predict", "--model", "pets", "--from", broker.name]
+    done = subprocess.run(command, cwd=project, env={**environ, **broker.environ}, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 requests answered, none for 2 s" in done.stderr, done.stderr
+    first, second = (json.loads(value) for _, value, _ in broker.messages("training-predictions"))
+    probabilities = first["answer"]["probabilities"]
+    assert first["request_id"] == "r1" and first["answer"]["prediction"] in ("cat", "dog")
+    assert set(probabilities) == {"cat", "dog"} and np.isclose(sum(probabilities.values()), 1)
+    assert second["request_id"] == "r2" and second["error"].startswith("the request: not a readable image")

@@ -1,0 +1,255 @@
+"""`train(...)`: the documented sample as written, what TensorBoard and MLflow show, and going on after an end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from common.cli import UserError
+from common.config import Float
+from common.events import spool
+from common.params import train
+from common.params.idx import write_standin
+from common.params.net_arch import build_classifier
+from common.tracking import outbox, provenance, runs, store
+from conftest import PROJECT
+
+METRICS = ("Accuracy", "Precision", "Recall", "F1Score")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A project with no state, and a few digits in ``data``."""
+    for module in (store, provenance):
+        monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
+    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(spool, "EVENTS", tmp_path / "events")
+    monkeypatch.setattr("common.data.cache.CACHE", tmp_path / "cache")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_standin(tmp_path / "data", 60, 20)
+    return tmp_path
+
+
+def small(**changes):
+    layers = [{"class": "Conv2d", "kwargs": {"in_channels": 1, "out_channels": 4, "kernel_size": 5, "stride": 4}}]
+    layers += [{"class": "BatchNorm2d", "kwargs": {"num_features": 4}}, {"class": "Dropout", "kwargs": {"p": 0.2}}]
+    sizes = {"image_height": 28, "image_width": 28, "is_image_color": False, "n_classes": 10}
+    training = {"batch_size": 16, "num_epochs": 4, "optim_class": torch.optim.SGD, "learning_rate": 0.1}
+    schedule = [{"class": "ExponentialLR", "kwargs": {"gamma": 0.5}}, {"class": "ReduceLROnPlateau"}]
+    return {"net_arch": layers, **sizes, **training, "learning_rate_schedule": schedule, **changes}
+
+
+def train_step(x, y, model, optim, **kwargs):
+    optim.zero_grad()
+    loss = nn.NLLLoss()(model.log_probabilities(x), y)
+    loss.backward()
+    optim.step()
+    return loss.item(), {"correct": (model(x).argmax(1) == y).float().mean()}
+
+
+def test_step(x, y, model, **kwargs):
+    assert not model.training and not torch.is_grad_enabled()
+    if "test_torchmetrics" in kwargs:
+        kwargs["test_torchmetrics"].update(model(x), y)
+    return nn.NLLLoss()(model.log_probabilities(x), y).item(), {}
+
+
+test_step.__test__ = False
+
+
+def fit(home, params, step=train_step, model=None, **kwargs):
+    model = model or model_of(params)
+    assert train(params, model, step, test_step, home / "data", home / "log", **kwargs)
+    return model
+
+
+def model_of(params):
+    torch.manual_seed(0)
+    return build_classifier(params)
+
+
+def scalars(folder):
+    """TensorBoard's own reading of what was written, by name: (step, value)."""
+    reader = EventAccumulator(str(folder))
+    reader.Reload()
+    return reader, {tag: [(e.step, e.value) for e in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
+
+
+def test_the_documented_sample_runs_as_written(home, monkeypatch):
+    (sample,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "params.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(home)
+    names = {}
+    exec(compile(sample, "docs/params.md", "exec"), names)
+    assert names["ok"] is True
+    reader, found = scalars(home / "logs" / "digits")
+    expected = {f"{part}/{name}" for part in ("train", "test") for name in ("loss", *METRICS)}
+    assert set(found) == {*expected, "learning_rate"}
+    assert all([step for step, _ in values] == [1, 2, 3, 4] for values in found.values())
+    assert found["test/Accuracy"][-1][1] > 0.8
+    assert reader.Tags()["images"] == ["images"] and reader.Tags()["graph"]
+    assert "_hparams_/session_start_info" in reader.summary_metadata
+    saved = home / "logs" / "digits" / "models"
+    assert sorted(path.name for path in saved.iterdir()) == ["epoch-00002.pt", "epoch-00004.pt"]
+    model = build_classifier(names["params"])
+    model.load_state_dict(torch.load(saved / "epoch-00004.pt", weights_only=True)["network"])
+    (run,) = client(home).search_runs([client(home).get_experiment_by_name("train").experiment_id])
+    assert run.info.status == "FINISHED" and run.data.params["params.optim_kwargs.weight_decay"] == "0.01"
+    for name, values in found.items():
+        history = client(home).get_metric_history(run.info.run_id, name.replace("/", "_"))
+        assert [(m.step, pytest.approx(m.value, rel=1e-5)) for m in history] == values
+
+
+def client(home):
+    return MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+
+
+@pytest.mark.parametrize(("freq", "numbers"), [("epoch", []), ("batch", range(16)), (3, [2, 6, 10, 14])])
+def test_metrics_of_batches_come_as_often_as_params_say(freq, numbers, home):
+    fit(home, small(eval_metric_compute_freq=freq, eval_freq=3))
+    _, found = scalars(home / "log" / "batches")
+    assert [step for step, _ in found["batch/loss"]] == list(range(16))
+    assert [step for step, _ in found.get("batch/correct", [])] == list(numbers)
+    _, found = scalars(home / "log")
+    assert [step for step, _ in found["test/loss"]] == [3, 4]
+    assert [step for step, _ in found["train/correct"]] == [1, 2, 3, 4]
+    rates = [value for _, value in found["learning_rate"]]
+    assert rates == pytest.approx([0.1, 0.05, 0.025, 0.0125])
+
+
+def test_a_metric_of_torchmetrics_is_of_the_whole_epoch_and_begins_anew_in_each(home):
+    metric = MulticlassAccuracy(10, average="micro")
+    model = fit(home, small(num_epochs=2), test_torchmetrics=metric)
+    _, found = scalars(home / "log")
+    images, labels = _digits(home)
+    with torch.no_grad():
+        right = (model.eval()(images).argmax(1) == labels).float().mean().item()
+    assert found["test/MulticlassAccuracy"][-1] == (2, pytest.approx(right))
+
+
+def _digits(home):
+    from common.params.idx import CLASSES, read_split
+
+    images, labels = read_split(home / "data", "test", CLASSES["digits"])
+    return torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype("int64"))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import test_own_steps as t
+from common.tracking import outbox, provenance, runs, store
+from common.events import spool
+home = Path(sys.argv[1])
+for module in (store, provenance):
+    module.PROJECT = home
+outbox.OUTBOX, runs.CHECKPOINTS, spool.EVENTS = home / "outbox", home / "checkpoints", home / "events"
+from common.data import cache
+cache.CACHE = home / "cache"
+t.fit(home, t.small(num_epochs=40, save_freq=3))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_training_that_is_ended_goes_on_to_the_weights_that_it_would_have_had(how, home):
+    params = small(num_epochs=40, save_freq=3)
+    whole = fit(home, params).state_dict()
+    (home / "log").rename(home / "whole")
+    command = [sys.executable, "-c", SCRIPT, str(home)]
+    environ = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"}
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while len(list((home / "log" / "models").glob("epoch-*.pt"))) < 4 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(how)
+    process.communicate()
+    assert len(list((home / "log" / "models").glob("epoch-*.pt"))) < 13, "it had come to its end"
+    again = fit(home, params).state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    for folder in ("", "batches"):
+        assert scalars(home / "log" / folder)[1] == scalars(home / "whole" / folder)[1]
+    (run,) = client(home).search_runs(["1"], "attributes.status = 'FINISHED'", max_results=1)
+    for name in run.data.metrics:
+        steps = [m.step for m in client(home).get_metric_history(run.info.run_id, name)]
+        assert len(steps) == len(set(steps)), name
+    assert not list((home / "log" / "models").glob("*.part"))
+
+
+def test_a_finished_training_is_left_as_it_is_may_be_tested_and_may_go_on_for_more_epochs(home, capsys):
+    fit(home, small(num_epochs=2))
+    before = (home / "log" / "models" / "epoch-00002.pt").read_bytes()
+    model = fit(home, small(num_epochs=2))
+    assert "trained for 2 epochs already" in capsys.readouterr().out
+    assert (home / "log" / "models" / "epoch-00002.pt").read_bytes() == before
+    fit(home, small(mode="test"), model=model_of(small()))
+    assert capsys.readouterr().out.startswith("epoch 2  test_loss ")
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.load(home / "log" / "models" / "epoch-00002.pt", weights_only=True)["network"]
+    assert all(torch.equal(weights[name], state[name]) for name in weights)
+    fit(home, small(num_epochs=3))
+    assert [step for step, _ in scalars(home / "log")[1]["train/loss"]] == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_ends_it_with_false_and_the_saved_model_stays(home, capsys):
+    def step(x, y, model, optim, **kwargs):
+        loss, values = train_step(x, y, model, optim)
+        return float("nan") if (home / "log/models/epoch-00002.pt").exists() else loss, values
+
+    params = small()
+    assert train(params, model_of(params), step, test_step, home / "data", home / "log") is False
+    assert "the loss is nan" in capsys.readouterr().err
+    assert (home / "log" / "models" / "epoch-00002.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "told"),
+    [
+        ({"num_epochs": None}, train_step, "params.num_epochs: expected int of at least 1, found None"),
+        ({"learning_rate": Float(0.1, 1)}, train_step, "params: learning_rate: expected a value, found a search space"),
+        ({"n_classes": 7}, train_step, "params.n_classes: expected 10, as the images have, found 7"),
+        ({"mode": "test"}, train_step, "models: no saved model; expected one from params with mode 'train'"),
+        ({}, lambda x, y, model, optim: 0.5, "train_step: expected the loss and a dict of numbers"),
+        ({}, lambda x, y, model, optim: (0.5, {"a": y}), "train_step: expected the loss and a dict of numbers"),
+    ],
+)
+def test_what_is_wrong_is_one_line(changes, step, told, home):
+    params = small(**changes)
+    with pytest.raises(UserError) as error:
+        train(params, model_of(small()), step, test_step, home / "data", home / "log")
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_logdir_of_another_model_and_a_folder_without_images_are_refused(home):
+    fit(home, small(num_epochs=1))
+    with pytest.raises(UserError, match=r"epoch-00001\.pt: of another model"):
+        train(small(num_epochs=2), nn.Linear(2, 2), train_step, test_step, home / "data", home / "log")
+    with pytest.raises(UserError, match="expected a folder train/ in it, or the four idx files"):
+        train(small(), model_of(small()), train_step, test_step, home, home / "other")
+
+
+def test_its_events_are_sent_and_its_saved_models_named(home, monkeypatch):
+    import brokers
+
+    broker = brokers.Kafka("training")
+    try:
+        keys = {"KAFKA_HOST": broker.address, "KAFKA_TOPIC": "training"}
+        for name in keys:
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        fit(home, small(num_epochs=2, **keys))
+        events = [json.loads(value) for _, value, _ in broker.messages("training")]
+    finally:
+        broker.close()
+    assert [event["kind"] for event in events] == ["run_started", *["epoch", "model_saved"] * 2, "run_ended"]
+    assert events[0]["payload"]["epochs"] == 2 and events[1]["payload"]["train_correct"] >= 0
+    assert Path(events[-2]["payload"]["file"]).name == "epoch-00002.pt"

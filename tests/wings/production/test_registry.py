@@ -1,0 +1,265 @@
+"""The model registry: the best version, and it alone, is in production, and a registered model takes image files."""
+
+import base64
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy
+import torch
+from mlflow import MlflowClient
+from registering import CLASSES, a_run, an_ensemble, check_production, create_versions, register_pets
+from serving import Server, free_port, wait_for
+
+from common.cli import UserError
+from common.data.images import read_image
+from common.production.ensemble import Ensemble, UnreadableImage
+from common.production.promotion import create_version, production_version, registry_at
+from common.production.registry import load_production, load_version, register_version
+from common.tracking import store
+from common.tracking.upkeep import look_after, store_uri
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
+)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A new database, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    look_after(path)
+    return path
+
+
+@pytest.fixture
+def database(empty, tmp_path, monkeypatch):
+    """The store of a project of its own."""
+    monkeypatch.setattr(store, "PROJECT", tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Path(shutil.copy(empty, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def pets(empty, tiny_pets, tmp_path_factory):
+    """A project with the model `pets` in production."""
+    folder = tmp_path_factory.mktemp("a project")
+    database = Path(shutil.copy(empty, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "PROJECT", folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        photos = sorted((tiny_pets / "images").iterdir())
+        version = register_pets(photos[0].read_bytes(), test_roc_auc=0.75)
+        yield SimpleNamespace(database=database, photos=photos, version=version)
+
+
+def test_at_every_moment_the_best_version_is_in_production_while_processes_register_at_once(database):
+    rng = random.Random(0)
+    scores = [*(repr(rng.choice([0.1, 0.2, 0.3, rng.random() * 0.8 - 0.4])) for _ in range(70)), *["nan"] * 10]
+    rng.shuffle(scores)
+    scores = ["nan", "nan", *scores, *["0.8125"] * 18]  # the best ones are ties
+    parts = [scores[start::4] for start in range(4)]
+    uri = store_uri(database)
+    workers = [PROCESSES.Process(target=create_versions, args=(uri, part)) for part in parts]
+    for worker in workers:
+        worker.start()
+    seen = set()
+    while any(worker.is_alive() for worker in workers):
+        seen.add(len(check_production(database)[0]))
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    found, best = check_production(database)
+    assert sorted(map(repr, found)) == sorted(scores)
+    assert found[best - 1] == 0.8125 and best == found.index(0.8125) + 1
+    assert len(seen) > 20, "the reader looked too seldom"
+    assert production_version("pets") == best
+
+
+def test_a_process_that_is_killed_at_any_statement_leaves_all_of_a_registration_or_nothing(database):
+    uri = store_uri(database)
+    create_versions(uri, ["0.25", "nan"])
+    before, statement, code = 2, 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        statement += 1
+        worker = PROCESSES.Process(target=_create_and_die, args=(uri, repr(0.25 + statement / 1000), statement))
+        worker.start()
+        worker.join()
+        code = worker.exitcode
+        scores, best = check_production(database)
+        assert len(scores) == before + (code == 0) and (code == 0) == (best == len(scores))
+    assert statement > 10
+
+
+def _create_and_die(uri, score, statement):
+    executed = []
+    with registry_at(uri):  # connects, which is many statements
+        pass
+
+    @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "before_cursor_execute")
+    def die(*_):
+        executed.append(1)
+        if len(executed) == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    create_versions(uri, [score])
+
+
+def test_a_version_without_a_score_is_archived_and_never_in_production(database):
+    create_versions(store_uri(database), ["nan", "nan"])
+    assert check_production(database)[1] is None
+    with pytest.raises(UserError, match="no version is in production"):
+        load_production("pets")
+    create_versions(store_uri(database), ["-0.5"])
+    assert production_version("pets") == 3
+
+
+def test_what_others_changed_is_put_right_by_the_next_registration(database):
+    create_versions(store_uri(database), ["0.1", "0.3", "0.2"])
+    client = MlflowClient(store_uri(database))
+    client.set_registered_model_alias("pets", "production", 3)
+    client.set_model_version_tag("pets", 1, "stage", "Production")
+    client.delete_model_version_tag("pets", 2, "stage")
+    create_versions(store_uri(database), ["nan"])
+    assert check_production(database)[1] == 2
+
+
+def test_a_missing_model_or_version_is_one_line(pets):
+    with pytest.raises(UserError, match="model cars: not in the registry; registered are: pets"):
+        production_version("cars")
+    with pytest.raises(UserError, match="model pets: no version 7; expected one of: 1"):
+        load_version("pets", 7)
+    with pytest.raises(UserError, match="model 'a/b': expected letters"):
+        create_version(store_uri(pets.database), "a/b", "/no/files", {"test_mcc": "0.5"})
+
+
+def test_a_registered_model_says_where_it_comes_from_and_what_it_takes(pets):
+    client = MlflowClient(store_uri(pets.database))
+    version = client.get_model_version("pets", str(pets.version))
+    expected = {"test_mcc": "0.5", "test_roc_auc": "0.75", "run_id": version.run_id, "stage": "Production"}
+    assert version.tags == expected and version.aliases == ["production"]
+    model = load_production("pets")
+    assert [(c.name, c.type.name) for c in model.metadata.signature.inputs] == [("image", "binary")]
+    outputs = {"prediction": "string", "probability_cat": "double", "probability_dog": "double"}
+    assert {c.name: c.type.name for c in model.metadata.signature.outputs} == outputs
+    assert model.input_example["image"][0] == pets.photos[0].read_bytes()
+    files = sorted(path.name for path in pets.database.parent.rglob("*.safetensors") if "code" not in path.parts)
+    assert files == ["0.safetensors", "1.safetensors"]
+
+
+def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_threshold_decides(pets):
+    path = list(sys.path)
+    found = load_production("pets").predict(pd.DataFrame({"image": [photo.read_bytes() for photo in pets.photos]}))
+    assert sys.path == path
+    each = []
+    for network in an_ensemble().networks:
+        pixels = np.stack([read_image(photo, network.image_size) for photo in pets.photos])
+        with torch.no_grad():
+            each.append(torch.sigmoid(network(torch.from_numpy(pixels)).double()).numpy())
+    mean = np.mean(each, axis=0)
+    np.testing.assert_allclose(found["probability_dog"], mean, atol=1e-6)
+    np.testing.assert_allclose(found["probability_cat"], 1 - mean, atol=1e-6)
+    assert found["prediction"].tolist() == [CLASSES[int(p >= 0.25)] for p in mean]
+    assert set(found["prediction"]) == set(CLASSES)
+
+
+def test_a_run_that_registers_again_keeps_its_version(database, tiny_pets):
+    run, photo = a_run(), next((tiny_pets / "images").iterdir()).read_bytes()
+    assert [register_version(run, "pets", an_ensemble(), {"test_mcc": 0.5}, photo) for _ in range(2)] == [1, 1]
+
+
+class Brightness(torch.nn.Module):
+    """Three logits of grey images: the mean of each third, from the top."""
+
+    image_size, channels = 30, 1
+
+    def forward(self, images):
+        assert images.shape[1:] == (1, 30, 30) and images.dtype == torch.uint8
+        return images.double().div(50).reshape(-1, 3, 300).mean(dim=2)
+
+
+def test_three_classes_of_grey_images_and_an_image_that_is_none(tmp_path):
+    from PIL import Image
+
+    contents = []
+    for third in range(3):
+        pixels = np.zeros((60, 60), np.uint8)
+        pixels[20 * third : 20 * third + 20] = 200
+        Image.fromarray(pixels).save(tmp_path / "image.png")
+        contents.append((tmp_path / "image.png").read_bytes())
+    model = Ensemble([Brightness(), Brightness()], [], ("top", "middle", "bottom"))
+    found = model.predict({"image": contents * 30})
+    assert found["prediction"].tolist() == ["top", "middle", "bottom"] * 30
+    np.testing.assert_allclose(found.drop(columns="prediction").sum(axis=1), 1)
+    with pytest.raises(UnreadableImage, match="image 70: not a readable image") as error:
+        model.predict({"image": [*contents * 23, contents[0], contents[0][:60]]})
+    assert error.value.row == 70
+    assert list(model.predict({"image": []})) == ["prediction", *(f"probability_{name}" for name in model.classes)]
+
+
+@contextmanager
+def answering(uri, **environment):
+    """``mlflow models serve`` of a model, on a free port of this machine, once it answers; its address."""
+    port = free_port()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_") and k != "PYTHONPATH"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])  # MLflow starts uvicorn by its name
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+    server = subprocess.Popen(
+        [*command, "--port", str(port)], cwd="/", env={**kept, "PATH": path, **environment}, start_new_session=True
+    )
+    try:
+        wait_for(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def test_a_server_without_the_project_answers_image_files_as_the_model_does(pets):
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{pets.database}"}
+    contents = [photo.read_bytes() for photo in pets.photos]
+    with answering("models:/pets@production", **environment) as server:
+        answer = _ask(server, contents)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            _ask(server, [b"no image"])
+    expected = load_production("pets").predict(pd.DataFrame({"image": contents}))
+    pd.testing.assert_frame_equal(pd.DataFrame(answer), expected, check_dtype=False, rtol=0, atol=1e-6)
+    assert refused.value.code == 400 and "not a readable image" in refused.value.read().decode()
+
+
+def _ask(server, contents):
+    rows = [[base64.b64encode(content).decode()] for content in contents]
+    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+    request = urllib.request.Request(f"{server}/invocations", body, {"Content-Type": "application/json"})
+    return json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
+
+
+def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny_pets, monkeypatch):
+    photo = next((tiny_pets / "images").iterdir()).read_bytes()
+    with closing(Server(database.parent)) as server:
+        scores = [["0.1", "0.4", "nan", "0.2"], ["nan", "0.3", "0.4", "0.1"]]
+        workers = [PROCESSES.Process(target=create_versions, args=(server.uri, part)) for part in scores]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0, 0]
+        found, best = check_production(database)
+        assert len(found) == 8 and found[best - 1] == 0.4
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        MlflowClient(server.uri).delete_registered_model_alias("pets", "production")  # as if killed before it was set
+        assert register_pets(photo, test_mcc=0.5) == 9
+        assert check_production(database)[1] == production_version("pets") == 9
+        assert load_production("pets").predict(pd.DataFrame({"image": [photo]})).shape == (1, 3)

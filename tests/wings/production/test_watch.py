@@ -1,0 +1,470 @@
+"""The retraining trigger runs its command once per change of the data, whatever happens to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from common.production import contents as watched
+from common.production.contents import Contents
+
+# What is run: it notes the data version, goes on while `hold` is there, and ends with the exit code in `code`.
+COMMAND = """cd "$1" || exit
+echo "$DATA_VERSION" >>started
+n=$(wc -l <started)
+while [ -e hold ]; do sleep 0.02; done
+echo "a line before"
+echo "{\\"run_id\\": \\"run $((n))\\"}"
+exit "$(cat code 2>/dev/null || echo 0)"
+"""
+# A watcher each of whose sleeps is reported, and ends when the test says so.
+STEPPED = """
+import os, runpy, sys, time
+
+def sleep(seconds):
+    os.write(int(os.environ["REPORT"]), f"{seconds}\\n".encode())
+    if not os.read(0, 1):
+        os._exit(1)
+
+time.sleep = sleep
+runpy.run_module("common.production.watch", run_name="__main__", alter_sys=True)
+"""
+KINDS = {"3.0": "settle", "7.0": "interval", "0.1": "run"}
+
+
+class Scene:
+    """A folder of data, a command that watches it, and what came of it."""
+
+    def __init__(self, folder: Path, project: Path):
+        self.folder, self.project, self.data = folder, project, folder / "data"
+        self.data.mkdir(parents=True)
+        (folder / "command.sh").write_text(COMMAND)
+        self.command = ["sh", str(folder / "command.sh"), str(folder)]
+
+    def words(self, *flags, settle=3, interval=7):
+        times = ["--settle", str(settle), "--interval", str(interval)]
+        return ["--data", str(self.data), *times, *map(str, flags), "--", *self.command]
+
+    def popen(self, *command, **options):
+        kept = {k: v for k, v in os.environ.items() if k != "DATA_VERSION"}
+        env = {**kept, "PYTHONPATH": str(self.project)} | options.pop("env", {})
+        return subprocess.Popen([sys.executable, *command], cwd=self.folder, env=env, text=True, **options)
+
+    def watch(self, *flags, **times):
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return self.popen("-m", "common.production.watch", *self.words(*flags, **times), **pipes)
+
+    def once(self, *flags):
+        process = self.watch("--once", *flags, settle=0)
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors
+
+    def started(self):
+        """The data versions that the command was started on."""
+        path = self.folder / "started"
+        return path.read_text().split() if path.exists() else []
+
+    def record(self):
+        """The watcher's file about this scene, if there is one."""
+        files = (self.project / "cache" / "watch").glob("*.json")
+        return next((path for path in files if self.command[1] in path.read_text()), None)
+
+    def runs(self):
+        """(data version, outcome, exit code) of the recorded runs."""
+        runs = json.loads(self.record().read_text())["runs"] if self.record() else []
+        return [(run["data_version"], run["outcome"], run["exit_code"]) for run in runs]
+
+    def version(self):
+        """As the watcher documents it."""
+        version = hashlib.sha256()
+        files = {path.relative_to(self.data).as_posix(): path for path in self.data.rglob("*") if path.is_file()}
+        for name, path in sorted(files.items()):
+            if not f"/{name}".count("/.") and path.suffix not in (".part", ".tmp"):
+                version.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return version.hexdigest()
+
+    def hold(self, held=True):
+        (self.folder / "hold").touch() if held else (self.folder / "hold").unlink()
+
+    def fail(self, code):
+        (self.folder / "code").write_text(str(code))
+
+    def write(self, name, text):
+        (self.data / name).parent.mkdir(exist_ok=True)
+        (self.data / name).write_text(text)
+
+    def append(self, name, text):
+        with (self.data / name).open("a") as file:
+            file.write(text)
+
+    def rename(self, name, other):
+        (self.data / name).rename(self.data / other)
+
+    def remove(self, name):
+        (self.data / name).unlink()
+
+
+@pytest.fixture
+def scene(tmp_path, project):
+    scene = Scene(tmp_path / "a scene", project)
+    yield scene
+    (scene.folder / "hold").unlink(missing_ok=True)
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class Stepped:
+    """A watcher that goes on from one sleep to the next when it is told to."""
+
+    def __init__(self, scene, *flags):
+        self.scene = scene
+        report, inside = os.pipe()
+        options = {"env": {"REPORT": str(inside)}, "pass_fds": [inside], "stdin": subprocess.PIPE}
+        self.process = scene.popen(
+            "-c", STEPPED, *scene.words(*flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+        )
+        os.close(inside)
+        self.report = os.fdopen(report)
+        self._listen()
+
+    def step(self):
+        if self.sleeps == "run":
+            time.sleep(0.01)
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self._listen()
+
+    def _listen(self):
+        assert select.select([self.report], [], [], 60)[0], "the watcher neither sleeps nor ends"
+        self.sleeps = KINDS[self.report.readline().strip()]
+
+    def until(self, kind):
+        while self.sleeps != kind:
+            self.step()
+
+    def after(self, *events):
+        """Perform events, one at each sleep, and go on to the sleep between two looks; counts the settling sleeps."""
+        settles, waiting = 0, list(events)
+        while waiting or self.sleeps != "interval":
+            if waiting:
+                waiting.pop(0)()
+            self.step()
+            settles += self.sleeps == "settle"
+        return settles
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.report.close()
+
+
+def test_each_change_leads_to_one_run_through_thirty_file_events_and_kills(scene):
+    expected = []
+    watcher = Stepped(scene)
+
+    def expect(*events, settles, runs):
+        """What the events lead to: how many times it waits until they have settled, and how many runs."""
+        assert watcher.after(*(events or [lambda: None])) == settles
+        expected.extend([scene.version()] * runs)
+        assert scene.started() == expected
+
+    write, append, rename, remove, data = scene.write, scene.append, scene.rename, scene.remove, scene.data
+
+    # An empty folder, and what does not count.
+    expect(settles=0, runs=0)
+    expect(lambda: write(".hidden", "x"), settles=0, runs=0)
+    expect(lambda: write("a.jpg.part", "half"), lambda: append("a.jpg.part", "whole"), settles=0, runs=0)
+    # A copy under another name, and one that grows in pieces.
+    expect(lambda: rename("a.jpg.part", "a.jpg"), settles=1, runs=1)
+    pieces = [lambda: append("b.jpg", "piece")] * 4
+    expect(*pieces, settles=4, runs=1)
+    # Touched, written again with the same bytes, truncated and filled again, gone and back: nothing new.
+    expect(lambda: os.utime(data / "a.jpg"), settles=0, runs=0)
+    expect(lambda: write("b.jpg", "piece" * 4), settles=0, runs=0)
+    expect(lambda: write("b.jpg", ""), lambda: write("b.jpg", "piece" * 4), settles=2, runs=0)
+    expect(lambda: remove("a.jpg"), lambda: write("a.jpg", "halfwhole"), settles=2, runs=0)
+    # Other bytes of the same length under the old time stamp.
+    times = (data / "a.jpg").stat()
+    expect(
+        lambda: (write("a.jpg", "HALFWHOLE"), os.utime(data / "a.jpg", ns=(times.st_atime_ns, times.st_mtime_ns))),
+        settles=1,
+        runs=1,
+    )
+    # Renamed and back, deleted, swapped, empty files and folders, folders that are moved.
+    expect(lambda: rename("b.jpg", "c.jpg"), settles=1, runs=1)
+    expect(lambda: rename("c.jpg", "b.jpg"), settles=1, runs=0)  # it has run on that
+    expect(lambda: (rename("a.jpg", "x"), rename("b.jpg", "a.jpg"), rename("x", "b.jpg")), settles=1, runs=1)
+    expect(lambda: remove("b.jpg"), settles=1, runs=1)
+    expect(lambda: write("empty.jpg", ""), settles=1, runs=1)
+    expect(lambda: (data / "folder").mkdir(), settles=0, runs=0)
+    expect(lambda: (write("cats/1.jpg", "1"), write("cats/2.jpg", "2")), settles=1, runs=1)
+    expect(lambda: rename("cats", "dogs"), settles=1, runs=1)
+    expect(lambda: rename("dogs", ".dogs"), settles=1, runs=0)  # as it was before
+    # A second change while the first settles is of the same run.
+    expect(lambda: write("d.jpg", "4"), lambda: write("e.jpg", "5"), settles=2, runs=1)
+
+    # Changes during a run lead to exactly one more, and those that are undone to none.
+    def during(*events):
+        scene.hold()
+        write("new.jpg", str(len(expected)))
+        watcher.step()
+        watcher.until("run")
+        wait_until(lambda: len(scene.started()) > len(expected))
+        expected.append(scene.version())
+        for event in events:
+            event()
+            watcher.step()
+            assert watcher.sleeps == "run"
+
+    during(lambda: write("f.jpg", "6"), lambda: write("g.jpg", "7"), lambda: remove("f.jpg"))
+    expect(lambda: scene.hold(False), settles=0, runs=0)
+    expect(settles=1, runs=1)
+    during(lambda: write("h.jpg", "8"), lambda: remove("h.jpg"))
+    expect(lambda: scene.hold(False), settles=0, runs=0)
+    expect(settles=0, runs=0)
+
+    # A failure is not repeated, also not after a touch, until the data changes.
+    scene.fail(3)
+    expect(lambda: write("i.jpg", "9"), settles=1, runs=1)
+    assert scene.runs()[-1] == (scene.version(), "failed", 3)
+    expect(lambda: os.utime(data / "i.jpg"), settles=0, runs=0)
+    scene.fail(0)
+    expect(lambda: append("i.jpg", "10"), settles=1, runs=1)
+
+    def restart(*flags):
+        nonlocal watcher
+        watcher.kill()
+        watcher = Stepped(scene, *flags)
+        return watcher.after()
+
+    # Killed between two looks, with and without a change until it is started again.
+    restart()
+    expect(settles=0, runs=0)
+    watcher.kill()
+    write("j.jpg", "11")
+    restart()
+    expect(lambda: None, settles=0, runs=1)
+    # Killed while a change settles.
+    write("k.jpg", "12")
+    watcher.step()
+    assert watcher.sleeps == "settle"
+    restart()
+    expect(settles=0, runs=1)
+    # Killed during a run that goes on: the next watcher waits for it, then sees to what has changed since.
+    during()
+    watcher.kill()
+    write("l.jpg", "13")
+    watcher = Stepped(scene)
+    assert watcher.sleeps == "run"
+    expect(lambda: scene.hold(False), settles=1, runs=1)
+    # Killed during a run that comes to its end alone.
+    during()
+    watcher.kill()
+    scene.hold(False)
+    wait_until(scene.record().with_suffix(".exit").exists)
+    restart()
+    expect(settles=0, runs=0)
+    # Killed together with its run, as when the machine stops: that is run again.
+    during()
+    os.killpg(json.loads(scene.record().read_text())["runs"][-1]["pid"], signal.SIGKILL)
+    watcher.kill()
+    scene.hold(False)
+    restart()
+    expect(settles=0, runs=1)
+    assert [run[1] for run in scene.runs()[-2:]] == ["interrupted", "finished"]
+    # A failure is not repeated after a kill either, unless it is asked for.
+    scene.fail(4)
+    expect(lambda: remove("k.jpg"), settles=1, runs=1)
+    restart()
+    expect(settles=0, runs=0)
+    restart("--retry")
+    expect(settles=0, runs=1)
+    # Emptied, and filled again as it was before the failure.
+    scene.fail(0)
+    shutil.move(data, scene.folder / "elsewhere")
+    expect(settles=0, runs=0)
+    data.mkdir()
+    expect(settles=1, runs=0)
+    data.rmdir()
+    shutil.move(scene.folder / "elsewhere", data)
+    expect(lambda: write("k.jpg", "12"), settles=1, runs=0)
+    watcher.kill()
+    finished = [version for version, outcome, _ in scene.runs() if outcome == "finished"]
+    assert len(set(finished)) == len(finished) and len(scene.runs()) == len(expected)
+
+
+def test_killed_at_any_moment_it_starts_each_version_once_and_comes_to_the_last(scene):
+    chance, began = random.Random(0), time.monotonic()
+    scene.once()
+    start = time.monotonic() - began
+    for change in range(25):
+        watcher = scene.watch(settle=0.05, interval=0.02)
+        time.sleep(chance.random() * start)
+        scene.write(f"{chance.randrange(4)}.jpg", str(change))
+        time.sleep(chance.random() * (start + 0.3))
+        watcher.kill()
+        watcher.communicate()
+    assert scene.once()[0] == 0
+    started = scene.started()
+    assert len(started) > 2 and len(set(started)) == len(started)
+    assert scene.runs()[-1] == (scene.version(), "finished", 0) and started[-1] == scene.version()
+    assert sorted(version for version, outcome, _ in scene.runs() if outcome == "finished") == sorted(started)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_signal_ends_the_command_too_and_the_next_start_runs_it_again(number, code, scene):
+    scene.write("a.jpg", "a")
+    scene.hold()
+    watcher = scene.watch(settle=0)
+    wait_until(lambda: scene.started() and scene.record())
+    watcher.send_signal(number)
+    errors = watcher.communicate(timeout=60)[1]
+    assert watcher.returncode == code and "Traceback" not in errors
+    ((version, outcome, _),) = scene.runs()
+    assert (version, outcome) == (scene.version(), "interrupted")
+    scene.hold(False)
+    assert scene.once()[0] == 0
+    assert scene.started() == [version] * 2 and scene.runs()[-1] == (version, "finished", 0)
+
+
+def test_once_runs_at_most_once_passes_on_the_output_and_ends_with_the_exit_code(scene):
+    code, output, errors = scene.once()
+    assert (code, output, scene.started()) == (0, "", [])
+    assert errors.splitlines()[-1] == f"waiting for data: no files in {scene.data}"
+    scene.write("a.jpg", "a")
+    scene.fail(5)
+    code, output, errors = scene.once()
+    assert code == 5 and output.splitlines() == ["a line before", '{"run_id": "run 1"}']
+    assert f"error: exit code 5 on data version {scene.version()[:12]}; the command runs again when" in errors
+    code, output, errors = scene.once()
+    assert (code, output) == (0, "") and "failed, not run again by itself" in errors
+    assert scene.once("--retry")[0] == 5
+    scene.fail(0)
+    scene.write("b.jpg", "b")
+    assert scene.once()[0] == 0 and "run 3" in scene.once()[2]
+    (last,) = json.loads(scene.record().read_text())["runs"][2:]
+    assert (last["data_version"], last["run_id"]) == (scene.version(), "run 3")
+
+
+def test_a_second_watcher_on_the_same_path_and_command_says_so(scene):
+    scene.write("a.jpg", "a")
+    scene.hold()
+    first = scene.watch(settle=0)
+    wait_until(scene.started)
+    code, output, errors = scene.once()
+    assert (code, output) == (2, "")
+    assert errors == f"error: --data {scene.data}: another watcher is already there, with the same command\n"
+    scene.command.append("another argument")
+    scene.hold(False)
+    assert scene.once()[0] == 0
+    first.terminate()
+    first.communicate(timeout=60)
+
+
+def test_a_single_file_is_watched_too(scene):
+    scene.data.rmdir()
+    scene.data.write_text("files,type")
+    for text in ("files,type", "other"):
+        scene.data.write_text(text)
+        assert scene.once()[0] == scene.once()[0] == 0
+    assert len(scene.started()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--data", "{data}"], "no command: expected -- COMMAND... at the end"),
+        (["--data", "{data}", "--"], "no command: expected -- COMMAND... at the end"),
+        (["--data", "{data}", "--", "no-such-program"], "-- no-such-program: no such command"),
+        (["--data", "{data}/none", "--", "true"], "{data}/none: no such file or folder"),
+        (["--data", "{project}", "--", "true"], "--data {project}: holds what runs write (cache/)"),
+        (
+            ["--data", "{data}", "--settle", "soon", "--", "true"],
+            "expected a number of seconds from 0 on, found 'soon'",
+        ),
+        (["--data", "{data}", "--interval", "-1", "--", "true"], "expected a number of seconds from 0 on, found '-1'"),
+        (["--", "true"], "the following arguments are required: --data"),
+    ],
+)
+def test_unusable_input_is_one_line_and_exit_code_2(words, told, scene):
+    words = [word.format(data=scene.data, project=scene.project) for word in words]
+    process = scene.popen("-m", "common.production.watch", *words, stderr=subprocess.PIPE)
+    errors = process.communicate(timeout=60)[1]
+    assert (process.returncode, errors.count("\n")) == (2, 1)
+    assert errors.startswith("error: ") and told.format(data=scene.data, project=scene.project) in errors
+
+
+def test_a_damaged_record_is_named_and_left(scene):
+    scene.write("a.jpg", "a")
+    assert scene.once()[0] == 0
+    record = scene.record()
+    record.write_text(record.read_text()[:200])
+    code, _, errors = scene.once()
+    assert code == 2 and errors.startswith(f"error: {record}: not a record of runs")
+
+
+def test_files_at_rest_are_not_read_again_and_coarse_time_stamps_hide_no_change(tmp_path, monkeypatch):
+    now, reads = 0.0, []
+    digest, stat = hashlib.file_digest, Path.stat
+    tick = 2_000_000_000
+
+    def coarse(path, **options):  # all that happens in this test is in the same tick of the file system's clock
+        info = stat(path, **options)
+        fields = {name: getattr(info, name) for name in ("st_mode", "st_size", "st_ino", "st_dev")}
+        return SimpleNamespace(st_mtime_ns=int(now) // 2 * tick, st_ctime_ns=int(now) // 2 * tick, **fields)
+
+    monkeypatch.setattr(watched.time, "monotonic", lambda: now)
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: reads.append(file.name) or digest(file, kind))
+    (tmp_path / "a.jpg").write_text("old")
+    (tmp_path / "b.jpg").write_text("old")
+    contents = Contents(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", coarse)
+        first = contents.look()
+        now = 1.5
+        (tmp_path / "a.jpg").write_text("new")  # as long as before, and at the same time
+        assert contents.look() != first
+    now = 10
+    version = contents.look()  # the clock is fine from here on
+    now = 12
+    assert contents.look() == version
+    reads.clear()
+    now = 20
+    assert contents.look() == version and reads == []
+    times = (tmp_path / "b.jpg").stat()
+    (tmp_path / "b.jpg").write_text("new")
+    os.utime(tmp_path / "b.jpg", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert contents.look() != version and reads == [str(tmp_path / "b.jpg")]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").write_text("a")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "self").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "nothing.jpg").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "data" / "pipe")
+    contents = Contents(tmp_path / "data")
+    first = contents.look()
+    assert len(contents) == 1
+    (tmp_path / "elsewhere" / "a.jpg").write_text("another")
+    assert contents.look() != first
