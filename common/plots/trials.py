@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import optuna
 import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
@@ -20,9 +19,7 @@ from common.cli import UserError
 from common.plots import of_trials as drawing
 from common.plots.figures import GREY, INK, Plot, name_axes, printable
 from common.search.labels import group_labels
-from common.search.pooled import STATES, Pool
-
-Studies = optuna.Study | Sequence[optuna.Study] | Pool
+from common.search.pooled import STATES, Pool, Studies
 
 SCORE = "dev ROC AUC"
 _ENOUGH = 5

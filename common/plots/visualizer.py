@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from common.plots.figures import Plot
 from common.plots.page import search_page
-from common.plots.trials import SCORE, Studies, category_plot, count_plot, duration_plot, line_plot, scatter_plot
+from common.plots.trials import SCORE, category_plot, count_plot, duration_plot, line_plot, scatter_plot
 from common.search.labels import match_label
-from common.search.pooled import Pool
+from common.search.pooled import Pool, Studies
 
 if TYPE_CHECKING:
     from common.tracking.runs import Run

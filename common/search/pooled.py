@@ -70,7 +70,7 @@ class Pool:
     _finished: list[FrozenTrial]
 
     @classmethod
-    def of(cls, studies: optuna.Study | Sequence[optuna.Study] | Pool) -> Pool:
+    def of(cls, studies: Studies) -> Pool:
         """Pool one study or several; a pool stays as it is.
 
         Raises
@@ -153,6 +153,9 @@ class Pool:
     def _varies(values: pd.DataFrame, *names: str, share: float = 0) -> bool:
         having = values[list(names)].dropna()
         return bool((having.nunique() > 1).all()) and len(having) >= share * len(values)
+
+
+Studies = optuna.Study | Sequence[optuna.Study] | Pool
 
 
 def _short(names: Sequence[str]) -> list[str]:

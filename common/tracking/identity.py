@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from importlib.metadata import distributions
@@ -17,8 +16,8 @@ from types import FunctionType
 import numpy as np
 
 from common.cli import PROJECT
+from common.tracking.code import code_digests
 
-CODE = ["common/seeds.py", "common/data", "common/model", "common/search", "common/training", "common/evaluation"]
 FLAGS = ("seed", "root_splits", "only_root_split", "inner_splits", "n_trials", "fast", "skip_unreadable")
 
 
@@ -35,16 +34,18 @@ def identity(step: int, args: argparse.Namespace, table, folds, config, compute)
     Returns
     -------
     dict
-        Keys ``data``, ``splits``, ``code``, ``packages``, ``machine``, and one ``settings.NAME`` for each setting.
+        Keys ``data``, ``splits``, ``packages``, ``machine``, one ``code.FILE`` for each file of code, and one
+        ``settings.NAME`` for each setting.
     """
+    code = [PROJECT / f"step_{step}" / "train.py", *filter(None, [getattr(args, "config", None)]), *own_modules(config)]
     settings = flatten(asdict(config) if is_dataclass(config) else config)
     settings |= {f"--{name.replace('_', '-')}": getattr(args, name) for name in FLAGS if hasattr(args, name)}
     return {
         "data": table.fingerprint[:16],
         "splits": _digest(*_indices(folds)),
-        "code": code_digest(step, own_modules(config)),
         "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
         "machine": f"{compute.machine}, {compute.precision_description}",
+        **{f"code.{name}": digest for name, digest in code_digests(code).items()},
         **{f"settings.{name}": _text(value) for name, value in settings.items()},
     }
 
@@ -55,30 +56,23 @@ def fingerprint(parts: dict[str, str]) -> str:
 
 
 def differences(parts: dict[str, str], others: dict[str, str]) -> list[str]:
-    """The parts that differ, settings with their values: ``code``, ``--seed 0 (was 1)``."""
-    found = []
+    """The parts that differ, settings with their values: ``code of step_2/train.py``, ``--seed 0 (was 1)``."""
+    found, files = [], []
     for name in sorted(parts.keys() | others.keys()):
         now, then = parts.get(name, "nothing"), others.get(name, "nothing")
-        if now != then:
-            plain = name.startswith("settings.") or name == "machine"
-            found.append(f"{name.removeprefix('settings.')} {now} (was {then})" if plain else name)
-    return found
-
-
-def code_digest(step: int, others: Iterable[Path] = ()) -> str:
-    """Digest of the files whose code makes the results of a step: the project's, and others in its folder."""
-    paths = [*(PROJECT / name for name in [*CODE, f"step_{step}/train.py"]), *others]
-    files = sorted({file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))})
-    return _digest(
-        *(part for file in files for part in (file.relative_to(PROJECT).as_posix().encode(), file.read_bytes()))
-    )
+        if now == then:
+            continue
+        if name.startswith("code."):
+            files.append(f"code of {name.removeprefix('code.')}")
+        elif name.startswith("settings.") or name == "machine":
+            found.append(f"{name.removeprefix('settings.')} {now} (was {then})")
+        else:
+            found.append(name)
+    return [*(files if len(files) <= 5 else [*files[:3], f"{len(files) - 3} other files"]), *found]
 
 
 def own_modules(value: object) -> set[Path]:
-    """Files in the project folder that define what a config names: a network of one's own, its transforms, and so on.
-
-    What such a file imports itself is not followed.
-    """
+    """Files that define what a config names: a network of one's own, its transforms, and so on."""
     if isinstance(value, partial):
         return own_modules(value.func) | own_modules(value.keywords)
     if is_dataclass(value) and not isinstance(value, type):
@@ -89,9 +83,7 @@ def own_modules(value: object) -> set[Path]:
         return set().union(*map(own_modules, value))
     kind = value if isinstance(value, (type, FunctionType)) else type(value)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    found = Path(file) if file else Path()
-    inside = found.is_relative_to(PROJECT) and "site-packages" not in found.parts
-    return {found} if inside else set()
+    return {Path(file)} if file else set()
 
 
 def flatten(values: dict, prefix: str = "") -> dict[str, object]:

@@ -15,7 +15,7 @@ def telling(**details: object) -> contextlib.AbstractContextManager[Callable[[An
     """As :func:`common.events.reporting`; without a broker in the environment it does nothing."""
     if not BROKERS & os.environ.keys():
         return contextlib.nullcontext(lambda run: None)
-    from common.events import reporting
+    from common.events.reporting import reporting
 
     return reporting(**details)
 
@@ -23,6 +23,6 @@ def telling(**details: object) -> contextlib.AbstractContextManager[Callable[[An
 def tell(run: Any, kind: str, once: str, **payload: object) -> None:
     """As :func:`common.events.report`, for a :class:`common.tracking.Run`."""
     if run.brokers:
-        from common.events import report
+        from common.events.reporting import report
 
         report(run, kind, once, **payload)

@@ -390,13 +390,13 @@ def test_a_change_of_a_networks_own_module_is_a_change_of_code(client, compute, 
     monkeypatch.syspath_prepend(tmp_path)
     config = replace(CONFIG, model=partial(importlib.import_module("my_network").Mine, in_features=3, out_features=1))
 
-    def code():
-        return identity.identity(5, argparse.Namespace(), TABLE, FOLD, config, compute)["code"]
+    def parts():
+        return identity.identity(5, argparse.Namespace(), TABLE, FOLD, config, compute)
 
-    before = code()
-    assert identity.own_modules(config) == {tmp_path / "my_network.py"}
-    (tmp_path / "my_network.py").write_text("# changed\n")
-    assert code() != before
+    before = parts()
+    assert tmp_path / "my_network.py" in identity.own_modules(config)
+    (tmp_path / "my_network.py").write_text("from torch import nn\n\nclass Mine(nn.Linear):\n    changed = 1\n")
+    assert identity.differences(parts(), before) == [f"code of {tmp_path / 'my_network.py'}"]
 
 
 def test_layers_that_cannot_be_followed_are_listed_without_sizes():

@@ -1,0 +1,108 @@
+"""The code that a run's numbers depend on: what its script and config reach by import, as syntax without docstrings."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from common.cli import PROJECT, WINGS
+
+SHOWS = {"cli", "events", "lesson", "moved", "plots", "production", "progress", "tracking", "versions"}
+"""Rooms of `common` that only show, tell or keep: no number depends on them."""
+REPORTS = {"comparison.py", "ending.py", "report.py"}
+"""What does so in `common/evaluation`."""
+
+
+def code_digests(starts: Iterable[Path]) -> dict[str, str]:
+    """A digest of each file of code that is reached from some files by import; comments and layout change none.
+
+    A wing counts where the files themselves reach it, not where the core does, which imports it only when asked to.
+    Packages that are installed do not count.
+
+    Returns
+    -------
+    dict from path to str
+        Paths in the project folder are relative to it.
+    """
+    found: dict[Path, str] = {}
+    todo = [Path(start).resolve() for start in starts]
+    while todo:
+        path = todo.pop()
+        if path not in found and _counts(path):
+            tree = ast.parse(path.read_bytes())
+            todo += [other for other in _imported(tree, path) if not (_is_core(path) and _room(other) in WINGS)]
+            found[path] = hashlib.sha256(ast.dump(_without_texts(tree)).encode()).hexdigest()[:8]
+    return {_name(path): digest for path, digest in sorted(found.items())}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+
+
+def _room(path: Path) -> str | None:
+    """The room of `common` that a file lies in."""
+    inside = path.relative_to(PROJECT).parts if path.is_relative_to(PROJECT) else ()
+    return inside[1].removesuffix(".py") if len(inside) > 1 and inside[0] == "common" else None
+
+
+def _is_core(path: Path) -> bool:
+    room = _room(path)
+    return room is not None and room not in WINGS
+
+
+def _counts(path: Path) -> bool:
+    if not path.is_file() or path.suffix not in (".py", ".pyi") or _room(path) in SHOWS:
+        return False
+    if _room(path) == "evaluation" and path.name in REPORTS:
+        return False
+    library = Path(sysconfig.get_path("stdlib"))
+    return "site-packages" not in path.parts and not path.is_relative_to(library)
+
+
+def _imported(tree: ast.Module, path: Path) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files(alias.name, path)
+        elif isinstance(node, ast.ImportFrom):
+            above = path.parents[node.level - 1] if node.level else None
+            for alias in node.names:
+                yield from _files(".".join(filter(None, [node.module, alias.name])), path, above)
+                yield from _files(node.module or "", path, above, alias.name)
+
+
+def _files(module: str, importer: Path, folder: Path | None = None, name: str | None = None) -> Iterator[Path]:
+    """The file of a module; of a package its own, and what its stub says that a name, or all of it, comes from."""
+    places = [folder] if folder else [PROJECT, importer.parent]
+    for base in (place.joinpath(*module.split(".")) for place in places if module):
+        if base.with_suffix(".py").is_file():
+            yield base.with_suffix(".py")
+            return
+        if (base / "__init__.py").is_file():
+            yield base / "__init__.py"
+            stub = base / "__init__.pyi"
+            for node in ast.parse(stub.read_bytes()).body if stub.is_file() else []:
+                if isinstance(node, ast.ImportFrom) and name in (None, *(alias.name for alias in node.names)):
+                    yield base / f"{node.module}.py"
+            return
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file and folder is None:
+        yield Path(file).resolve()
+
+
+def _without_texts(tree: ast.Module) -> ast.Module:
+    """A syntax tree without statements that are a text alone, as docstrings are."""
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                setattr(node, field, [s for s in block if not _is_text(s)])
+    return tree
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
