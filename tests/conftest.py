@@ -54,12 +54,15 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
     """A copy of the code, so that the scripts' state (runs, caches, data) is not the developer's."""
-    copy = tmp_path_factory.mktemp("project") / "with a space"
-    copy.mkdir()
+    return copy_code(tmp_path_factory.mktemp("project") / "with a space")
+
+
+def copy_code(folder):
+    """Copy what scripts need into a new folder; returns it."""
     for name in ("common", *(f"step_{i}" for i in range(1, 6))):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
-    shutil.copy(PROJECT / "requirements.txt", copy)
-    return copy
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+    shutil.copy(PROJECT / "requirements.txt", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

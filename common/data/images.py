@@ -69,6 +69,9 @@ class ImageTable:
     @cached_property
     def version(self) -> dict[str, str | None] | None:
         """Which version of the data this is, where it is under DVC: see :func:`common.versions.version_of`."""
+        data = self.root.parent.resolve() / self.root.name
+        if not any(path.with_name(f"{path.name}.dvc").is_file() for path in (data, *data.parents) if path.name):
+            return None
         from common.versions import version_of
 
         return version_of(self.root)

@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from common.tracking.identity import differences
+from conftest import copy_code
 
 SHOW = """\
 import json
@@ -47,10 +47,9 @@ class Mine(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def folder(project, tmp_path_factory):
+def folder(tmp_path_factory):
     """A copy of the code, with a config that imports a module that imports another one."""
-    copy = tmp_path_factory.mktemp("edited") / "project"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("data", "cache", "mlruns", "*.db"))
+    copy = copy_code(tmp_path_factory.mktemp("edited") / "project")
     for name, text in {"my_config": CONFIG, "my_layers": LAYERS, "my_numbers": "WIDTH = 1\n"}.items():
         (copy / f"{name}.py").write_text(text)
     return copy
