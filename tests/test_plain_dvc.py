@@ -175,6 +175,7 @@ def remedied(rules, said):
         (["/data/*"], "data/motor.npz"),
         (["/data/?*", "!/data/*.dvc"], "data/images/cats"),
         (["*.dvc"], "other"),
+        (["/other/"], "other"),
     ],
     ids=str,
 )
@@ -190,7 +191,6 @@ def test_data_that_git_hides_from_dvc_are_refused_with_a_remedy_that_works(folde
             assert not Path(".dvc").exists() and not Path("dvcstore").exists() and not Path(f"{name}.dvc").exists()
             rules = remedied(rules, str(error))
     assert "in place" not in status(name) and f"{name}.dvc" in git("ls-files").split()
-    dvc("checkout")
     assert contents(name) == text
     changed = next(iter(text))
     write(changed, "changed")
