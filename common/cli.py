@@ -25,8 +25,18 @@ MOST = 10**9
 class UserError(Exception):
     """A mistake in the input: a script shows it as one line and ends with exit code 2.
 
-    The message names the file, field or flag, what was found and what was expected.
+    The message names the file, field or flag, what was found and what was expected; URLs in it are :func:`masked`.
     """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(masked(part) if isinstance(part, str) else part for part in parts))
+
+
+def masked(text: str) -> str:
+    """A text whose URLs show no password, token or key: ``http://me:***@host/db?token=***``."""
+    text = re.sub(r"(:/+[^\s/:]*:)(?:\S*@|(?!\d+(?:\W|$))[^\n@]*@)", r"\1***@", text)  # a password may hold an @
+    text = re.sub(r"(https?://)[^\s/:@]+@", r"\1***@", text)  # a token in place of a user
+    return re.sub(r"(?i)([?&][^\s=&]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^\s=&]*=)[^\s&]*", r"\1***", text)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.cli import UserError, command_of, printable
+from common.cli import UserError, command_of, masked, printable
 from common.tracking import identity as identities
 from common.tracking import runs
 from common.tracking.interruptions import uninterrupted
@@ -80,7 +80,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             tags = {
                 "run_level": "root",
                 "step": f"step_{step}",
-                "command": json.dumps(command_of(step, args)),
+                "command": json.dumps([masked(word) for word in command_of(step, args)]),
                 "fingerprint": identities.fingerprint(parts),
                 "identity": json.dumps(parts),
             }

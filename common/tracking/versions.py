@@ -141,7 +141,7 @@ def one_line_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise UserError(f"tracking at {uri}: {reason_of(error)}") from error
+        raise UserError(f"tracking at {uri}: {reason_of(error)}") from None
 
 
 def versions_of(store, name: str) -> list:
