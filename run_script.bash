@@ -2,8 +2,8 @@
 # Runs a command in the project's environment: bash run_script.bash COMMAND [ARGUMENT]...
 #
 # The environment is a container where a Docker engine answers, else .venv; RUNNER=docker or RUNNER=venv chooses.
-# It is made on first use from the hashed lock, and made again when the lock changes. RUNNER=none takes the Python at
-# hand, such as conda's or Colab's.
+# It is made on first use from the hashed lock and, where there is one, requirements-own.txt, and made again when they
+# change. RUNNER=none takes the Python at hand, such as conda's or Colab's.
 # The command runs in the project folder, wherever it is called from, so relative paths start there. A container sees
 # the project folder and, read-only, what absolute paths among the arguments name: results belong in the project folder.
 
@@ -23,6 +23,11 @@ export MLFLOW_DISABLE_TELEMETRY=${MLFLOW_DISABLE_TELEMETRY:-true}
 
 sha256() {
     if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -c1-"$1"
+}
+
+packages() { # what is installed: the lock, and what the user adds
+    cat requirements.txt
+    [ ! -e requirements-own.txt ] || cat requirements-own.txt
 }
 
 # once IS_MADE NAME MAKE [UNMAKE]: unless IS_MADE says so, runs MAKE, and UNMAKE if that fails or is interrupted.
@@ -77,7 +82,7 @@ interrupt() { # SIGNAL GROUP: what `once` does then
 # ---- .venv
 
 venv_state() { # what .venv depends on: it cannot be moved, and a Python that was upgraded breaks it
-    { readlink -f .venv/bin/python && pwd && cat requirements.txt; } | sha256 64
+    { readlink -f .venv/bin/python && pwd && packages; } | sha256 64
 }
 
 venv_is_made() {
@@ -161,7 +166,7 @@ mount_outside() { # PATH [,readonly]: if it exists, lies outside the project and
 run_in_docker() {
     local engine=$1 name argument flags=() mounted=()
     shift
-    image=reproai:$(cat docker/Dockerfile docker/install.sh docker/uv.txt requirements.txt | sha256 12)
+    image=reproai:$({ cat docker/Dockerfile docker/install.sh docker/uv.txt && packages; } | sha256 12)
     once image_is_made "the Docker image $image" make_image
 
     local home=$project/cache/home # downloaded weights outlive the container there

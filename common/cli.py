@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,18 +24,51 @@ WINGS = {
 """Folders of `common` that may be left out, and what needs them."""
 SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
 """What ``--data`` takes besides paths."""
+MODEL_NAME = r"\w[\w-]{0,249}"
+"""What a registered model may be called, so that MLflow takes it in each place: letters and digits are ASCII."""
+MOST = 10**9
+"""Of anything that a flag counts."""
 
 
 class UserError(Exception):
     """A mistake in the input: a script shows it as one line and ends with exit code 2.
 
-    The message names the file, field or flag, what was found and what was expected.
+    The message names the file, field or flag, what was found and what was expected; URLs in it are :func:`masked`.
     """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(masked(part) if isinstance(part, str) else part for part in parts))
+
+
+def masked(text: str) -> str:
+    """A text whose URLs show no password, token or key: ``http://me:***@host/db?token=***``."""
+    text = re.sub(r"(:/+[^\s/:]*:)(?:\S*@|(?!\d+(?:\W|$))[^\n@]*@)", r"\1***@", text)  # a password may hold an @
+    text = re.sub(r"(https?://)[^\s/:@]+@", r"\1***@", text)  # a token in place of a user
+    return re.sub(r"(?i)([?&][^\s=&]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^\s=&]*=)[^\s&]*", r"\1***", text)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {printable(message)} (see {self.prog} --help)\n")
+
+
+def printable(text: str) -> str:
+    """The text on one line, with each character that is no plain one escaped, such as a terminal's codes in a name."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def regular(path: Path) -> Path:
+    """The path, unless it is a FIFO, a socket or a device, which might be read for ever.
+
+    Raises
+    ------
+    OSError
+        Then, or when there is no such file.
+    """
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "expected a regular file, found a FIFO, a socket or a device", str(path))
+    return path
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -49,19 +85,31 @@ def _precision(text: str) -> str:
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A converter for argparse: an integer of at least `low` and, where given, at most `high`."""
-    expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    """A converter for argparse: an integer of at least `low` and at most `high`, by default :data:`MOST`."""
+    most = MOST if high is None else high
 
     def convert(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = low - 1
-        if number < low or (high is not None and number > high):
-            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+        if not low <= number <= most:
+            bounds = f"of at least {low}" if high is None and number < low else f"from {low} to {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number {bounds}, found {text!r:.80}")
         return number
 
     return convert
+
+
+def seed(text: str) -> int:
+    """A converter for argparse: a root seed, which fits into a database."""
+    return whole_number(0, 2**63 - 1)(text)
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch(MODEL_NAME, text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected up to 250 letters, digits, '_' and '-', found {text!r:.80}")
+    return text
 
 
 def data_flags(flags: argparse.ArgumentParser) -> None:
@@ -96,7 +144,7 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--seed",
-        type=whole_number(0),
+        type=seed,
         default=None if step == 1 else 0,
         metavar="N",
         help="root seed (default: a new one each time)" if step == 1 else "root seed (default: %(default)s)",
@@ -125,7 +173,9 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         )
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
-        flags.add_argument("--register", metavar="NAME", help="search on all images too, and register that model")
+        flags.add_argument(
+            "--register", type=_model_name, metavar="NAME", help="search on all images too, and register that model"
+        )
     if step >= 5:
         flags.add_argument("--experiment", metavar="NAME", help="MLflow's; strftime codes (default: step_5)")
         flags.add_argument("--only-model", type=whole_number(0), metavar="K", help="of the config's models this alone")
@@ -139,7 +189,10 @@ def with_defaults(
 
     There a relative path of data starts at the project folder, not at the working directory.
     """
-    texts = {name: str(value) for name, value in defaults.items()}
+    try:
+        texts = {name: str(value) for name, value in defaults.items() if value is not None}
+    except ValueError as error:  # a number of more than 4300 digits
+        raise UserError(f"{' or '.join(defaults)}: {error}") from error
     if texts.get("data", SOURCES[0]) not in SOURCES:
         texts["data"] = str(PROJECT / Path(texts["data"]).expanduser())
     flags.set_defaults(**texts)
@@ -201,7 +254,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
         wing = (error.name or "").removeprefix("common.").split(".")[0]

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Makes the virtual environment FOLDER from the hashed lock beside this folder: bash docker/install.sh FOLDER
+# Packages that a requirements-own.txt beside the lock names are added, in versions that fit the lock's.
 #
 # uv does the work: the one on PATH, else the one in uv.txt, which pip puts into the new environment.
 set -e
 target=$1
 here=$(cd "$(dirname "$0")" && pwd)
+lock=$here/../requirements.txt
+own=$here/../requirements-own.txt
 
 good_python() { # the first Python on PATH that has wheels for all of the lock
     local python
@@ -31,4 +34,11 @@ else
     "$target/bin/python" -m pip install --require-hashes -r "$here/uv.txt"
     uv=$target/bin/uv
 fi
-"$uv" pip install --python "$target/bin/python" --compile-bytecode --require-hashes -r "$here/../requirements.txt"
+
+install_own() {
+    [ ! -e "$own" ] || "$uv" pip install --python "$target/bin/python" --constraint "$lock" -r "$own" "$@"
+}
+
+install_own --dry-run # before gigabytes are installed: are all of them there?
+"$uv" pip install --python "$target/bin/python" --compile-bytecode --require-hashes -r "$lock"
+install_own --compile-bytecode

@@ -16,7 +16,7 @@ def main(argv=None):
         flags.add_argument(
             f"--{name}", type=cli.whole_number(low), default=default, metavar="N", help="(default: %(default)s)"
         )
-    flags.add_argument("--seed", type=cli.whole_number(0), default=0, metavar="N", help="(default: %(default)s)")
+    flags.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="(default: %(default)s)")
     flags.add_argument("--force", action="store_true", help="replace other splits of this data")
     args = flags.parse_args(argv)
     table = data.load_images(args.data, image_size=64, skip_unreadable=args.skip_unreadable)

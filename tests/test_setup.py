@@ -22,7 +22,23 @@ from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).parents[1]
 LOCK = (PROJECT / "requirements.txt").read_text()
-CONDA_NAMES = {"matplotlib-base": "matplotlib", "lazy_loader": "lazy-loader", "pytorch": "torch"}
+CONDA_NAMES = {
+    "matplotlib-base": "matplotlib",
+    "mne-base": "mne",
+    "lazy_loader": "lazy-loader",
+    "python-confluent-kafka": "confluent-kafka",
+    "pytorch": "torch",
+}
+# What the documents name in code, besides what the project has, git ignores or they say to write.
+ELSEWHERE = {
+    "in a folder of images": {"groups.csv", "images/Breed_1.jpg", "info.csv", "test/", "test/info.csv"}
+    | {"train/", "train/info.csv"},
+    "in a folder of the project": {"configs/"},
+    "an artifact of a run": {"results.csv"},
+    "with a .gitignore of its own": {"dvcstore/"},
+    "a file that git is to keep": {".dvc/config", "requirements-own.txt"},
+    "the project": {"reproai/"},
+}
 
 # What makes the environments here, in place of uv: it counts its installations and, while the file `hold` is there,
 # does not finish them.
@@ -139,7 +155,9 @@ def docker_run(project: Path, *command: str, engine: str = "28.0 [] runtime=runc
 
 def direct_dependencies() -> list[Requirement]:
     table = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    return [Requirement(text) for text in table["project"]["dependencies"] + table["dependency-groups"]["dev"]]
+    project = table["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values(), table["dependency-groups"]["dev"]]
+    return [Requirement(text) for texts in lists for text in texts]
 
 
 def test_lock_satisfies_every_direct_dependency() -> None:
@@ -170,6 +188,32 @@ def test_conda_environment_names_the_same_packages_and_bounds() -> None:
     assert {CONDA_NAMES.get(name, name): bound for name, bound in conda.items()} == {
         need.name: need.specifier for need in direct_dependencies()
     }
+
+
+# ---- what git ignores
+
+
+def names_in_documents() -> set[str]:
+    """Files and folders that the documents' code names and git does not keep, without Python files: users' own code."""
+    kept = subprocess.check_output(["git", "-C", PROJECT, "ls-files"], text=True).splitlines()
+    pages = [page for pattern in ("*.md", "docs/*.md", "step_*/*.md") for page in sorted(PROJECT.glob(pattern))]
+    code = "\n".join(c for page in pages for c in re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.DOTALL))
+    path = r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:csv|db|ipynb|npz|png|txt)\b|(?<=--data )\w+|(?<=--logdir )\w+"
+    named = set(re.findall(rf"(?<![\w/.:~$<{{-])({path})", code))
+    written = {name for name in named if not name.endswith(".py")}
+    return {n for n in written if not any(k == n or k.startswith(f"{n.rstrip('/')}/") for k in kept)}
+
+
+@pytest.mark.hostile("what the documents tell users to make is ignored by git", cases=20)
+def test_git_ignores_what_the_documents_tell_users_to_make() -> None:
+    named = names_in_documents() | {f"step_{step}/outputs/" for step in range(1, 6)}
+    assert {"scans", "logs", "out.ipynb", "mlruns/", "data/waves.npz"} <= named
+    seen = []
+    for name in sorted(named - set().union(*ELSEWHERE.values())):
+        path = name if Path(name).suffix else f"{name}/any.png"
+        if subprocess.run(["git", "-C", PROJECT, "check-ignore", "--no-index", "--quiet", path]).returncode:
+            seen.append(name)
+    assert seen == []
 
 
 # ---- commands
@@ -241,6 +285,38 @@ def test_first_use_installs_the_hashed_lock_and_a_change_of_it_installs_again(tm
         assert told in errors
         assert errors.splitlines()[-1].startswith("error: setting up .venv failed")
         assert not (project / ".venv").exists()
+
+
+@pytest.mark.hostile("packages that a user adds survive, or are refused in one line", cases=5)
+def test_packages_of_ones_own_survive_a_change_of_the_lock_and_fit_it(tmp_path: Path) -> None:
+    project = copy_of_project(tmp_path / "my project")
+    lock, own = project / "requirements.txt", project / "requirements-own.txt"
+    lock.write_text(locked("threadpoolctl"))
+    own.write_text("# mine\niniconfig")
+    if uv := shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):  # else pip brings it
+        shutil.copy(uv, project / "tools")
+    code, _, errors = run(project, "python", "-c", "import iniconfig, threadpoolctl")
+    if re.search(r"(?i)connection|dns|resolution|timed out|network", errors):
+        pytest.skip(f"no package registry in reach: {errors.splitlines()[-2]}")
+    assert code == 0, errors
+    lock.write_text(locked("packaging"))
+    assert run(project, "python", "-c", "import iniconfig, packaging")[0] == 0
+    assert run(project, "python", "-c", "import iniconfig") == (0, "", "")
+
+    for wrong, told in [
+        ("iniconfig\nno-such-package-of-anyone\n", "no-such-package-of-anyone was not found"),
+        ("packaging<20\n", "you require packaging<20 and packaging=="),
+        ("iniconfig==\n", "iniconfig=="),
+    ]:
+        own.write_text(wrong)
+        code, _, errors = run(project, "true")
+        assert (code, told in errors, " + packaging==" in errors) == (1, True, False), errors  # before all is installed
+        assert errors.splitlines()[-1].startswith("error: setting up .venv failed")
+        assert not (project / ".venv").exists()
+
+    own.unlink()
+    code, _, errors = run(project, "python", "-c", "import packaging, iniconfig")
+    assert code == 1 and "No module named 'iniconfig'" in errors
 
 
 def test_moved_project_is_set_up_again(fresh: Path) -> None:
@@ -354,12 +430,25 @@ def test_container_sees_named_data_outside_the_project_read_only(docker: Path, t
     ]
 
 
-def test_image_is_built_once_and_again_when_the_lock_changes(docker: Path) -> None:
+def test_image_is_built_once_and_again_when_the_lock_or_ones_own_packages_change(docker: Path) -> None:
     images = [docker_run(docker, "true")[-2] for _ in range(2)]
     (docker / "requirements.txt").write_text("# changed\n")
     images.append(docker_run(docker, "true")[-2])
-    assert images[0] == images[1] != images[2]
-    assert [call[2] for call in docker_calls(docker) if call[0] == "build"] == [images[0], images[2]]
+    (docker / "requirements-own.txt").write_text("iniconfig\n")
+    images.append(docker_run(docker, "true")[-2])
+    assert images[0] == images[1] and len(set(images)) == 3
+    assert [call[2] for call in docker_calls(docker) if call[0] == "build"] == [images[0], *images[2:]]
+
+
+def test_image_is_built_from_files_that_its_name_depends_on(docker: Path) -> None:
+    sent = re.findall(r"^!(.+)$", (PROJECT / ".dockerignore").read_text(), re.MULTILINE)
+    copied = re.findall(r"^COPY (.+) \S+$", (PROJECT / "docker" / "Dockerfile").read_text(), re.MULTILINE)
+    assert sorted(sent) == sorted(" ".join(copied).replace("[t]", "t").split())
+    for name in sent:
+        before = docker_run(docker, "true")[-2]
+        with (docker / name).open("a") as file:
+            file.write("# changed\n")
+        assert docker_run(docker, "true")[-2] != before
 
 
 def test_container_has_a_terminal_where_the_caller_has_one(docker: Path) -> None:

@@ -21,6 +21,11 @@ def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch):
     repository.git("config", "user.name", "A")
     repository.git("config", "user.email", "a@b.c")
     (repository.folder / "data").mkdir()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    repository.git("init", "--quiet", "--bare", "../origin.git")
+    repository.git("remote", "add", "origin", "../origin.git")
+    repository.git("push", "--quiet", "--set-upstream", "origin", "HEAD")
     outputs = []
     for language, text in BLOCKS:
         if language == "python":
@@ -29,11 +34,19 @@ def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch):
             continue
         assert language == "bash"
         for line in text.splitlines():
-            start, command = line.split(" python ")
-            assert start == "bash run_script.bash"
-            done = repository.python(*shlex.split(command), folder=repository.folder)
+            words = shlex.split(line.replace("/shared/disk/dvc", str(shared)), comments=True)
+            if words[0] == "git":
+                repository.git(*words[1:])
+                continue
+            assert words[:2] == ["bash", "run_script.bash"]
+            program = words[3:] if words[2] == "python" else ["-m", *words[2:]]
+            done = repository.python(*program, folder=repository.folder)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             outputs.append(done.stdout)
+    repository.git("clone", "--quiet", "../origin.git", "../colleague")
+    assert repository.python("-m", "dvc", "pull", folder=tmp_path / "colleague").returncode == 0
+    waves = [folder / "data" / "waves.npz" for folder in (repository.folder, tmp_path / "colleague")]
+    assert waves[0].read_bytes() == waves[1].read_bytes()
     both, alone, status = (outputs[i] for i in (2, 4, 5))
     assert re.search(r"DenseEEG - Filters: [+-]0\.\d+, p = ", both)
     scores = dict(re.findall(r"^  (DenseEEG|Filters) +(0\.\d+)", both, re.MULTILINE))

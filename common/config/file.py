@@ -15,7 +15,7 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
-from common.cli import UserError
+from common.cli import UserError, regular
 from common.config.checks import check
 from common.config.settings import TrainingConfig
 from common.config.source import CONFIG_MODULE
@@ -115,7 +115,7 @@ def run_config_file(path: str | Path) -> ModuleType:
 def _run(path: str | Path) -> tuple[ModuleType, ast.Module]:
     file = os.path.abspath(path)
     try:
-        tree = ast.parse(Path(file).read_bytes(), file)
+        tree = ast.parse(regular(Path(file)).read_bytes(), file)
         code = compile(tree, file, "exec", dont_inherit=True)
     except OSError as error:
         raise UserError(f"{path}: expected a Python file that can be read: {error.strerror}") from error

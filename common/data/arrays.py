@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from common.cli import UserError
+from common.cli import UserError, regular
 from common.data.cache import cached_array
 from common.data.images import ImageTable
 
@@ -68,18 +71,53 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
 def metadata_of(path: Path) -> dict[str, object]:
     """What an ``.npz`` file says of itself under ``metadata``, as JSON; empty if it says nothing."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return json.loads(str(file["metadata"])) if "metadata" in file else {}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return json.loads(str(read_npz(path, ["metadata"])["metadata"]))
+    except (UserError, KeyError, ValueError):
         return {}
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of an ``.npz`` file's arrays that are there: as ``np.load`` gives them, if the file is sound.
+
+    Memory is taken for what a member holds, not for what its header promises; nothing is unpickled.
+
+    Raises
+    ------
+    UserError
+        Naming the file, the array and the reason.
+    """
+    arrays, member = {}, ""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            parts = {name: file[name] for name in ("X", "y", "groups") if name in file}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: expected an .npz file with the arrays X, y and groups ({error})") from error
+        with zipfile.ZipFile(regular(path)) as archive:
+            there = archive.namelist()
+            for name in names:
+                if (member := f"{name}.npy") in there:
+                    with archive.open(member) as file:
+                        arrays[name] = _read_array(file)
+    except Exception as error:  # what a damaged file raises depends on its bytes
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        expected = f"expected an .npz file with the arrays {', '.join(names)}"
+        raise UserError(f"{path}: {expected} ({member and f'{member}: '}{reason})") from error
+    return arrays
+
+
+def _read_array(file: IO[bytes]) -> np.ndarray:
+    layout = np.lib.format
+    first = layout.read_magic(file) == (1, 0)
+    shape, is_fortran, dtype = (layout.read_array_header_1_0 if first else layout.read_array_header_2_0)(file)
+    if dtype.hasobject:
+        raise ValueError("Python objects instead of numbers or text")
+    content, promised = bytearray(), math.prod(shape) * dtype.itemsize
+    while len(content) <= promised and (block := file.read(1 << 20)):
+        content += block
+    if len(content) != promised:
+        found = len(content) if len(content) < promised else "more"
+        raise ValueError(f"its header promises {promised} bytes, found {found}")
+    return np.ndarray(shape, dtype, content, order="F" if is_fortran else "C")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    parts = read_npz(path, ["X", "y", "groups"])
     missing = [name for name in ("X", "y") if name not in parts]
     if missing:
         raise UserError(f"{path}: expected the arrays X and y, found no {missing[0]}")
@@ -91,8 +129,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{path}: {name}: expected {len(x)} values as X has, found shape {parts[name].shape}")
     if parts["y"].dtype.kind not in "iubUS":
         raise UserError(f"{path}: y: expected whole numbers or text, found {parts['y'].dtype}")
-    parts["X"] = np.ascontiguousarray(x, np.float32)
+    with np.errstate(over="ignore"):
+        parts["X"] = np.ascontiguousarray(x, np.float32)
     if not np.isfinite(parts["X"]).all():
         row = int(np.flatnonzero(~np.isfinite(parts["X"].reshape(len(x), -1)).all(1))[0])
-        raise UserError(f"{path}: X: expected finite numbers, found nan or infinity in sample {row}")
+        is_large = np.isfinite(x[row]).all()
+        found = f"{np.abs(x[row]).max():.3g}, too large for float32," if is_large else "nan or infinity"
+        raise UserError(f"{path}: X: expected finite numbers, found {found} in sample {row}")
     return parts

@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar=("TRAIN", "VAL", "TEST"),
         help="shares of the images (default: 0.7 0.15 0.15)",
     )
-    flags.add_argument("--seed", type=cli.whole_number(0), default=0, metavar="N", help="root seed (default: 0)")
+    flags.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="root seed (default: 0)")
     args = flags.parse_args(argv)
     split_data(args.source, args.target, args.fractions, args.seed)
 

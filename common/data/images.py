@@ -15,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from common.cli import UserError
+from common.cli import UserError, printable, regular
 from common.data.cache import cached_array, open_array
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What images may be: formats that Pillow decodes itself. It would start Ghostscript for EPS."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +112,7 @@ class ImageTable:
         copies = len(self) - len(set(self.digests))
         if copies:
             notes.append(f"  {copies} images are byte-for-byte copies of others and stay with them in every split")
-        return "\n".join([first, *notes])
+        return "\n".join(map(printable, [first, *notes]))
 
     def example(self) -> bytes:
         """The first image file."""
@@ -133,7 +136,8 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
 
     def digest(name: str) -> str:
         try:
-            return hashlib.sha256((root / name).read_bytes()).hexdigest()
+            with open(regular(root / name), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{root / name}: {error.strerror}") from error
 
@@ -143,13 +147,13 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
 def read_image(path: Path, size: int) -> np.ndarray:
     """Decode one image file; see :func:`decode_image`, also for the errors."""
     try:
-        return decode_image(path.read_bytes(), size)
+        return decode_image(regular(path).read_bytes(), size)
     except OSError as error:
         raise ValueError(f"not a readable image ({error})".replace(str(path), path.name)) from error
 
 
 def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
-    """Decode an image of any format: centre square, resized to `size` pixels, RGB, or grey with one of `channels`.
+    """Decode an image in one of :data:`FORMATS`: centre square, resized to `size`, RGB, or grey with one of `channels`.
 
     Returns
     -------
@@ -163,7 +167,7 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
             image.load()
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
@@ -171,6 +175,8 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
             raise ValueError(f"pixel type {image.mode} (32 bits) has no fixed range")
         image = ImageOps.exif_transpose(image).convert("RGB")
         square = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not a readable image (expected one of {', '.join(FORMATS)})") from error
     except Exception as error:  # decoders raise errors of many types on damaged files
         raise ValueError(f"not a readable image ({error})") from error
     if channels == 1:

@@ -18,9 +18,9 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from common.cli import PROJECT, SOURCES, UserError
+from common.cli import PROJECT, SOURCES, UserError, regular
 from common.data.arrays import load_arrays
-from common.data.images import ImageTable, check_classes, decode, digest_files
+from common.data.images import FORMATS, ImageTable, check_classes, decode, digest_files
 
 DATA = PROJECT / "data"
 PETS = ("cat", "dog")
@@ -186,17 +186,12 @@ def _scan(name: str, root: Path) -> ImageTable:
 
 
 def list_images(root: Path) -> tuple[list[str], Counter]:
-    """Files with an image suffix, sorted, and a count of the other files by suffix."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    """Files with the suffix of an image, sorted, and a count of the other files by suffix; see :func:`_folders`."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     images, others = [], Counter()
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
+    for folder, names in _folders(root):
         for name in names:
-            path = (Path(folder) / name).relative_to(root)
+            path = (folder / name).relative_to(root)
             if name.startswith("."):
                 continue
             if path.suffix.lower() in suffixes:
@@ -204,6 +199,28 @@ def list_images(root: Path) -> tuple[list[str], Counter]:
             elif len(path.parts) > 1 and path.parts[0] != "annotations":
                 others[path.suffix] += 1
     return sorted(images), others
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders with the names of their files: real ones first, then where links lead, but none twice, nor above root."""
+
+    def identity(folder: Path) -> tuple[int, int]:
+        return folder.stat().st_dev, folder.stat().st_ino
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen, tops = set(map(identity, root.resolve().parents)), [root]
+    for top in tops:
+        for name, folders, names in os.walk(top, onerror=refuse):
+            folder = Path(name)
+            if identity(folder) in seen:
+                folders.clear()
+                continue
+            seen.add(identity(folder))
+            folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
+            tops += [folder / f for f in folders if (folder / f).is_symlink()]
+            yield folder, names
 
 
 def _labels_from_breeds(paths: list[str], root: Path) -> dict[str, str]:
@@ -238,7 +255,7 @@ def _groups(root: Path, labels: dict[str, str]) -> dict[str, str] | None:
 
 def _read_pairs(path: Path, key: str, value: str) -> dict[str, str]:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open(regular(path), newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             if key not in header or value not in header:

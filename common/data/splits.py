@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from common.cli import UserError
+from common.cli import UserError, printable, regular
 from common.data.images import ImageTable
 from common.data.sources import DATA
 from common.seeds import Stream
@@ -65,7 +65,7 @@ def splits_file(table: ImageTable) -> Path:
 def _settings_of(path: Path) -> dict:
     """What a splits file says of itself; nothing where there is none, or a damaged one."""
     try:
-        splits = json.loads(path.read_text())
+        splits = json.loads(regular(path).read_text())
         return {name: splits[name] for name in ("fingerprint", "seed", *FOLDS)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -173,7 +173,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.read_text() == text:
-            print(f"splits: {path} is up to date")
+            print(printable(f"splits: {path} is up to date"))
             return
         if path.exists() and not replace:
             raise UserError(f"{path}: holds other splits already; --force replaces them")
@@ -183,7 +183,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     print(
-        f"splits: {path}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
+        f"splits: {printable(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
         f"{splits['nested_folds']} x {splits['nested_repeats']} nested splits, seed {splits['seed']}"
     )
 
@@ -205,7 +205,7 @@ def load_splits(table: ImageTable) -> dict:
         folds = {name: known[name] for name in FOLDS if name in known}
         save_splits(make_splits(table, Stream(known.get("seed", 0)).at("splits"), **folds), path)
     try:
-        splits = json.loads(path.read_text())
+        splits = json.loads(regular(path).read_text())
         _check_same_data(table, splits, path)
         _check_folds(table, splits, path)
     except OSError as error:

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--n-subjects", type=cli.whole_number(1, 109), metavar="N", help="(default: 20)")
     flags.add_argument("--n-trials", type=_even, metavar="N", help="of each simulated subject (default: 40)")
-    flags.add_argument("--seed", type=cli.whole_number(0), metavar="N", help="of the simulation (default: 0)")
+    flags.add_argument("--seed", type=cli.seed, metavar="N", help="of the simulation (default: 0)")
     flags.add_argument("--events", nargs="+", metavar="NAME", help="the classes: annotations, or numbers of a trigger")
     flags.add_argument("--channels", nargs="+", metavar="NAME", help="(default: all EEG channels not marked bad)")
     flags.add_argument("--l-freq", type=hertz, metavar="HZ", help="lower edge of the pass band")

@@ -6,11 +6,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from common.cli import UserError
+from common.data.arrays import read_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,13 @@ def load_epochs(path: Path) -> Epochs:
         When the file is missing, damaged, or none of its.
     """
     try:
-        with np.load(path) as file:
-            X, y, groups = file["X"], file["y"], file["groups"]
-            metadata = json.loads(str(file["metadata"]))
+        if not path.exists():
+            raise UserError(f"{path}: no such file; python -m common.eeg {path} makes one")
+        parts = read_npz(path, ["X", "y", "groups", "metadata"])
+        X, y, groups = parts["X"], parts["y"], parts["groups"]
+        metadata = json.loads(str(parts["metadata"]))
         sound = X.ndim == 3 and y.shape == groups.shape == (len(X),) and X.shape[1] == len(metadata["channels"])
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; python -m common.eeg {path} makes one") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of epochs ({str(error).splitlines()[0]})") from error
     if not sound:
         raise UserError(f"{path}: not a file of epochs (X {X.shape}, y {y.shape} and groups {groups.shape} differ)")

@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from common.cli import PROJECT, UserError
+from common.cli import PROJECT, UserError, regular
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -100,7 +100,7 @@ def read_files(files: Sequence[Path], subjects: Sequence[str] | None = None) -> 
             if not path.exists():
                 raise UserError(f"--files {path}: no such file")
             try:
-                raw = mne.io.read_raw(path)
+                raw = mne.io.read_raw(regular(path))
             except Exception as error:  # what a reader raises depends on the bytes
                 header = path.with_suffix(".vhdr")
                 hint = f"; give its header {header}" if header != path and header.exists() else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.cli import UserError
+from common.cli import UserError, masked
 
 VERSION = 1
 """Of what events and answers look like."""
@@ -129,7 +129,7 @@ def until_idle(messages: Iterator[Message | None], idle: float | None) -> Iterat
 
 
 def plain(value: object) -> object:
-    """What JSON can hold of a value: numbers that are not finite become null, other objects their text."""
+    """What JSON can hold of a value: numbers that are not finite become null, others their :func:`masked` text."""
     value = value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
@@ -137,7 +137,7 @@ def plain(value: object) -> object:
         return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return value if value is None or isinstance(value, bool | int) else masked(str(value))
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 
-from common.cli import UserError
+from common.cli import UserError, masked
 from common.events.broker import VERSION, Broker, Message, now, plain, until_idle
 
 
@@ -47,7 +47,7 @@ def serve_requests(broker: Broker, handler: Callable[[bytes], dict], idle: float
                 result = {"answer": plain(handler(request.value))}
             except Exception as error:  # a request that cannot be answered must not come again for ever
                 name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                result = {"error": f"{name}{error}"}
+                result = {"error": masked(f"{name}{error}")}
             value = {"version": VERSION, "request_id": request.id, "time": now(), **result}
             answer = Message(request.key, request.id, json.dumps(value).encode())
             while not broker.publish(broker.answers, [answer], lambda: True):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from common.cli import UserError
+from common.cli import UserError, regular
 
 
 def load_backbone(name: str, weights: str = "DEFAULT") -> tuple[nn.Module, int, tuple, tuple]:
@@ -122,8 +122,8 @@ def _fetch(name: str, url: str, path: Path) -> None:
 def _read_weights(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(regular(path))
+        state = torch.load(regular(path), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
             f"--weights {path}: no such file; expected DEFAULT, none or the path of a state dict"

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> float:
     number = cli.whole_number
     flags.add_argument("--images", type=number(80), default=10000, metavar="N", help="drawings (default: %(default)s)")
     flags.add_argument("--epochs", type=number(1), default=16, metavar="N", help="passes (default: %(default)s)")
-    flags.add_argument("--seed", type=number(0), default=1, metavar="N", help="root seed (default: %(default)s)")
+    flags.add_argument("--seed", type=cli.seed, default=1, metavar="N", help="root seed (default: %(default)s)")
     flags.add_argument("--output", type=Path, metavar="PATH", help="where the weights go (default: the shipped ones)")
     return _pretrain(flags.parse_args(argv))
 

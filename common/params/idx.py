@@ -17,7 +17,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from common import cli
-from common.cli import UserError
+from common.cli import UserError, regular
 from common.params.idx_files import FILES, read_idx, read_split
 from common.params.idx_stand_in import write_standin
 
@@ -75,7 +75,7 @@ def load_idx(
     content = hashlib.sha256(len(classes).to_bytes(4, "big"))
     for name in FILES[split]:
         try:
-            content.update((folder / name).read_bytes())
+            content.update(regular(folder / name).read_bytes())
         except OSError as error:
             raise UserError(f"{folder / name}: {error.strerror}") from error
     kind = f"{image_size or 'whole'}-{'color' if is_color else 'grey'}"

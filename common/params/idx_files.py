@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import UserError
+from common.cli import UserError, regular
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -41,7 +41,7 @@ def read_idx(path: Path, n_dimensions: int) -> np.ndarray:
         When the file is missing, damaged, cut short, too long, or holds something else.
     """
     try:
-        with gzip.open(path) as file:
+        with gzip.open(regular(path)) as file:
             shape = _read_header(path, file.read(4 * (n_dimensions + 1)), n_dimensions)
             expected, content = math.prod(shape), bytearray()
             while len(content) <= expected and (block := file.read(min(1 << 20, expected + 1 - len(content)))):

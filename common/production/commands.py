@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.cli import UserError
+from common.cli import UserError, masked
 from common.tracking.interruptions import uninterrupted
 
 COMMAND = """trap : INT TERM HUP
@@ -172,7 +172,8 @@ class Runs:
     def _save(self) -> None:
         part = self.record.with_suffix(".part")
         with part.open("w") as file:
-            json.dump({"data": str(self.data), "command": self.command, "runs": self._runs}, file, indent=1)
+            command = [masked(word) for word in self.command]
+            json.dump({"data": str(self.data), "command": command, "runs": self._runs}, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, self.record)

@@ -66,7 +66,7 @@ class Contents:
         if not self.path.is_dir():
             yield self.path.name, self.path
             return
-        seen = set()
+        seen = set(map(str, self.path.resolve().parents))
         for folder, subfolders, names in os.walk(self.path, onerror=_raise_unless_gone, followlinks=True):
             place = os.path.realpath(folder)
             subfolders[:] = sorted(filter(_counts, subfolders)) if place not in seen else []

@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from common import tracking
-from common.cli import UserError
+from common.cli import printable
 from common.data.images import ImageTable
 from common.data.splits import Fold, folds_of_all, load_splits
 from common.evaluation.metrics import youden_threshold
@@ -45,10 +45,8 @@ def register(
     Raises
     ------
     UserError
-        When the data are arrays, or the registry cannot be used.
+        When the registry cannot be used.
     """
-    if table.is_arrays:
-        raise UserError(f"--register {args.register}: expected images, found the arrays of {table.root}")
     folds = folds_of_all(table, load_splits(table), args.inner_splits)
     fit = partial(_fit, table, run, search)
     (model,) = run_jobs(fit, [folds], compute, args.n_jobs, n_trials * len(folds))
@@ -64,4 +62,4 @@ def _fit(table: ImageTable, run: tracking.Run, search: Search, folds: list[Fold]
         youden_threshold(table.labels[fold.dev], test_model(network, table, fold.dev))
         for fold, network in zip(folds, networks, strict=True)
     ]
-    return Ensemble(networks, thresholds, table.classes)
+    return Ensemble(networks, thresholds, list(map(printable, table.classes)))

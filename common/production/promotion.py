@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModel
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-from common.cli import UserError
+from common.cli import MODEL_NAME, UserError
 from common.tracking.store import open_tracking, reason_of
 
 STAGE, PRODUCTION, ARCHIVED, ALIAS, SCORE = "stage", "Production", "Archived", "production", "test_mcc"
@@ -141,7 +141,7 @@ def one_line_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise UserError(f"tracking at {uri}: {reason_of(error)}") from error
+        raise UserError(f"tracking at {uri}: {reason_of(error)}") from None
 
 
 def versions_of(store, name: str) -> list:
@@ -174,5 +174,5 @@ def registered_model(store, name: str):
 
 def check_name(name: str) -> None:
     """Refuse a name that could not stand in ``models:/NAME@production``."""
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise UserError(f"model {name!r}: expected letters, digits, '_', '.' and '-'")
+    if not re.fullmatch(MODEL_NAME, name, re.ASCII):
+        raise UserError(f"model {name!r:.80}: expected up to 250 letters, digits, '_' and '-'")

@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from common.cli import PROJECT, UserError
+from common.moved import MODULES
 from common.production import ensemble as ensembles
 from common.production.promotion import (
     SCORE,
@@ -122,7 +123,9 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
             raise UserError(f"model {name}: no version {version}; expected one of: {listed}")
         source = store.get_model_version_download_uri(name, version)
     try:
-        sys.modules.setdefault("common.evaluation.ensemble", ensembles)  # where models of an earlier version look
+        for former, now in MODULES.items():
+            if now == ensembles.__name__:  # where models of an earlier version look
+                sys.modules.setdefault(former, ensembles)
         with tempfile.TemporaryDirectory() as folder:
             found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
             return mlflow.pyfunc.load_model(found)

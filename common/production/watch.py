@@ -123,7 +123,8 @@ def _watch(contents: Contents, runs: Runs, args: argparse.Namespace) -> int:
             _show(f"waiting: {error}")
         else:
             if version != seen and runs.is_due(version, args.retry):
-                _say(f"{_short(version)}, {len(contents)} files in {contents.path}: running {shlex.join(runs.command)}")
+                command = cli.masked(shlex.join(runs.command))
+                _say(f"{_short(version)}, {len(contents)} files in {contents.path}: running {command}")
                 runs.run(version)
                 _say(_outcome(runs))
                 code = 1 if runs.last("exit_code") is None else runs.last("exit_code")

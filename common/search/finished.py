@@ -20,10 +20,10 @@ def load_study(name: str) -> optuna.Study:
     """
     try:
         return optuna.load_study(study_name=name, storage=storage_url())
-    except KeyError as error:
-        raise UserError(f"study {name}: there is none at {storage_url()}") from error
+    except KeyError:
+        raise UserError(f"study {name}: there is none at {storage_url()}") from None
     except Exception as error:  # each database has errors of its own
-        raise UserError(f"studies at {storage_url()} cannot be used: {str(error).splitlines()[0]}") from error
+        raise UserError(f"studies at {storage_url()} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:

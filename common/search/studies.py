@@ -85,7 +85,7 @@ def create_study(name: str, n_folds: int) -> optuna.Study:
                 load_if_exists=True,
             )
     except Exception as error:  # each database has errors of its own
-        raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from error
+        raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _make_database(path: Path) -> None:
@@ -153,7 +153,7 @@ def optimize(
         winner = study.best_trial
         return winner, best.networks_of(winner) or run_trial(winner)[0]
     except (StorageInternalError, SQLAlchemyError) as error:
-        raise UserError(f"studies at {storage_url()}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"studies at {storage_url()}: {str(error).splitlines()[0]}") from None
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, networks: list, scores: list[float], best: BestNetworks) -> None:

@@ -86,7 +86,7 @@ class Outbox:
         if isinstance(self._error, UserError):
             raise self._error
         if self._error is not None:
-            raise one_line(self.uri, self._error) from self._error
+            raise one_line(self.uri, self._error) from None
 
     def _send_all(self) -> None:
         client = PatientClient(self.uri)

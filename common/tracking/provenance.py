@@ -12,7 +12,7 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.cli import PROJECT, UserError
+from common.cli import PROJECT, UserError, masked, printable
 
 
 def provenance(table, stream, compute, allow_changed_data: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
@@ -47,11 +47,11 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         "git_commit": commit or "no git repository",
         "git_dirty": bool(diff),
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "no lock",
-        "data_name": table.name,
+        "data_name": printable(table.name),
         "data_fingerprint": table.fingerprint,
         **_data_version(table.version, allow_changed_data),
         "seed": stream.root_seed,
-        "command": json.dumps(sys.argv),
+        "command": json.dumps([masked(word) for word in sys.argv]),
         "device": compute.description,
         "precision": compute.precision_description,
         "deterministic": compute.deterministic,

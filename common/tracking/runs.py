@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
-from common.cli import PROJECT, UserError
+from common.cli import PROJECT, UserError, masked
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
@@ -46,7 +46,7 @@ class Run:
         Where its events and those of the runs below go: ``kafka``, ``pubsub``.
     """
 
-    uri: str
+    uri: str = field(repr=False)
     experiment_id: str
     run_id: str
     place: dict[str, str] = field(default_factory=dict)
@@ -140,11 +140,11 @@ class Run:
     def params(self, values: object) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
         flat = flatten(asdict(values) if is_dataclass(values) else values)
-        self._write(params=[Param(name, str(value)[:6000]) for name, value in flat.items()])
+        self._write(params=[Param(name, masked(str(value))[:6000]) for name, value in flat.items()])
 
     def tags(self, **values: object) -> None:
         """Set tags."""
-        self._write(tags=[RunTag(name, str(value)) for name, value in values.items()])
+        self._write(tags=[RunTag(name, masked(str(value))) for name, value in values.items()])
 
     def _write(self, **entities: list) -> None:
         if not self.is_over:

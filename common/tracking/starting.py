@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.cli import UserError, command_of
+from common.cli import UserError, command_of, masked, printable
 from common.tracking import identity as identities, runs
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
@@ -54,14 +54,16 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     ------
     UserError
         When the server or the folder cannot be used, another process works on this run, the data differ from the
-        version that they should be, or a broker's topic does not exist.
+        version that they should be or cannot be registered, or a broker's topic does not exist.
     """
+    if getattr(args, "register", None) and table.is_arrays:
+        raise UserError(f"--register {args.register}: expected images, found the arrays of {table.root}")
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
-    name = f"{table.name} {_network(config)} seed {stream.root_seed}"
+    name = printable(f"{table.name} {_network(config)} seed {stream.root_seed}")
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
@@ -77,7 +79,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             tags = {
                 "run_level": "root",
                 "step": f"step_{step}",
-                "command": json.dumps(command_of(step, args)),
+                "command": json.dumps([masked(word) for word in command_of(step, args)]),
                 "fingerprint": identities.fingerprint(parts),
                 "identity": json.dumps(parts),
             }

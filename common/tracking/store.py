@@ -64,7 +64,7 @@ class Connection:
             try:
                 return call(*args, **kwargs)
             except (MlflowException, OSError) as error:
-                raise one_line(self.uri, error) from error
+                raise one_line(self.uri, error) from None  # its message may hold the password
 
         return checked
 
@@ -119,7 +119,7 @@ def _opened() -> Iterator[str]:
     except UserError:
         raise
     except Exception as error:  # each store has errors of its own
-        raise UserError(f"tracking at {uri} cannot be used: {reason_of(error)}") from error
+        raise UserError(f"tracking at {uri} cannot be used: {reason_of(error)}") from None
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:

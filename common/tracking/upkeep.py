@@ -17,6 +17,7 @@ from pathlib import Path
 import mlflow
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from common import cli
 from common.cli import UserError
@@ -41,8 +42,10 @@ def look_after(database: Path) -> None:
     Raises
     ------
     UserError
-        When it is damaged, or of a newer MLflow.
+        When it is damaged, of a newer MLflow, or in a folder whose path MLflow takes for another one.
     """
+    if odd := re.search(r"\?|%[0-9A-Fa-f]{2}", str(database.parent)):
+        raise UserError(f"{database.parent}: MLflow keeps no runs where a path has {odd[0]}; rename the folder")
     if not database.exists():
         _make(database)
     version = _mend_places(database)
@@ -80,28 +83,73 @@ def _migrate(database: Path, version: str) -> None:
 
 
 def _mend_places(database: Path) -> str:
-    """Point the paths of artifacts to ``mlruns/`` beside the database, wherever they were; returns its version."""
-    here = str(database.resolve().parent / "mlruns")
+    """Point the paths of artifacts to ``mlruns/`` beside the database, wherever it lay before; returns its version."""
+    here = database.resolve().parent / "mlruns"
     try:
         with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            before = _lay_before(connection) if "experiments" in tables else None
             for table in tables & PLACES.keys():
                 for column in PLACES[table]:
-                    _mend(connection, table, column, here)
+                    _mend(connection, table, column, before, here)
             return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     except (sqlite3.DatabaseError, TypeError) as error:
-        raise UserError(
-            f"{database}: not a store of MLflow ({error}); move it away to start with an empty one"
-        ) from error
+        raise UserError(_why_unusable(database, error)) from error
 
 
-def _mend(connection: sqlite3.Connection, table: str, column: str, here: str) -> None:
-    elsewhere = f"{column} LIKE '%/mlruns/%' AND {column} NOT LIKE ? AND {column} NOT LIKE ?"
-    known = [f"{here}/%", f"{Path(here).as_uri()}/%"]
-    for (place,) in connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {elsewhere}", known).fetchall():
-        if match := re.fullmatch(r"(file://)?/.*?/mlruns(/.*)", place):
-            mended = f"{Path(here).as_uri() if match[1] else here}{match[2]}"
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [mended, place])
+def _why_unusable(database: Path, error: Exception) -> str:
+    code = getattr(error, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return f"{database}: paths of artifacts are to be mended, but it cannot be written ({error}); copy its folder"
+    if code.startswith(("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR")):
+        return f"{database}: {error}"
+    return f"{database}: not a store of MLflow ({error}); move it away to start with an empty one"
+
+
+def _lay_before(connection: sqlite3.Connection) -> Path | None:
+    """The ``mlruns/`` of the time when the paths were right: how the oldest experiment's place ends is known."""
+    rows = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments ORDER BY experiment_id")
+    for number, name, place in rows:
+        for end in (f"/mlruns/{name}", f"/mlruns/{number}"):
+            if (path := _path(place)) and path.endswith(end):
+                return Path(path.removesuffix(end), "mlruns")
+    return None
+
+
+def _mend(connection: sqlite3.Connection, table: str, column: str, before: Path | None, here: Path) -> None:
+    nested = before and here in before.parents
+    right = () if nested else (f"{here}/", f"{here.as_uri()}/")  # of thousands of rows, mostly all
+    for row, place in connection.execute(f"SELECT rowid, {column} FROM {table}").fetchall():
+        if not str(place).startswith(right) and (new := _moved(place, before, here, shared=table == "experiments")):
+            change = f"UPDATE {table} SET {column} = ? WHERE rowid = ? AND {column} = ?"
+            connection.execute(change, [new.as_uri() if place.startswith("file:") else str(new), row, place])
+
+
+def _moved(place: object, before: Path | None, here: Path, shared: bool) -> Path | None:
+    """Where an artifact lies now, or None where the path is right, or never was one of this store.
+
+    Names of runs and models are unique: what has that name in `here` is what is meant. Names of experiments are
+    `shared` with other stores.
+    """
+    if (path := _path(place)) is None:
+        return None
+    roots = [folder for folder in Path(path).parents if folder.name == "mlruns"]
+    known = next((root for root in roots if root in (before, here)), None)  # the deepest of them
+    if known == here:
+        return None
+    is_there = os.path.exists(path)
+    for root in [known] if known else reversed(roots):
+        new = here / Path(path).relative_to(root)
+        is_here = os.path.exists(new)
+        if (shared or is_here or not is_there) if known else (is_here and not (shared and is_there)):
+            return new
+    return None
+
+
+def _path(place: object) -> str | None:
+    """Of MLflow's address of a local folder; None of another kind of address."""
+    path = local_file_uri_to_path(place) if str(place).startswith("file:") else place
+    return path if isinstance(path, str) and path.startswith("/") else None
 
 
 if __name__ == "__main__":

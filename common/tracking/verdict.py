@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -34,7 +37,7 @@ def compare(uri: str, first, again_uri: str, again, only: int | None) -> tuple[s
     means = [float(score.mean()) for score in scores]
     gap = abs(means[0] - means[1])
     parting = _first_difference(_histories(clients[0], first, only), _histories(clients[1], again, only))
-    report = [f"mean test ROC AUC {means[0]!r} then, {means[1]!r} now"]
+    report = [f"mean test ROC AUC {means[0]:.3f} then, {means[1]:.3f} now"]
     report += _changes(clients, first, again)
     if tables[0].equals(tables[1]) and parting is None:
         return VERDICTS[0], report
@@ -63,31 +66,57 @@ def _results(client: Connection, run_id: str) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(artifact(client, run_id, "results.csv")), dtype=str)
 
 
-def _histories(client: Connection, root, only: int | None) -> dict[tuple, list[tuple]]:
-    """Metric values by the place of a fit and its epoch, in the order in which they were made."""
-    below = f"tags.root_run_id = '{root.info.run_id}' and tags.run_level = 'phase' and attributes.status = 'FINISHED'"
-    found = {}
-    for run in client.search_runs([root.info.experiment_id], below, max_results=50_000):
-        tags = run.data.tags
-        if only is not None and tags.get("root_split") != str(only):
+def _histories(
+    client: Connection, root, only: int | None
+) -> tuple[dict[tuple, list[tuple]], dict[tuple, tuple[float, str]]]:
+    """What the fits of a run gave, and which of its trials ended early.
+
+    Returns
+    -------
+    values : dict
+        Metric values by the place of a fit and its epoch, in the order in which they were made. Fits that a trial was
+        not asked for any more are left out: how far they came depends on how many ran side by side.
+    ended : dict from (root split, trial) to (int, str)
+        How many of its inner folds count, and why no more: pruned or failed.
+    """
+
+    def runs(level: str, status: str) -> Iterator[tuple[tuple, Any]]:
+        below = f"tags.root_run_id = '{root.info.run_id}' and tags.run_level = '{level}'"
+        below = f"{below} and attributes.status = '{status}'"
+        for run in client.search_runs([root.info.experiment_id], below, max_results=50_000):
+            if only is None or run.data.tags.get("root_split") == str(only):
+                yield tuple(int(run.data.tags.get(name, 0)) for name in ("root_split", "trial", "inner_split")), run
+
+    failed = sorted((place for place, _ in runs("fold", "FAILED")), reverse=True)  # so the first one stays
+    ended = {place[:2]: (place[2] + 1, "failed") for place in failed}
+    ended |= {
+        place[:2]: (run.data.metrics.get("folds", math.inf), "pruned") for place, run in runs("trial", "FINISHED")
+    }
+    values = {}
+    for (*trial, inner), run in runs("phase", "FINISHED"):
+        if inner >= ended.get(tuple(trial), (math.inf, ""))[0]:
             continue
-        place = tuple(int(tags.get(name, 0)) for name in ("root_split", "trial", "inner_split"))
+        phase = run.data.tags["phase"]
         for name in sorted(run.data.metrics):
             for metric in client.get_metric_history(run.info.run_id, name):
                 if not name.startswith("batch_"):
-                    found[(*place, tags["phase"] != "warm-up", metric.step, name)] = (tags["phase"], metric.value)
-    return found
+                    values[(*trial, inner, phase != "warm-up", metric.step, name)] = (phase, metric.value)
+    return values, ended
 
 
-def _first_difference(then: dict, now: dict) -> str | None:
+def _first_difference(*runs: tuple[dict, dict]) -> str | None:
+    """Where the histories of two runs part, then and now."""
+    (then, _), (now, _) = runs
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):
             root, trial, inner, _, epoch, name = key
             phase = (then.get(key) or now.get(key))[0]
-            return (
-                f"root split {root}, trial {trial}, inner split {inner}, {phase}, epoch {epoch}: {name} "
-                f"{then.get(key, (None, 'missing'))[1]!r} then, {now.get(key, (None, 'missing'))[1]!r} now"
-            )
+            found = []
+            for values, ended in runs:
+                folds, why = ended.get((root, trial), (math.inf, ""))
+                found.append(repr(values[key][1]) if key in values else why if inner >= folds else "missing")
+            place = f"root split {root}, trial {trial}, inner split {inner}, {phase}, epoch {epoch}"
+            return f"{place}: {name} {found[0]} then, {found[1]} now"
     return None
 
 

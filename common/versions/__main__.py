@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("path", type=Path, metavar="PATH")
     command.add_argument("--push", action="store_true", help="copy the data to DVC's remote")
     command.add_argument("--commit", action="store_true", help="commit the .dvc file with git, and nothing else")
+    command.add_argument("--git-push", action="store_true", help="push the branch with git, after the data")
     command = commands.add_parser("status", help="which version the data are")
     command.add_argument("path", type=Path, metavar="PATH")
     command = commands.add_parser("checkout", help="restore a former version of the data")

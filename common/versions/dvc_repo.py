@@ -25,6 +25,9 @@ CONFIG = f"""\
     url = ../{STORE}
 """
 
+IGNORED = f"/{STORE}\ndataset_splits*.json\n"
+"""What DVC ignores where it is begun: splits are no data, although those of a folder of images lie in it."""
+
 DEBRIS = re.compile(r"\.[\w-]{22}\.tmp")
 """Names of the files that DVC leaves behind when it is killed while it copies."""
 
@@ -60,7 +63,7 @@ def begin_dvc(root: Path) -> Path:
         (root / STORE).mkdir(exist_ok=True)
         (root / STORE / ".gitignore").write_text("*\n")
         if not (root / ".dvcignore").exists():
-            (root / ".dvcignore").write_text(f"/{STORE}\n")
+            (root / ".dvcignore").write_text(IGNORED)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         (part / "config").write_text(CONFIG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -87,11 +88,16 @@ class Repository:
                     "git does not know who commits; git config user.name NAME and git config user.email ADDRESS tell it"
                 )
 
-    def ignoring_rule(self, path: Path) -> str | None:
-        """The line of a .gitignore that makes git ignore a path, as ``file:line: pattern``; None where none does."""
-        if self.git("check-ignore", "-q", "--", str(path)) is None:
+    def ignoring_rule(self, path: Path | str) -> str | None:
+        """The line that makes git ignore a path, as ``file:line: pattern``; None where none does.
+
+        A folder whose path ends in a slash is taken as DVC takes it: ``folder/*`` is the folder itself too.
+        """
+        if self.git("check-ignore", "--no-index", "-q", "--", str(path)) is None:
             return None
-        source, number, pattern = self.git("check-ignore", "-v", "--", str(path)).split("\t")[0].split(":", 2)
+        source, number, pattern = (
+            self.git("check-ignore", "--no-index", "-v", "--", str(path)).split("\t")[0].split(":", 2)
+        )
         return f"{source}:{number}: {pattern}"
 
     def text_at(self, revision: str, path: Path) -> str | None:
@@ -136,6 +142,39 @@ class Repository:
                 raise UserError(f"git commit failed: {said[-1] if 'hook' in done.stderr else said[0]}")
             time.sleep(0.05)
         return False
+
+    def upstream(self) -> tuple[str, str]:
+        """The remote, and the branch there, that the present branch is pushed to.
+
+        Raises
+        ------
+        UserError
+            When no branch is checked out, or it has no upstream.
+        """
+        branch = (self.git("symbolic-ref", "--quiet", "--short", "HEAD") or "").strip()
+        if not branch:
+            raise UserError(f"{self.root}: no branch is checked out, so none can be pushed; git switch BRANCH does")
+        found = [(self.git("config", f"branch.{branch}.{key}") or "").strip() for key in ("remote", "merge")]
+        if not all(found):
+            again = f"git push --set-upstream REMOTE {branch}"
+            raise UserError(f"branch {branch}: has no upstream to push to; {again} gives it one")
+        return found[0], found[1]
+
+    def push(self) -> bool:
+        """Push the present branch to its upstream; False when that has all of it.
+
+        Raises
+        ------
+        UserError
+            With what git said.
+        """
+        remote, branch = self.upstream()
+        done = self._run("push", "--porcelain", remote, f"HEAD:{branch}")
+        if done.returncode != 0:
+            rejected = re.search(r"^!\t\S+\t(.+)$", done.stdout, re.MULTILINE)
+            said = rejected[1] if rejected else (done.stderr.strip() or "no reason given").splitlines()[0]
+            raise UserError(f"git push to {remote} failed: {said}; the commit stays, the same command pushes it")
+        return not re.search(r"^=\t", done.stdout, re.MULTILINE)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

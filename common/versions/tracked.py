@@ -23,7 +23,7 @@ from common.versions.repository import Repository, find_place
 from common.versions.restoring import interrupted
 
 
-def track(path: Path, push: bool = False, commit: bool = False) -> str:
+def track(path: Path, push: bool = False, commit: bool = False, git_push: bool = False) -> str:
     """Put a file or folder under DVC, or record its new version; nothing is done where nothing changed.
 
     Where the repository has no DVC yet it gets it, with a remote in ``dvcstore/``.
@@ -35,6 +35,8 @@ def track(path: Path, push: bool = False, commit: bool = False) -> str:
         Copy the data to the remote.
     commit : bool
         Commit the ``.dvc`` file, and what else of DVC's is new, with git; nothing else that is staged or changed.
+    git_push : bool
+        Push the branch to its upstream, so that others find the version; needs `push` and `commit`.
 
     Returns
     -------
@@ -44,14 +46,19 @@ def track(path: Path, push: bool = False, commit: bool = False) -> str:
     Raises
     ------
     UserError
-        Before anything is changed: when there is no such path or no repository, git ignores the ``.dvc`` file or keeps
-        the data itself, the repository is in the middle of something, or the remote cannot be reached.
+        Before anything is changed: when there is no such path or no repository, git or DVC ignores the ``.dvc`` file,
+        git keeps the data itself, the repository is in the middle of something, the branch has no upstream, or DVC's
+        remote cannot be reached. After the commit: when git cannot push.
     """
+    if git_push and not (push and commit):
+        raise UserError("--git-push: expected --push and --commit too, since others need the data and the commit")
     import_dvc()
     repository, data = find_place(path)
     pointer = pointer_of(data)
     _check_trackable(repository, data, pointer)
     repository.check_ready(commit)
+    if git_push:
+        repository.upstream()
     with repository.alone():
         version = interrupted(repository).get(repository.name(pointer))
         if version is not None:
@@ -68,7 +75,13 @@ def track(path: Path, push: bool = False, commit: bool = False) -> str:
         md5 = md5_in(pointer.read_text())
         files = _files_to_commit(repository, root, pointer)
         committed = commit and repository.commit(files, f"Data: {repository.name(data)} is {md5[:8]}")
-    did = {"recorded": changed, f"{pushed} object{'s' * (pushed > 1)} pushed": pushed, "committed": committed}
+        branch_pushed = git_push and repository.push()
+    did = {
+        "recorded": changed,
+        f"{pushed} object{'s' * (pushed > 1)} pushed": pushed,
+        "committed": committed,
+        "branch pushed": branch_pushed,
+    }
     done = ", ".join(what for what, yes in did.items() if yes) or "nothing to do"
     return f"{repository.name(data)}: {done}; md5 {md5}"
 
@@ -110,13 +123,16 @@ def version_of(path: Path) -> dict[str, str | None] | None:
 
 def status(path: Path) -> str:
     """Which version the data at a path are, in one line."""
-    version = version_of(find_place(path)[1])
+    repository, data = find_place(path)
+    version = version_of(data)
     if version is None:
         return f"{path}: not under DVC"
+    hidden = _hidden(repository, pointer_of(repository.root / version["path"]))
+    warning = f"; {hidden}" if hidden else ""
     if version["state"] == "modified":
-        return f"{version['path']}: modified, no version (differs from {version['path']}.dvc)"
+        return f"{version['path']}: modified, no version (differs from {version['path']}.dvc){warning}"
     at = f"commit {version['git_revision'][:8]}" if version["git_revision"] else "not committed"
-    return f"{version['path']}: clean, {at}, md5 {version['md5']}"
+    return f"{version['path']}: clean, {at}, md5 {version['md5']}{warning}"
 
 
 def _check_trackable(repository: Repository, data: Path, pointer: Path) -> None:
@@ -132,13 +148,34 @@ def _check_trackable(repository: Repository, data: Path, pointer: Path) -> None:
         raise UserError(f"{data}: inside {whole}, which is tracked as a whole; track that")
     if repository.git("ls-files", "--", str(data)):
         raise UserError(f"{data}: kept by git itself; git rm -r --cached {repository.name(data)} leaves it to DVC")
-    rule = repository.ignoring_rule(pointer)
-    if rule:
-        folder = repository.name(data.parent)
-        raise UserError(
-            f"{data}: git ignores {repository.name(pointer)}, which is to keep the version ({rule}); "
-            f"/{folder}/* and !/{folder}/*.dvc in place of that line let git see it"
-        )
+    hidden = _hidden(repository, pointer)
+    if hidden:
+        raise UserError(f"{data}: {hidden}")
+
+
+def _hidden(repository: Repository, pointer: Path) -> str | None:
+    """Why git does not see a ``.dvc`` file, or DVC does not, and what helps; None where both see it.
+
+    DVC looks for ``.dvc`` files in folders that git does not ignore, and deletes the data of those it does not find.
+    """
+    folders = [p for p in reversed(pointer.parents) if p != repository.root and p.is_relative_to(repository.root)]
+    for number, place in enumerate([*folders, pointer]):
+        rule = repository.ignoring_rule(place if place == pointer else f"{place}/")
+        if rule and repository.ignoring_rule(place):
+            names = [repository.name(folder) for folder in folders]
+            lines = [line for name in names[number:] for line in (f"!/{name}/", f"/{name}/?*")]
+            lines.append("/".join(["!", *names[-1:], "*.dvc"]))
+            return (
+                f"git ignores {repository.name(pointer)}, which is to keep the version ({rule}); "
+                f"with {' '.join(lines)} as lines at the end of .gitignore it sees it"
+            )
+        if rule:
+            better = re.sub(r"\*+(/?)$", r"?*\1", rule.rsplit(": ", 1)[1])
+            return (
+                f"DVC takes {repository.name(place)}/ for ignored, and dvc checkout would delete the data ({rule}); "
+                f"with {better} in place of that line it does not"
+            )
+    return None
 
 
 def _has_changed(repo, pointer: Path) -> bool:

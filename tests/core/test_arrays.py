@@ -1,5 +1,10 @@
 """Arrays as data: the same table, fingerprint, splits and caches as images have."""
 
+import io
+import pickle
+import struct
+import tracemalloc
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -74,7 +79,7 @@ def test_samples_that_are_copies_stay_together_and_text_labels_are_sorted(home):
         ({"y": np.linspace(0, 1, 40)}, "y: expected whole numbers or text, found float64"),
         ({"X": np.full((40, 2), np.nan)}, "X: expected finite numbers, found nan or infinity in sample 0"),
         ({"X": np.array(["a"] * 40)}, "X: expected real numbers of shape"),
-        ({"X": np.array([None] * 40)}, "expected an .npz file with the arrays X, y and groups"),
+        ({"X": np.array([None] * 40)}, "expected an .npz file with the arrays X, y, groups"),
         ({"y": np.zeros(40, int)}, "expected images of two or more classes, found 1"),
     ],
 )
@@ -106,3 +111,121 @@ def test_folds_of_arrays_train(home):
     fold = Fold(0, 0, *np.split(np.random.default_rng(0).permutation(60), [30, 45]))
     _, score = fit_on(table, fold, set_up("cpu", "fp32"), Stream(0))(config, lambda *_: None)
     assert score > 0.9
+
+
+# ---- damaged and malicious files
+
+ARRAYS = "an .npz file gives a table or one line, without memory for what it only promises"
+
+
+def npz(path, compression=zipfile.ZIP_DEFLATED):
+    rng = np.random.default_rng(0)
+    save = np.savez_compressed if compression else np.savez
+    save(path, X=rng.normal(size=(40, 3, 8)), y=np.arange(40) % 2, groups=np.arange(40) // 4)
+    return bytearray(path.read_bytes())
+
+
+def header_of(shape, dtype="<f8", fortran=False):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": fortran, "shape": shape})
+    return file.getvalue()
+
+
+def archive(path, x, size=None):
+    """An .npz file whose member X.npy has these bytes, perhaps with another size in the archive's directory."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("X.npy", x)
+        y = io.BytesIO()
+        np.save(y, np.arange(40) % 2)
+        file.writestr("y.npy", y.getvalue())
+        if size:
+            file.getinfo("X.npy").file_size = size
+
+
+def everywhere(content, local, central, value):
+    """The bytes with a field of two bytes of each member set, where the archive has it twice."""
+    for signature, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            struct.pack_into("<H", content, start + offset, value)
+    return content
+
+
+def broken_stream(path):
+    content = npz(path)
+    start = content.find(b"X.npy") + 60
+    content[start : start + 40] = bytes(40)
+    path.write_bytes(content)
+
+
+DAMAGED = {
+    "broken stream": (broken_stream, "X.npy: "),
+    "encrypted": (lambda path: path.write_bytes(everywhere(npz(path), 6, 8, 1)), "X.npy: .* is encrypted"),
+    "unknown compression": (lambda path: path.write_bytes(everywhere(npz(path), 8, 10, 99)), "X.npy: .*compression"),
+    "header of 15 TB": (
+        lambda path: archive(path, header_of((2 * 10**12,)) + bytes(99)),
+        r"X.npy: its header promises 16000000000000 bytes, found 99",
+    ),
+    "header and directory of 15 TB": (
+        lambda path: archive(path, header_of((2 * 10**12,)) + bytes(99), 16 * 10**12 + 128),
+        "X.npy: ",
+    ),
+    "more than promised": (lambda path: archive(path, header_of((40, 2)) + bytes(10**6)), "640 bytes, found more"),
+    "negative shape": (lambda path: archive(path, header_of((-40, -2)) + bytes(640)), "X.npy: "),
+    "overflowing shape": (lambda path: archive(path, header_of((2**40, 2**40)) + bytes(640)), "X.npy: its header"),
+    "pickle": (lambda path: archive(path, pickle.dumps(np.zeros((40, 2)))), "X.npy: .*magic"),
+    "pickled objects": (lambda path: archive(path, header_of((40, 2), "|O") + pickle.dumps([0])), "Python objects"),
+    "nothing": (lambda path: archive(path, b""), "X.npy: "),
+    "deep header": (
+        lambda path: archive(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"(" * 9000),
+        "X.npy: ",
+    ),
+    "unknown version": (lambda path: archive(path, b"\x93NUMPY\x09" + header_of((40, 2))[7:] + bytes(640)), "X.npy: "),
+    "a lone .npy": (lambda path: path.write_bytes(header_of((40, 2)) + bytes(640)), "not a zip file"),
+}  # fmt: skip
+
+
+@pytest.mark.hostile(ARRAYS)
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_or_malicious_file_of_arrays_is_refused_with_the_array_and_the_reason(home, case):
+    damage, expected = DAMAGED[case]
+    damage(home / "a.npz")
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=rf"a\.npz: expected an \.npz file .*{expected}") as error:
+            load_images(str(home / "a.npz"), 64)
+        assert tracemalloc.get_traced_memory()[1] < 2e7
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.hostile(ARRAYS, cases=600)
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+def test_a_file_of_arrays_with_any_bytes_changed_gives_a_table_or_one_line(home, capsys, compression):
+    whole, rng, ended = npz(home / "a.npz", compression), np.random.default_rng(0), set()
+    headers = [i for i in range(len(whole)) if whole[i : i + 2] in (b"PK", b"\x93N")]
+    for _ in range(300):
+        content = whole.copy()
+        for _ in range(rng.integers(1, 4)):
+            near = rng.choice(headers) + rng.integers(0, 130) if rng.random() < 0.6 else rng.integers(len(whole))
+            place = slice(int(near), int(near) + int(rng.choice([0, 1, 1, 1, 8, 200])))
+            content[place] = rng.integers(0, 256, rng.choice([1, 1, 1, 8, 0]), np.uint8).tobytes()
+        (home / "a.npz").write_bytes(content)
+        try:
+            ended.add(len(load_images(str(home / "a.npz"), 64, cached=False)))
+        except UserError as error:
+            assert str(home / "a.npz") in str(error)
+            ended.add("one line")
+    assert ended == {40, "one line"}
+
+
+@pytest.mark.hostile(ARRAYS, cases=3)
+@pytest.mark.parametrize("number", [1e39, -1e300])
+def test_a_number_too_large_for_float32_is_refused_with_its_sample(home, recwarn, number):
+    x = np.zeros((40, 3))
+    x[[7, 9], 2] = number
+    np.savez(home / "a.npz", X=x, y=np.arange(40) % 2)
+    with pytest.raises(UserError, match="too large for float32, in sample 7"):
+        load_images(str(home / "a.npz"), 64)
+    assert not recwarn.list

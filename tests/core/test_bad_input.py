@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.cli import UserError
+from common.cli import UserError, train_parser, with_defaults
 from common.model.backbones import load_backbone
 from conftest import make_tiny_pets
 
 DOWNLOAD = "step_1/download_data.py"
 SPLIT = "step_3/make_dataset_splits.py"
 SMALL = ("--fast", "--device", "cpu")
+BEFORE = "what cannot be is refused before anything runs"
 ONE_FIT = ("--root-splits", 1, "--inner-splits", 1)
 DROP = "-dac_override,-dac_read_search"
 
@@ -184,15 +185,54 @@ def test_splits_of_other_data_or_fewer_than_asked_for(tmp_path, refusal, run_scr
     [
         ("step_1/train.py", ["--image-size", 8], "--image-size: expected a whole number from 16 to 1024, found"),
         ("step_1/train.py", ["--image-size", "big"], "--image-size: expected a whole number from 16 to 1024, found"),
-        ("step_2/train.py", ["--seed", -1], "--seed: expected a whole number of at least 0, found '-1'"),
+        ("step_2/train.py", ["--seed", -1], "--seed: expected a whole number from 0 to 9223372036854775807, found"),
         ("step_3/train.py", ["--root-splits", 0], "--root-splits: expected a whole number of at least 1, found '0'"),
         ("step_4/train.py", ["--n-trails", 3], "unrecognized arguments: --n-trails 3"),
         ("step_5/train.py", ["--device", "gpu"], "--device: invalid choice: 'gpu'"),
         (SPLIT, ["--root-folds", 1], "--root-folds: expected a whole number of at least 2, found '1'"),
+        (SPLIT, ["--nested-folds", 10**30], "--nested-folds: expected a whole number from 2 to 1000000000, found"),
     ],
 )  # fmt: skip
 def test_a_flag_that_cannot_be(refusal, script, arguments, expected):
     assert expected in refusal(script, *arguments)
+
+
+NAMES = ("", " ", ".", "../../x", "/x", "a/b", "a:b", "a.b", "a b", "a\n", "\x1b[2J", "é", "x" * 251)
+
+
+@pytest.mark.hostile(BEFORE)
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        *(("--register", name, "up to 250 letters, digits, '_' and '-'") for name in NAMES),
+        *((flag, "1" + 30 * "0", "a whole number from 1 to 1000000000") for flag in ("--n-trials", "--root-splits")),
+        ("--seed", "1" + 30 * "0", "a whole number from 0 to 9223372036854775807"),
+        ("--inner-splits", 5000 * "9", "a whole number of at least 1"),
+    ],
+)
+def test_a_number_or_a_name_that_no_database_takes(capsys, flag, value, expected):
+    with pytest.raises(SystemExit) as ended:
+        train_parser("", 5).parse_args([flag, str(value)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert f"{flag}: expected {expected}" in line and len(line) < 300 and line.isprintable()
+    with pytest.raises(SystemExit):
+        with_defaults(train_parser("", 5), [], {flag[2:].replace("-", "_"): value})
+
+
+@pytest.mark.hostile(BEFORE, cases=2)
+@pytest.mark.parametrize("name", ["../../x", "good"])
+def test_what_cannot_be_registered_is_refused_before_any_fit(tmp_path, refusal, new_runs, name):
+    np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).normal(size=(200, 8)), y=np.arange(200) % 2)
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from common.training import TrainingConfig\nfrom torch import nn\n\n"
+        "config = TrainingConfig(model=nn.Linear(8, 1), augmentation=None)\n"
+        f"data = {str(tmp_path / 'a.npz')!r}\nregister = {name!r}\n"
+    )
+    line = refusal("step_5/train.py", config, "--device", "cpu", *ONE_FIT)
+    assert ("--register good: expected images" if name == "good" else "--register: expected up to 250 letters") in line
+    assert not new_runs()
 
 
 def test_a_device_that_is_not_there(refusal, tiny_pets):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,13 @@ class Repository:
         optimizers.write_text(before.replace('{"lr": learning_rate,', '{"lr": 2 * learning_rate,'))
         assert optimizers.read_text() != before
 
+    def prune_always(self, always=True):
+        studies = self.folder / "common" / "search" / "studies.py"
+        margins = ["margin: float = 0.03", "margin: float = -2"]
+        before = studies.read_text()
+        studies.write_text(before.replace(*margins) if always else before.replace(*reversed(margins)))
+        assert studies.read_text() != before
+
 
 @pytest.fixture
 def repository(tmp_path):
@@ -94,6 +102,24 @@ def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(r
     assert "changed: code\n" in done.stdout
     assert "they part at root split 1, trial 0, inner split 0, warm-up, epoch 1: " in done.stdout
     assert "the standard error over its 2 folds" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.hostile("reproduce finds equal what is equal, and says where two runs part", cases=2)
+def test_what_was_pruned_is_compared_as_pruned_however_many_folds_ran_side_by_side(repository):
+    repository.prune_always()
+    repository.commit("each trial but the first is pruned after one fold")
+    run_id = repository.train(4, "--n-trials", 3, "--n-jobs", 2)  # an outer fold a process: its fits one by one
+    done = repository.reproduce(run_id, "--only", "root_split=1")  # its fits side by side
+    assert (done.returncode, "verdict: bitwise identical" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert re.search(r"\nmean test ROC AUC 0\.\d{3} then, 0\.\d{3} now\n", done.stdout)
+
+    repository.prune_always(False)
+    done = repository.reproduce(run_id, "--in-place", "--only", "root_split=1")
+    parting = (
+        r"they part at root split 1, trial [12], inner split 1, warm-up, epoch 0: dev_loss pruned then, 0\.\d+ now"
+    )
+    assert re.search(parting, done.stdout), done.stdout + done.stderr
 
 
 @pytest.mark.slow

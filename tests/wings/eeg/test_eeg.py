@@ -264,7 +264,7 @@ def test_a_file_of_epochs_that_is_none_is_refused(tmp_path, simulated):
     half = good.read_bytes()
     for content in (b"", b"a text", half[: len(half) // 2]):
         bad.write_bytes(content)
-        with pytest.raises(UserError, match=r"bad.npz: not a file of epochs"):
+        with pytest.raises(UserError, match=r"bad.npz: expected an .npz file with the arrays X, y, groups, metadata"):
             load_epochs(bad)
     np.savez(bad, X=simulated.X, y=simulated.y[1:], groups=simulated.groups, metadata=json.dumps(simulated.metadata))
     with pytest.raises(UserError, match=r"bad.npz: not a file of epochs \(X .* differ\)"):

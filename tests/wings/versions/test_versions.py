@@ -148,15 +148,6 @@ def test_other_changes_stay_out_of_the_commit(folder):
     assert git("status", "--porcelain").splitlines() == [" M .gitignore", " M code.py", "A  staged.py"]
 
 
-def test_the_projects_own_gitignore_lets_data_be_tracked(folder):
-    shutil.copy(PROJECT / ".gitignore", folder)
-    os.makedirs("data/mine")
-    (folder / "data" / "mine" / "table.csv").write_text("1\n")
-    track("data/mine", push=True, commit=True)
-    assert git("status", "--porcelain", "data") == "" and git("ls-files", "data") == "data/mine.dvc\n"
-    assert version_of("data/mine/table.csv")["path"] == "data/mine"
-
-
 def test_data_in_no_version_are_never_overwritten(folder):
     track("pets", commit=True)
     (folder / "pets" / "two.txt").write_text("mine")
@@ -269,7 +260,7 @@ main()"""
 
 def killed_track(moment):
     """Run `track`, and kill it some seconds after it has imported everything; None lets it end."""
-    command = [sys.executable, "-c", READY, "track", "pets", "--push", "--commit"]
+    command = [sys.executable, "-c", READY, "track", "pets", "--push", "--commit", "--git-push"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
@@ -285,6 +276,9 @@ def killed_track(moment):
 def kill_and_run_again(folder, moments):
     rng = random.Random(0)
     duration = None
+    git("init", "--quiet", "--bare", "../origin.git")
+    git("remote", "add", "origin", "../origin.git")
+    git("push", "--quiet", "--set-upstream", "origin", "main")
     for number in range(moments + 1):
         for name in (".dvc", "dvcstore") if number % 3 == 0 else ():  # from the very beginning
             shutil.rmtree(name, ignore_errors=True)
@@ -294,15 +288,21 @@ def kill_and_run_again(folder, moments):
             duration = killed_track(None)
         else:
             killed_track(duration * (number - rng.random()) / moments)
-            assert "md5" in track("pets", push=True, commit=True)
+            assert "md5" in track("pets", push=True, commit=True, git_push=True)
         agree(folder)
-        assert "nothing to do" in track("pets", push=True, commit=True)
+        assert git("ls-remote", "origin", "main").split()[0] == git("rev-parse", "HEAD").strip()
+        assert "nothing to do" in track("pets", push=True, commit=True, git_push=True)
 
 
+killed = "track killed at any moment is run again, and data, commit and both remotes agree"
+
+
+@pytest.mark.hostile(killed, cases=3)
 def test_track_killed_at_any_moment_is_run_again_and_all_agree(folder):
     kill_and_run_again(folder, 3)
 
 
 @pytest.mark.slow
+@pytest.mark.hostile(killed, cases=10)
 def test_track_killed_at_ten_moments_is_run_again_and_all_agree(folder):
     kill_and_run_again(folder, 10)

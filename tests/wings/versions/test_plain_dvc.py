@@ -1,0 +1,244 @@
+"""Data that `track` put under DVC are plain DVC's too: its own commands see, bring, keep and restore them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.cli import UserError
+from common.versions import checkout, status, track
+from conftest import PROJECT
+
+pytest.importorskip("dvc")
+TRACKED = ("data/motor.npz", "data/images", "other")
+plain_dvc = pytest.mark.hostile("plain DVC sees all that is tracked, and deletes nothing")
+git_push = pytest.mark.hostile("--git-push ends with data and commit pushed, or says in one line why not")
+
+
+def git(*arguments):
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def dvc(*arguments):
+    """What the program prints, as a user calls it."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def contents(*names):
+    """The texts of all files but those of DVC."""
+    files = (p for name in names for p in [Path(name), *Path(name).rglob("*")] if p.is_file())
+    return {p.as_posix(): p.read_text() for p in files if p.suffix != ".dvc"}
+
+
+def objects(store):
+    return {p.name for p in (Path(store) / "files").rglob("*") if p.is_file()}
+
+
+def write(name, text):
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working directory: a project with the .gitignore of this one, data, and an upstream."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Someone")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "someone@example.org")
+    git("init", "--quiet", "--bare", "--initial-branch", "main", tmp_path / "origin.git")
+    git("clone", "--quiet", tmp_path / "origin.git", tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    git("switch", "--quiet", "--create", "main")
+    shutil.copy(PROJECT / ".gitignore", ".")
+    git("add", ".gitignore")
+    git("commit", "--quiet", "-m", "Begin")
+    git("push", "--quiet", "--set-upstream", "origin", "main")
+    for name in ("data/motor.npz", "data/images/cats/a.jpg", "data/images/b.jpg", "other/c.txt"):
+        write(name, f"first {name}")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def tracked(folder):
+    """The same, with a file and a folder under data/ and one elsewhere tracked, pushed, and in a store beside it."""
+    track("other", commit=True)
+    (folder.parent / "store").mkdir()
+    dvc("remote", "modify", "store", "url", str(folder.parent / "store"))
+    git("commit", "--quiet", "-m", "Store", ".dvc/config")
+    for name in TRACKED:
+        track(name, push=True, commit=True, git_push=True)
+    return folder
+
+
+@plain_dvc
+def test_a_fresh_clone_pulls_all_and_finds_it_clean(tracked, monkeypatch):
+    before = contents(*TRACKED)
+    git("clone", "--quiet", "../origin.git", "../clone")
+    monkeypatch.chdir("../clone")
+    assert contents(*TRACKED) == {}
+    dvc("pull")
+    assert contents(*TRACKED) == before
+    assert "up to date" in dvc("status") and "in sync" in dvc("status", "--cloud") and dvc("diff") == ""
+    assert "No unused 'repo' cache" in dvc("gc", "--workspace", "--dry", "--force")
+    assert git("status", "--porcelain") == ""
+    assert all(status(name).startswith(f"{name}: clean, commit ") for name in TRACKED)
+
+
+@plain_dvc
+def test_what_dvc_adds_is_a_version_here_and_former_ones_come_back_to_dvc(tracked):
+    write("data/drawn/images/d.jpg", "not under DVC")
+    git("checkout", "--quiet", "-b", "more")
+    before = contents("data", "other")
+    for name in ("data/motor.npz", "data/images/new.jpg", "other/c.txt"):
+        write(name, f"second {name}")
+    after = contents("data", "other")
+    assert all(re.search(rf"modified: +{name}$", dvc("status"), re.MULTILINE) for name in TRACKED)
+    assert set(dvc("diff").split()) >= {"data/motor.npz", "data/images/new.jpg", "other/c.txt"}
+
+    dvc("add", *TRACKED)
+    git("commit", "--quiet", "--all", "-m", "By hand")
+    held = objects("../store")
+    assert "5 files pushed" in dvc("push") and len(objects("../store") - held) == 5  # of two folders the lists too
+    head = git("rev-parse", "HEAD")[:8]
+    assert all(status(name).startswith(f"{name}: clean, commit {head}") for name in TRACKED)
+    assert "nothing to do" in track("data/images", push=True, commit=True)
+
+    checkout("main")
+    assert contents("data", "other") == before and "up to date" in dvc("status")
+    git("checkout", "--quiet", "more", "--", ".")
+    dvc("checkout")
+    assert contents("data", "other") == after
+    git("reset", "--quiet", "--hard", "main")
+    dvc("pull")
+    assert contents("data", "other") == before
+
+
+@plain_dvc
+def test_git_ignores_all_in_data_but_the_dvc_files(tracked):
+    write("data/.drawn.lock", "")
+    write("data/drawn/dataset_splits.json", "{}")
+    write("data/table.csv", "1")
+    write("data/images.dvc.part", "1")
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+    assert git("ls-files", "data").split() == ["data/images.dvc", "data/motor.npz.dvc"]
+    write("data/new.dvc", "")
+    assert git("status", "--porcelain") == "?? data/new.dvc\n"
+
+
+@plain_dvc
+def test_splits_in_a_tracked_folder_are_no_change_of_it_and_stay(tracked):
+    write("data/images/dataset_splits.json", "{}")
+    write("data/images/dataset_splits-0123456789ab.json", "{}")
+    assert "clean" in status("data/images") and "up to date" in dvc("status")
+    write("data/images/new.jpg", "new")
+    track("data/images", commit=True)
+    checkout("HEAD~1", "data/images")
+    git("checkout", "--quiet", "HEAD", "--", "data/images.dvc")
+    dvc("checkout")
+    assert sorted(os.listdir("data/images")) == [
+        "b.jpg",
+        "cats",
+        "dataset_splits-0123456789ab.json",
+        "dataset_splits.json",
+        "new.jpg",
+    ]
+
+
+def remedied(rules, said):
+    """The rules with the remedy that a message names."""
+    if lines := re.search(r"with (.+) as lines at the end of .gitignore", said):
+        return [*rules, *lines[1].split()]
+    old, new = re.search(r"gitignore:\d+: (\S+)\); with (\S+) in place of that line", said).groups()
+    return [new if rule == old else rule for rule in rules]
+
+
+@plain_dvc
+@pytest.mark.parametrize(
+    ("rules", "name"),
+    [
+        (["/data/*", "!/data/*.dvc"], "data/motor.npz"),
+        (["/data/*", "!/data/*.dvc"], "data/images"),
+        (["data/**", "!*.dvc"], "data/images"),
+        (["**/data/*/", "/data/*.npz"], "data/images"),
+        (["/data/"], "data/motor.npz"),
+        (["data"], "data/images"),
+        (["/data/*"], "data/motor.npz"),
+        (["/data/?*", "!/data/*.dvc"], "data/images/cats"),
+        (["*.dvc"], "other"),
+        (["/other/"], "other"),
+    ],
+    ids=str,
+)
+def test_data_that_git_hides_from_dvc_are_refused_with_a_remedy_that_works(folder, rules, name):
+    text = contents(name)
+    for _ in range(3):
+        Path(".gitignore").write_text("\n".join([*rules, ""]))
+        try:
+            track(name, push=True, commit=True)
+            break
+        except UserError as error:
+            assert str(error).count("\n") == 0 and "gitignore:" in str(error)
+            assert not Path(".dvc").exists() and not Path("dvcstore").exists() and not Path(f"{name}.dvc").exists()
+            rules = remedied(rules, str(error))
+    assert "in place" not in status(name) and f"{name}.dvc" in git("ls-files").split()
+    assert contents(name) == text
+    changed = next(iter(text))
+    write(changed, "changed")
+    assert f"{name}.dvc:" in dvc("status")
+    assert not [line for line in git("status", "--porcelain").split("\n") if line.startswith("??") and changed in line]
+
+
+@plain_dvc
+def test_status_warns_where_an_old_gitignore_hides_data_from_dvc(tracked):
+    before = Path(".gitignore").read_text()
+    Path(".gitignore").write_text(before.replace("/data/?*", "/data/*"))
+    for name, says in (("data/motor.npz", True), ("other", False)):
+        assert ("dvc checkout would delete the data (.gitignore:5: /data/*)" in status(name)) == says
+    write("data/motor.npz", "changed")
+    with pytest.raises(UserError, match=r"with /data/\?\* in place of that line"):
+        track("data/motor.npz")
+
+
+@git_push
+def test_git_push_without_an_upstream_or_its_conditions_is_refused_before_anything_is_changed(folder):
+    with pytest.raises(UserError, match="--git-push: expected --push and --commit too"):
+        track("other", push=True, git_push=True)
+    git("switch", "--quiet", "--create", "mine")
+    with pytest.raises(UserError, match="branch mine: has no upstream to push to; git push --set-upstream REMOTE mine"):
+        track("other", push=True, commit=True, git_push=True)
+    git("switch", "--quiet", "--detach")
+    with pytest.raises(UserError, match="no branch is checked out"):
+        track("other", push=True, commit=True, git_push=True)
+    assert not Path(".dvc").exists() and not Path("other.dvc").exists()
+
+
+@git_push
+def test_a_push_that_fails_keeps_the_commit_and_the_same_command_ends_it(folder):
+    git("clone", "--quiet", "../origin.git", "../colleague")
+    git("-C", "../colleague", "commit", "--quiet", "--allow-empty", "-m", "Theirs")
+    git("-C", "../colleague", "push", "--quiet")
+    arguments = {"push": True, "commit": True, "git_push": True}
+    with pytest.raises(UserError, match=r"^git push to origin failed: \[rejected\] \(fetch first\); the commit stays"):
+        track("other", **arguments)
+    assert len(objects("dvcstore")) == 2 and git("status", "--porcelain") == ""
+    git("pull", "--quiet", "--rebase")
+    os.rename("../origin.git", "../away.git")
+    with pytest.raises(
+        UserError, match=r"^git push to origin failed: fatal: .*origin.git' does not appear to be"
+    ) as error:
+        track("other", **arguments)
+    assert "\n" not in str(error.value)
+    os.rename("../away.git", "../origin.git")
+    assert track("other", **arguments).startswith("other: branch pushed; md5 ")
+    assert git("ls-remote", "origin", "main").split()[0] == git("rev-parse", "HEAD").strip()
+    assert track("other", **arguments).startswith("other: nothing to do; md5 ")
