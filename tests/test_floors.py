@@ -9,7 +9,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"seeds", "progress", "cli", "figures"},
+    {"seeds", "progress", "cli", "figures", "state"},
     {"tracking", "model"},
     {"data", "search"},
     {"evaluation", "training"},

@@ -14,6 +14,7 @@ from pathlib import Path
 from mlflow.entities import Metric
 
 from common.cli import PROJECT, UserError
+from common.state import sync
 from common.tracking.store import Connection, PatientClient, UnreachableError, one_line
 
 OUTBOX = PROJECT / "cache" / "outbox"
@@ -38,7 +39,7 @@ class Outbox:
         threading.Thread(target=self._send_all, daemon=True).start()
 
     def metrics(self, run_id: str, metrics: list[Metric]) -> None:
-        """Send metrics, soon; they survive this process from now on.
+        """Send metrics, soon; they survive this process, and a power cut, from now on.
 
         Raises
         ------
@@ -51,6 +52,7 @@ class Outbox:
             OUTBOX.mkdir(parents=True, exist_ok=True)
             with open(_file(run_id), "a", encoding="utf-8") as file:
                 file.write("\n".join(["", *lines]))  # begins a line even after one that was torn
+                sync(file)
         except OSError as error:
             raise UserError(f"{_file(run_id)}: {error.strerror}") from error
         self._work.put((run_id, metrics, None))
