@@ -10,6 +10,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,7 @@ def masked(text: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {printable(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {printable(masked(message))} (see {self.prog} --help)\n")
 
 
 def printable(text: str) -> str:
@@ -64,15 +65,42 @@ def regular(path: Path) -> Path:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose errors are one line, with `description`'s first line in its help."""
+    """A parser whose errors are one line, with `description`'s first line in its help.
+
+    Raises
+    ------
+    UserError
+        As :func:`check_project`.
+    """
+    check_project()
     module = getattr(sys.modules["__main__"], "__spec__", None)
     prog = f"python -m {module.name.removesuffix('.__main__')}" if module else None
     return _Parser(prog, description=(description or "").split("\n")[0], allow_abbrev=False)
 
 
+def check_project() -> None:
+    """Refuse a project folder from whose path the addresses of MLflow's and Optuna's databases cannot be made.
+
+    Raises
+    ------
+    UserError
+    """
+    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(PROJECT)):
+        expected = "a path without '?', '{', '}' and '%20' or the like, for MLflow's and Optuna's databases"
+        raise UserError(f"{PROJECT}: the project's folder has {found[0]!r} in its path; expected {expected}")
+
+
 def _precision(text: str) -> str:
     if not re.fullmatch(r"auto|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
         raise argparse.ArgumentTypeError(f"expected auto, fp32 or bf16, found {text!r}")
+    return text
+
+
+def _experiment(text: str) -> str:
+    name = datetime.now().strftime(text) if text.isprintable() else text
+    if name in ("", ".", "..") or not name.isprintable() or re.search(r"[/\\]", name) or len(name.encode()) > 200:
+        found = repr(text) if name == text else f"{text!r}, now {name!r}"
+        raise argparse.ArgumentTypeError(f"expected a folder's name: no slashes, at most 200 bytes; found {found}")
     return text
 
 
@@ -169,7 +197,8 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
             "--register", type=_model_name, metavar="NAME", help="search on all images too, and register that model"
         )
     if step >= 5:
-        flags.add_argument("--experiment", metavar="NAME", help="MLflow's; strftime codes (default: step_5)")
+        help_experiment = "MLflow's; strftime codes (default: step_5)"
+        flags.add_argument("--experiment", type=_experiment, metavar="NAME", help=help_experiment)
         flags.add_argument("--only-model", type=whole_number(0), metavar="K", help="of the config's models this alone")
     return flags
 
