@@ -159,5 +159,5 @@ def _event_of(line: bytes) -> dict | None:
     try:
         event = json.loads(line)
         return event if isinstance(event["run_id"], str) and isinstance(event["id"], str) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
