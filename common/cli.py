@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
+from traceback import walk_tb
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The project folder, where all state lies."""
@@ -29,6 +31,8 @@ class UserError(Exception):
     The message names the file, field or flag, what was found and what was expected; URLs in it are :func:`masked`.
     """
 
+    exit_code = 2
+
     def __init__(self, *parts: object) -> None:
         super().__init__(*(masked(part) if isinstance(part, str) else part for part in parts))
 
@@ -38,6 +42,19 @@ def masked(text: str) -> str:
     text = re.sub(r"(:/+[^\s/:]*:)(?:\S*@|(?!\d+(?:\W|$))[^\n@]*@)", r"\1***@", text)  # a password may hold an @
     text = re.sub(r"(https?://)[^\s/:@]+@", r"\1***@", text)  # a token in place of a user
     return re.sub(r"(?i)([?&][^\s=&]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^\s=&]*=)[^\s&]*", r"\1***", text)
+
+
+class KilledError(UserError):
+    """A process of a run was ended by the system, as it does when memory runs out: the same command goes on.
+
+    The exit code is 137, as a shell says of a killed program, so that a scheduler or :mod:`common.watch` runs it again.
+    """
+
+    exit_code = 137
+
+
+class Terminated(SystemExit):
+    """SIGTERM has come; the exit code is 143."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -266,17 +283,89 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
     return words
 
 
+class _Output(io.FileIO):
+    """A standard stream; from its first failure on, what is written there goes nowhere."""
+
+    problem: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.problem = error
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return len(data)
+
+
+def keep_going_without_reader() -> _Output | None:
+    """Let this process go on when nobody reads its output any more (``| head -1``), or when its disk is full.
+
+    Returns
+    -------
+    _Output or None
+        The standard output, whose `problem` says why it ended; None where it is not a file of this process.
+    """
+    outputs = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__"):  # closed, or a notebook's
+            outputs.append(None)
+            continue
+        stream.flush()
+        outputs.append(_Output(stream.fileno(), "wb", closefd=False))
+        options = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(outputs[-1]), **options))
+    return outputs[0]
+
+
 def run(main: Callable[[], object]) -> None:
     """Run a script's `main` and end the process.
 
-    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, or 143 after SIGTERM.
+    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, 137 after a :class:`KilledError`,
+    or 143 after SIGTERM. A Ctrl-C after `main` ends the process at once: what it had to do is done then.
+
+    When nobody reads the output any more, as after ``| head -1``, the script goes on in silence: what it computes is
+    kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
+    output = keep_going_without_reader()
+    code = problem = None
     try:
         main()
     except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code, problem = error.exit_code, f"error: {printable(str(error))}"
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        code, problem = 130, "interrupted"
+    except SystemExit as end:
+        code = end.code
+        if place := _place_of_foreign(end):
+            code, problem = 2, f"error: {place}: expected it to go on, but it ended the program (SystemExit: {code})"
+    finally:
+        is_shell = hasattr(sys, "ps1") or sys.flags.interactive
+        if not is_shell and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if output is not None:
+        sys.stdout.flush()
+        if output.problem and not isinstance(output.problem, BrokenPipeError) and not code:
+            code, problem = 2, f"error: standard output: {output.problem.strerror}; all but what was printed is kept"
+    if problem:
+        print(problem, file=sys.stderr)
+    if code:
+        raise SystemExit(code)
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    raise Terminated(143)
+
+
+def _place_of_foreign(end: SystemExit) -> str | None:
+    """Where the program was ended by code that is not ours, such as a config's or a network's."""
+    *_, (frame, line) = walk_tb(end.__traceback__)
+    file = frame.f_code.co_filename
+    if file == argparse.__file__ or Path(file).is_relative_to(PROJECT / "common"):
+        return None
+    in_process = re.findall(r'File "(.+)", line (\d+)', str(end.__cause__))  # as a pool passes it on
+    return ":".join(in_process[-1]) if in_process else f"{file}:{line}"
