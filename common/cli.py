@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import re
 import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
+from traceback import walk_tb
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The project folder, where all state lies."""
@@ -36,6 +39,8 @@ class UserError(Exception):
     The message names the file, field or flag, what was found and what was expected; URLs in it are :func:`masked`.
     """
 
+    exit_code = 2
+
     def __init__(self, *parts: object) -> None:
         super().__init__(*(masked(part) if isinstance(part, str) else part for part in parts))
 
@@ -47,9 +52,22 @@ def masked(text: str) -> str:
     return re.sub(r"(?i)([?&][^\s=&]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^\s=&]*=)[^\s&]*", r"\1***", text)
 
 
+class KilledError(UserError):
+    """A process of a run was ended by the system, as it does when memory runs out: the same command goes on.
+
+    The exit code is 137, as a shell says of a killed program, so that a scheduler or the watcher runs it again.
+    """
+
+    exit_code = 137
+
+
+class Terminated(SystemExit):
+    """SIGTERM has come; the exit code is 143."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {printable(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {printable(masked(message))} (see {self.prog} --help)\n")
 
 
 def printable(text: str) -> str:
@@ -72,15 +90,42 @@ def regular(path: Path) -> Path:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose errors are one line, with `description`'s first line in its help."""
+    """A parser whose errors are one line, with `description`'s first line in its help.
+
+    Raises
+    ------
+    UserError
+        As :func:`check_project`.
+    """
+    check_project()
     module = getattr(sys.modules["__main__"], "__spec__", None)
     prog = f"python -m {module.name.removesuffix('.__main__')}" if module else None
     return _Parser(prog, description=(description or "").split("\n")[0], allow_abbrev=False)
 
 
+def check_project() -> None:
+    """Refuse a project folder from whose path the addresses of MLflow's and Optuna's databases cannot be made.
+
+    Raises
+    ------
+    UserError
+    """
+    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(PROJECT)):
+        expected = "a path without '?', '{', '}' and '%20' or the like, for MLflow's and Optuna's databases"
+        raise UserError(f"{PROJECT}: the project's folder has {found[0]!r} in its path; expected {expected}")
+
+
 def _precision(text: str) -> str:
     if not re.fullmatch(r"auto|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
         raise argparse.ArgumentTypeError(f"expected auto, fp32 or bf16, found {text!r}")
+    return text
+
+
+def _experiment(text: str) -> str:
+    name = datetime.now().strftime(text) if text.isprintable() else text
+    if name in ("", ".", "..") or not name.isprintable() or re.search(r"[/\\]", name) or len(name.encode()) > 200:
+        found = repr(text) if name == text else f"{text!r}, now {name!r}"
+        raise argparse.ArgumentTypeError(f"expected a folder's name: no slashes, at most 200 bytes; found {found}")
     return text
 
 
@@ -177,7 +222,8 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
             "--register", type=_model_name, metavar="NAME", help="search on all images too, and register that model"
         )
     if step >= 5:
-        flags.add_argument("--experiment", metavar="NAME", help="MLflow's; strftime codes (default: step_5)")
+        help_experiment = "MLflow's; strftime codes (default: step_5)"
+        flags.add_argument("--experiment", type=_experiment, metavar="NAME", help=help_experiment)
         flags.add_argument("--only-model", type=whole_number(0), metavar="K", help="of the config's models this alone")
     return flags
 
@@ -245,23 +291,94 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
     return words
 
 
+class _Output(io.FileIO):
+    """A standard stream; from its first failure on, what is written there goes nowhere."""
+
+    problem: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.problem = error
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return len(data)
+
+
+def keep_going_without_reader() -> _Output | None:
+    """Let this process go on when nobody reads its output any more (``| head -1``), or when its disk is full.
+
+    Returns
+    -------
+    _Output or None
+        The standard output, whose `problem` says why it ended; None where it is not a file of this process.
+    """
+    outputs = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__"):  # closed, or a notebook's
+            outputs.append(None)
+            continue
+        stream.flush()
+        outputs.append(_Output(stream.fileno(), "wb", closefd=False))
+        options = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(outputs[-1]), **options))
+    return outputs[0]
+
+
 def run(main: Callable[[], object]) -> None:
     """Run a script's `main` and end the process.
 
-    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, or 143 after SIGTERM.
+    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, 137 after a :class:`KilledError`,
+    or 143 after SIGTERM. A Ctrl-C after `main` ends the process at once: what it had to do is done then.
+
+    When nobody reads the output any more, as after ``| head -1``, the script goes on in silence: what it computes is
+    kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
+    output = keep_going_without_reader()
+    code = problem = None
     try:
         main()
     except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code, problem = error.exit_code, f"error: {printable(str(error))}"
     except ModuleNotFoundError as error:
         wing = (error.name or "").removeprefix("common.").split(".")[0]
         if wing not in WINGS or (PROJECT / "common" / wing).exists():
             raise
-        print(f"error: {WINGS[wing]} needs common/{wing}, which is not here", file=sys.stderr)
-        raise SystemExit(2) from None
+        code, problem = 2, f"error: {WINGS[wing]} needs common/{wing}, which is not here"
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        code, problem = 130, "interrupted"
+    except SystemExit as end:
+        code = end.code
+        if place := _place_of_foreign(end):
+            code, problem = 2, f"error: {place}: expected it to go on, but it ended the program (SystemExit: {code})"
+    finally:
+        is_shell = hasattr(sys, "ps1") or sys.flags.interactive
+        if not is_shell and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if output is not None:
+        sys.stdout.flush()
+        if output.problem and not isinstance(output.problem, BrokenPipeError) and not code:
+            code, problem = 2, f"error: standard output: {output.problem.strerror}; all but what was printed is kept"
+    if problem:
+        print(problem, file=sys.stderr)
+    if code:
+        raise SystemExit(code)
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    raise Terminated(143)
+
+
+def _place_of_foreign(end: SystemExit) -> str | None:
+    """Where the program was ended by code that is not ours, such as a config's or a network's."""
+    *_, (frame, line) = walk_tb(end.__traceback__)
+    file = frame.f_code.co_filename
+    if file == argparse.__file__ or Path(file).is_relative_to(PROJECT / "common"):
+        return None
+    in_process = re.findall(r'File "(.+)", line (\d+)', str(end.__cause__))  # as a pool passes it on
+    return ":".join(in_process[-1]) if in_process else f"{file}:{line}"

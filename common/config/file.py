@@ -9,13 +9,13 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
-from common.cli import UserError, regular
+from common.cli import Terminated, UserError, regular
 from common.config.checks import check
 from common.config.settings import TrainingConfig
 from common.config.source import CONFIG_MODULE
@@ -70,6 +70,8 @@ def load_experiment(path: str | Path) -> tuple[list[TrainingConfig], dict[str, A
     """
     module, tree = _run(path)
     found = {name: value for name, value in vars(module).items() if name in DEFAULTS}
+    with _errors_placed(path, tree, vars(module)):
+        _use(found)
     if "params" in vars(module):
         from common.params.experiment import for_experiment, from_params
 
@@ -79,12 +81,13 @@ def load_experiment(path: str | Path) -> tuple[list[TrainingConfig], dict[str, A
             module.config = from_params(module.params)
             found = for_experiment(module.params) | found
     configs = [_config_of(module, tree, path, TrainingConfig)]
-    models = getattr(module, "models", None)
+    models = vars(module).get("models")
     if models is not None:
-        if not isinstance(models, (list, tuple)) or not models:
-            raise UserError(f"{path}: models: expected a list of networks, found {models!r:.80}")
         with _errors_placed(path, tree, vars(module)):
+            if not isinstance(models, (list, tuple)) or not models:
+                raise FieldError("models", f"expected a list of networks, found {models!r:.80}")
             configs = [replace(configs[0], model=model) for model in models]
+            _use({"models": [asdict(config) for config in configs]})
     return configs, found
 
 
@@ -93,12 +96,19 @@ def _config_of(module: ModuleType, tree: ast.Module, path: str | Path, kind: typ
         near = _did_you_mean("config", vars(module))
         raise UserError(f"{path}: expected a variable `config` of class {kind.__name__}, found none{near}")
     config = module.config
-    if not isinstance(config, kind):
-        found = f"the class {config.__name__}" if isinstance(config, type) else f"{config!r:.80}"
-        raise UserError(f"{path}:{_line_of_config(tree)}: config: expected a {kind.__name__}, found {found}")
     with _errors_placed(path, tree, vars(module)):
+        if not isinstance(config, kind):
+            found = f"the class {config.__name__}" if isinstance(config, type) else f"{config!r:.80}"
+            raise FieldError("config", f"expected a {kind.__name__}, found {found}")
         check(config)
+        _use(asdict(config))
     return config
+
+
+def _use(values: dict[str, Any]) -> None:
+    """Do with values what a run does when it records them: what goes wrong then goes wrong now."""
+    for value in values.values():
+        str(value), repr(value)
 
 
 def run_config_file(path: str | Path) -> ModuleType:
@@ -130,7 +140,7 @@ def _run(path: str | Path) -> tuple[ModuleType, ast.Module]:
     try:
         with _errors_placed(path, tree, vars(module)):
             exec(code, vars(module))
-    except UserError:
+    except BaseException:
         del sys.modules[module.__name__]
         raise
     finally:
@@ -142,25 +152,40 @@ def _run(path: str | Path) -> tuple[ModuleType, ast.Module]:
 def _errors_placed(path: str | Path, tree: ast.Module, names: dict[str, Any]) -> Iterator[None]:
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if type(error) in (KeyboardInterrupt, Terminated):  # Ctrl-C and SIGTERM; a config may raise what it likes
+            raise
         frames = list(walk_tb(error.__traceback__))
         lines = [line for frame, line in frames if frame.f_code.co_filename == names["__file__"]]
         line = lines[-1] if lines else None
-        text = f"{type(error).__name__}: {error}"
-        unknown = re.match(r"(?:.*\.)?(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-        if isinstance(error, UserError):
-            text = str(error)
-        elif isinstance(error, NameError):
-            text += _did_you_mean(error.name, names)
-        elif isinstance(error, TypeError) and unknown:
-            line, text = _unknown_field(*unknown.groups(), tree, line, [frames[-1][0].f_globals, names])
-        if isinstance(error, FieldError):
-            owner, *fields = error.field.split(".")
-            keywords = filter(None, (_keyword(tree, owner, field, line) for field in fields or [owner]))
-            line = next((keyword.value.lineno for keyword in keywords), line)
-            if owner == "params":
-                line = _line_of_key(tree, fields) or line
+        try:
+            line, text = _told(error, tree, line, frames[-1][0].f_globals, names)
+        except BaseException:  # while its message was made
+            text = f"{type(error).__name__}, whose message cannot be shown"
         raise UserError(_one_line(path, line, text)) from error
+
+
+def _told(
+    error: BaseException, tree: ast.Module, line: int | None, scope: dict[str, Any], names: dict[str, Any]
+) -> tuple[int | None, str]:
+    """The line that an error is about, and its text."""
+    text = f"{type(error).__name__}: {error}"
+    unknown = re.match(r"(?:.*\.)?(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if isinstance(error, UserError):
+        text = str(error)
+    elif isinstance(error, NameError):
+        text += _did_you_mean(error.name, names)
+    elif isinstance(error, TypeError) and unknown:
+        line, text = _unknown_field(*unknown.groups(), tree, line, [scope, names])
+    if isinstance(error, FieldError):
+        owner, *fields = error.field.split(".")
+        keywords = filter(None, (_keyword(tree, owner, field, line) for field in fields or [owner]))
+        line = next((keyword.value.lineno for keyword in keywords), line)
+        if owner == "params":
+            line = _line_of_key(tree, fields) or line
+        elif owner == "config":
+            line = _line_of_config(tree)
+    return line, text
 
 
 def _unknown_field(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from common.cli import UserError, printable, regular
 from common.data.images import ImageTable
 from common.data.sources import DATA
 from common.seeds import Stream
+from common.state import whole_file
 
 FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
 """The settings of splits, besides their seed."""
@@ -171,15 +171,13 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     """
     text = json.dumps(splits) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.read_text() == text:
             print(printable(f"splits: {path} is up to date"))
             return
         if path.exists() and not replace:
             raise UserError(f"{path}: holds other splits already; --force replaces them")
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_text(text)
-        os.replace(part, path)
+        with whole_file(path, "w") as file:
+            file.write(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     print(

@@ -129,7 +129,7 @@ def until_idle(messages: Iterator[Message | None], idle: float | None) -> Iterat
 
 
 def plain(value: object) -> object:
-    """What JSON can hold of a value: numbers that are not finite become null, others their :func:`masked` text."""
+    """What JSON can hold of a value: null for a number that is not finite, the :func:`masked` text of other objects."""
     value = value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from common.cli import PROJECT, UserError
+from common.state import sync, whole_file
 
 EVENTS = PROJECT / "cache" / "events"
 MOST_BYTES = 900_000
@@ -99,7 +100,8 @@ class Spool:
 
 
 def append(spools: Iterable[Spool], run_id: str, event_of: Callable[[int], dict], last: bool = False) -> None:
-    """Append an event to some spools, with the run's next sequence number: it survives this process from now on.
+    """Append an event to some spools, with the run's next sequence number: it survives this process, and a
+    power cut, from now on.
 
     Numbers of a run begin at 0 and rise by one over all processes, also after a restart; a process that is killed just
     here may leave one out. A number is never given twice, unless the run goes on after its last event.
@@ -118,7 +120,6 @@ def append(spools: Iterable[Spool], run_id: str, event_of: Callable[[int], dict]
         When the event is too large.
     """
     counter = EVENTS / "numbers" / hashlib.sha256(run_id.encode()).hexdigest()[:32]
-    counter.parent.mkdir(parents=True, exist_ok=True)
     with _lock():
         try:
             number = int(counter.read_text())
@@ -127,9 +128,8 @@ def append(spools: Iterable[Spool], run_id: str, event_of: Callable[[int], dict]
         line = json.dumps(event_of(number), allow_nan=False).encode() + b"\n"
         if len(line) > MOST_BYTES:
             raise ValueError(f"an event of {len(line)} bytes; expected at most {MOST_BYTES}")
-        part = counter.with_suffix(".part")
-        part.write_text(str(number + 1))
-        os.replace(part, counter)
+        with whole_file(counter, "w") as file:
+            file.write(str(number + 1))
         for spool in spools:
             _append(spool.lines, line)
         if last:
@@ -145,6 +145,7 @@ def _append(path: Path, line: bytes) -> None:
         try:
             if file.write(content) != len(content):
                 raise OSError(28, "No space left on device", str(path))
+            sync(file)
         except OSError:
             os.truncate(path, size)
             raise
@@ -158,5 +159,5 @@ def _event_of(line: bytes) -> dict | None:
     try:
         event = json.loads(line)
         return event if isinstance(event["run_id"], str) and isinstance(event["id"], str) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

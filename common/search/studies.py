@@ -15,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import progress
 from common.cli import PROJECT, UserError
-from common.search.best import BestNetworks
 from common.seeds import Stream
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
@@ -123,20 +122,22 @@ def optimize(
     catch : exception type, or tuple of them
         Errors that fail the trial, but not the study.
     kept : Path, optional
-        Where the best networks so far are kept, with a suffix; what begins with it and a finished trial is removed.
+        What the checkpoints of a trial's fits begin with. They are removed when the trial is told, but for those of the
+        best so far: from them `run_trial` gives its networks again in a study that goes on.
 
     Raises
     ------
     UserError
         When no trial completed, or the database is lost.
     """
-    best, failure = BestNetworks(kept), None
+    networks_of_best, failure = None, None
     try:
         for number in range(n_trials):
             trials = study.get_trials(deepcopy=False)
             if number < len(trials) and trials[number].state.is_finished():
                 progress.advance(study.pruner.n_folds)
                 continue
+            best_before = _best(study)
             study.sampler = optuna.samplers.TPESampler(seed=stream.at(f"trial {number}").integer())
             trial = optuna.Trial(study, trials[number]._trial_id) if number < len(trials) else study.ask()
             try:
@@ -146,25 +147,33 @@ def optimize(
                 print(f"trial {number} failed: {error}")
                 study.tell(trial, state=TrialState.FAIL)
             else:
-                _tell(study, trial, networks, scores, best)
-            best.forget(f"trial {number}")
-        if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+                if len(scores) < study.pruner.n_folds:
+                    study.tell(trial, state=TrialState.PRUNED)
+                else:
+                    study.tell(trial, sum(scores) / len(scores))
+                if _best(study) == number:
+                    networks_of_best = networks
+            _remove_checkpoints(kept, {best_before, number} - {_best(study)})
+        if _best(study) is None:
             raise UserError(f"none of the {n_trials} trials of study {study.study_name} completed; the last: {failure}")
-        winner = study.best_trial
-        return winner, best.networks_of(winner) or run_trial(winner)[0]
+        winner = study.get_trials(deepcopy=False)[_best(study)]
+        if networks_of_best is None:
+            progress.advance(-study.pruner.n_folds)  # they count already
+            networks_of_best, _ = run_trial(winner)
+        return winner, networks_of_best
     except (StorageInternalError, SQLAlchemyError) as error:
         raise UserError(f"studies at {storage_url()}: {str(error).splitlines()[0]}") from None
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, networks: list, scores: list[float], best: BestNetworks) -> None:
-    if len(scores) < study.pruner.n_folds:
-        study.tell(trial, state=TrialState.PRUNED)
-        return
-    value = sum(scores) / len(scores)
+def _best(study: optuna.Study) -> int | None:
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if not complete or value > max(other.value for other in complete):
-        best.keep(trial.number, networks)
-    study.tell(trial, value)
+    return max(complete, key=lambda trial: trial.value).number if complete else None
+
+
+def _remove_checkpoints(kept: Path | None, numbers: set[int | None]) -> None:
+    for number in numbers if kept else ():
+        for file in kept.parent.glob(f"{kept.name} trial {number} *"):
+            file.unlink(missing_ok=True)
 
 
 def count_fits(study: optuna.Study) -> int:

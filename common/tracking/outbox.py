@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from mlflow.entities import Metric
 
 from common.cli import PROJECT, UserError
+from common.state import sync
 from common.tracking.store import Connection, PatientClient, UnreachableError, one_line
 
 OUTBOX = PROJECT / "cache" / "outbox"
@@ -38,7 +40,7 @@ class Outbox:
         threading.Thread(target=self._send_all, daemon=True).start()
 
     def metrics(self, run_id: str, metrics: list[Metric]) -> None:
-        """Send metrics, soon; they survive this process from now on.
+        """Send metrics, soon; they survive this process, and a power cut, from now on.
 
         Raises
         ------
@@ -51,6 +53,7 @@ class Outbox:
             OUTBOX.mkdir(parents=True, exist_ok=True)
             with open(_file(run_id), "a", encoding="utf-8") as file:
                 file.write("\n".join(["", *lines]))  # begins a line even after one that was torn
+                sync(file)
         except OSError as error:
             raise UserError(f"{_file(run_id)}: {error.strerror}") from error
         self._work.put((run_id, metrics, None))
@@ -129,28 +132,37 @@ def send_leftovers(client: Connection) -> None:
         run_id = path.stem
         try:
             status = client.get_run(run_id).info.status
-            _log(client, run_id, read_leftovers(run_id))
+            metrics, is_damaged = _read(path)
+            _log(client, run_id, metrics)
         except UnreachableError:
             raise
         except UserError:  # a run of another server, or one that was deleted
             if is_old(path):
                 path.unlink(missing_ok=True)
             continue
-        if status != "RUNNING":
+        if is_damaged:
+            os.replace(path, aside := path.with_suffix(".damaged"))
+            print(f"{aside}: holds lines that are no metrics of run {run_id}; the others are sent", file=sys.stderr)
+        elif status != "RUNNING":
             path.unlink(missing_ok=True)
 
 
-def read_leftovers(run_id: str) -> list[Metric]:
-    """The metrics of a run that its outbox holds."""
+def _read(path: Path) -> tuple[list[Metric], bool]:
+    """The metrics in a file, and whether it holds what no process has written."""
+    found, is_damaged = [], False
     try:
-        lines = _file(run_id).read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return []
-    found = []
+        lines = []
     for line in lines:
-        with contextlib.suppress(ValueError):  # a torn line is no JSON
-            found += [Metric(*json.loads(line))]
-    return found
+        try:
+            name, value, timestamp, step = json.loads(line.decode())
+            found.append(Metric(str(name), float(value), int(timestamp), int(step)))
+        except json.JSONDecodeError:  # a torn line
+            continue
+        except (ArithmeticError, RecursionError, TypeError, ValueError):
+            is_damaged = True
+    return found, is_damaged
 
 
 def is_old(path: Path) -> bool:

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from requests.exceptions import ChunkedEncodingError
 
-from common.cli import PROJECT, UserError
+from common.cli import PROJECT, UserError, check_project
 from common.tracking import upkeep
 
 for _name in ("mlflow", "alembic"):
@@ -108,6 +108,7 @@ def open_tracking() -> str:
 
 @contextlib.contextmanager
 def _opened() -> Iterator[str]:
+    check_project()
     database = PROJECT / "mlflow.db"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or upkeep.store_uri(database)
     try:

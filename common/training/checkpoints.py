@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
 from common.cli import UserError
+from common.state import whole_file
 from common.tracking.interruptions import uninterrupted
 
 PAUSE = 5.0
@@ -19,6 +20,8 @@ PAUSE = 5.0
 
 class Checkpoint:
     """The file that `log.checkpoint` names; without such an attribute nothing is kept.
+
+    It is what ``torch.save`` writes: a zip file, which has a checksum of each of its parts.
 
     Parameters
     ----------
@@ -31,16 +34,25 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict | None:
-        """What was saved last; None if there is nothing that can be read."""
+        """What was saved last; None if there is nothing, or, with a line that says so, if it cannot be read."""
         if self.path is None or not self.path.exists():
             return None
         try:
+            with ZipFile(self.path) as file:
+                if (damaged := file.testzip()) is not None:
+                    raise BadZipFile(f"wrong checksum of {damaged}")
             return torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        except MemoryError:
+            raise
+        except Exception as error:  # what damaged bytes raise depends on them
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            print(f"{self.path}: damaged, so it counts as absent ({reason})", file=sys.stderr)
             return None
 
     def save(self, state: Callable[[], dict], always: bool = False) -> None:
         """Replace what was saved by what `state` gives, whole or not at all; unless `always`, only after a while.
+
+        A power cut leaves it as it is when this returns.
 
         Raises
         ------
@@ -49,14 +61,10 @@ class Checkpoint:
         """
         if self.path is None or not (always or time.monotonic() - self._last >= PAUSE):
             return
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with uninterrupted(), open(part, "wb") as file:  # torch takes an interruption for a failure to write
+        try:  # torch takes an interruption for a failure to write
+            with uninterrupted(), whole_file(self.path) as file:
                 torch.save(state(), file)
-            os.replace(part, self.path)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"{self.path}: the checkpoint cannot be written ({reason})") from error
         self._last = time.monotonic()
@@ -75,6 +83,8 @@ class SavedModels(Checkpoint):
         self.on_save: Callable[[Path], None] = lambda path: None
 
     def load(self) -> dict | None:
+        for part in self.folder.glob("*.part"):  # of a process that was killed
+            part.unlink()
         for path in sorted(self.folder.glob("epoch-*.pt"), reverse=True):
             self.path = path
             state = super().load()

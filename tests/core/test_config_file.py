@@ -5,6 +5,7 @@ import logging
 import math
 import pickle
 import re
+import signal
 import string
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from common.cli import PROJECT, UserError
+from common.cli import PROJECT, Terminated, UserError, _terminate
 from common.config import settings
 from common.config.file import load_config, load_experiment, run_config_file
 from common.config.places import find_spaces, resolve
@@ -142,6 +143,55 @@ def test_a_mistake_is_one_line_with_file_line_field_and_value(write, text, line,
     assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
     assert "\n" not in message
     assert re.search(re.escape(told).replace(r"\.\*", ".*"), message), message
+
+
+# What a config may do, in a function's body on line 4, and where that function is called.
+ENDINGS = [
+    "raise GeneratorExit",
+    "raise BaseException('no')",
+    "raise Own",
+    "raise SystemExit(0)",
+    "exit()",
+    "raise Mute",
+]
+PLACES = [
+    "f()",
+    "config = TrainingConfig(model=type('M', (), {'__repr__': f})())",
+    "config = TrainingConfig(model=type('M', (), {'__deepcopy__': f})())",
+    "config = TrainingConfig(learning_rate=type('L', (float,), {'__str__': f})(0.1))",
+    "config = TrainingConfig(epochs=type('E', (int,), {'__eq__': f, '__ge__': f})(3))",
+    "config = TrainingConfig(optimizer=Categorical([SGD(), type('S', (), {'__eq__': f, '__hash__': f})()]))",
+    "config = type('C', (), {'__repr__': f})()",
+    "config = type('C', (), {'__class__': property(f)})()",
+    "config = TrainingConfig(); data = type('D', (), {'__str__': f})()",
+    "config = TrainingConfig(); models = type('M', (list,), {'__len__': f})()",
+    "config = TrainingConfig(); models = [type('M', (), {'__repr__': f})()]",
+]
+
+
+@pytest.mark.hostile("a config that raises or ends what it likes is one line", cases=len(ENDINGS))
+@pytest.mark.parametrize("place", PLACES)
+def test_a_config_that_ends_or_raises_whatever_it_likes_is_one_line_with_its_line(place, write):
+    for ending in ENDINGS:
+        path = write(
+            f"{IMPORTS}def f(*_):\n    {ending}\n"
+            "class Own(KeyboardInterrupt): pass\n"
+            "class Mute(Exception):\n    def __str__(self): exit()\n" + place
+        )
+        with pytest.raises(UserError) as error:
+            load_experiment(path)
+        assert str(error.value).startswith(f"{path}:4: "), (ending, str(error.value))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("number", "kind"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Terminated)])
+def test_a_signal_while_a_config_runs_ends_the_script_and_is_no_mistake_of_the_config(number, kind, write):
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with pytest.raises(kind):
+            load_config(write(f"import signal\nsignal.raise_signal(signal.{number})"), TrainingConfig)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path, write):

@@ -9,7 +9,7 @@ import pytest
 from conftest import PROJECT
 
 FLOORS = [
-    {"seeds", "progress", "cli", "figures"},
+    {"seeds", "progress", "cli", "figures", "state"},
     {"tracking", "model"},
     {"data", "search"},
     {"evaluation", "training"},

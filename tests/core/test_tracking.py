@@ -199,6 +199,32 @@ with run.phase("warm-up") as phase:
         assert history(client, phase, "batch_loss") == [(n, n // 2 + 1) for n in range(14)]
 
 
+DAMAGE = [
+    b"\xff\xfe\x00",
+    b'["dev_loss\xe9", 0.5, 1, 1]',
+    b"5",
+    b'["dev_loss", null, 1, 1]',
+    b'["dev_loss", 1, 1e999, 1]',
+]
+DAMAGE += [b"[" * 100_000, b'{"dev_loss": 1}', b'["dev_loss", 0.5, 1]']
+
+
+@pytest.mark.hostile("what waits to be sent is sent, whatever else is in its file")
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_a_damaged_outbox_is_set_aside_with_one_line_and_its_metrics_are_sent(damage, client, root, capsys):
+    root.log({"dev_loss": 0.5}, 0)
+    outbox.outbox_of(root.uri).drain()
+    path = outbox.OUTBOX / f"{root.run_id}.jsonl"
+    path.write_bytes(path.read_bytes() + b"\n" + damage + b'\n["dev_loss", 0.25, 1, 1]')
+    outbox.send_leftovers(client)
+    assert sorted(history(client, root, "dev_loss")) == [(0, 0.5), (1, 0.25)]
+    aside = path.with_suffix(".damaged")
+    assert capsys.readouterr().err.startswith(f"{aside}: holds lines that are no metrics of run {root.run_id}")
+    assert damage in aside.read_bytes() and not path.exists()
+    outbox.send_leftovers(client)
+    assert capsys.readouterr().err == ""
+
+
 def test_settings_are_parameters_with_dotted_names(client, root):
     @dataclass
     class Own:

@@ -293,8 +293,8 @@ def test_what_a_crash_leaves_in_the_spool_costs_no_event(home):
     ends = [end for _, end in box.take()]
     box.arrived(ends[0])
     assert [event and event["n"] for event, _ in box.take()] == [None, 1]
-    for damage in ("", "x", "-5", "99999999"):
-        box.mark.write_text(damage)
+    for damage in (b"", b"x", b"-5", b"99999999", b"\xff"):
+        box.mark.write_bytes(damage)
         assert [event and event["n"] for event, _ in box.take()] == [0, None, 1]
     box.arrived(ends[2])
     box.empty()
@@ -304,6 +304,17 @@ def test_what_a_crash_leaves_in_the_spool_costs_no_event(home):
         spool.append([box], "run", lambda number: {"x": "x" * 1_000_000})
     add(3)
     assert [(event["n"], event["sequence"]) for event, _ in box.take()] == [(2, 2), (3, 3)]
+
+
+@pytest.mark.hostile("what waits to be sent is sent, whatever else is in its file")
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b'{"id": "\xe9", "run_id": "run"}', b"[" * 100_000, b"null", b"5"])
+def test_a_damaged_line_in_the_spool_costs_no_event(damage, home):
+    box = spool.Spool("kafka")
+    for n in (0, 1):
+        spool.append([box], "run", lambda number: {"id": str(number), "run_id": "run"})
+        if n == 0:
+            box.lines.write_bytes(box.lines.read_bytes() + damage + b"\n")
+    assert [event and event["id"] for event, _ in box.take()] == ["0", None, "1"]
 
 
 def test_a_full_disk_is_said_once_and_is_no_error(broker, home, capfd):

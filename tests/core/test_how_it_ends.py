@@ -1,0 +1,143 @@
+"""How scripts end: without a reader of their output, on a full disk, by Ctrl-C after their work, by foreign code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from common.cli import PROJECT
+
+SCRIPT = """
+import atexit, os, sys, threading, time
+from common import cli
+
+class Late:
+    def __del__(self, sleep=time.sleep, write=os.write):
+        write(1, b"leaving\\n")
+        sleep(60)
+
+def leave():
+    print("leaving", flush=True)
+    time.sleep(60)
+
+def main():
+    for i in range(20_000):
+        print("a line", file=(sys.stdout, sys.stderr)[sys.argv[1:] == ["both"] and i % 2])
+    print("done", flush=True)
+    {}
+
+cli.run(main)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a script whose `main` ends with a line, in a session of its own, by a shell's words for ``"$@"``."""
+    started = []
+
+    def start(line, shell='exec "$@"', **environment):
+        (tmp_path / "script.py").write_text(SCRIPT.format(line))
+        process = subprocess.Popen(
+            ["bash", "-c", f"{shell}; exit ${{PIPESTATUS[0]}}", "bash", sys.executable, "script.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what starts the tests may ignore it
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+OUTPUTS = [
+    ('"$@" | head -1', 0, ""),
+    ('"$@" | true', 0, ""),
+    ('"$@" both 2>&1 | head -1', 0, ""),
+    ('"$@" >&-', 0, ""),
+    ('"$@" >/dev/full', 2, "error: standard output: No space left on device; all but what was printed is kept\n"),
+    ('"$@" >/dev/full 2>&1', 2, ""),
+    ('"$@" both >/dev/null 2>/dev/full', 0, ""),
+]
+
+
+@pytest.mark.hostile("a script whose output ends does its work all the same")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("shell", "code", "said"), OUTPUTS)
+def test_a_script_whose_output_ends_does_its_work_without_a_traceback(shell, code, said, unbuffered, start, tmp_path):
+    process = start("open('work', 'w').write('done')", shell, PYTHONUNBUFFERED=unbuffered)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (code, said)
+    assert (tmp_path / "work").read_text() == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.hostile("a script whose output ends does its work all the same")
+@pytest.mark.parametrize(("target", "code"), [("2>&1 | head -1", 0), (">/dev/full", 2)])
+def test_a_training_whose_output_ends_keeps_its_results(target, code, killer):
+    killer.clean()
+    command = f'"{sys.executable}" step_3/train.py --fast --n-jobs 2 {target}; exit ${{PIPESTATUS[0]}}'
+    environment = killer.environment | {"PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["bash", "-c", command], cwd=killer.folder, env=environment, capture_output=True)
+    assert done.returncode == code and b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+    assert [status for _, status in killer.roots()] == ["FINISHED"] and len(killer.artifacts("results.csv")) == 1
+
+
+@pytest.mark.hostile("Ctrl-C after the last line ends a script at once, without a traceback")
+@pytest.mark.parametrize(
+    "line", ["leave()", "threading.Thread(target=leave).start()", "atexit.register(leave)", "sys.late = Late()"]
+)
+def test_ctrl_c_after_the_last_line_ends_a_script_at_once(line, start):
+    process = start(line)
+    for text in process.stdout:
+        if text == "leaving\n":
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT)  # a shell says 130 of both
+    assert errors in ("", "interrupted\n")
+
+
+@pytest.mark.slow
+@pytest.mark.hostile("Ctrl-C after the last line ends a script at once, without a traceback", cases=8)
+def test_ctrl_c_at_any_moment_after_a_training_loses_nothing(killer):
+    for moment in range(8):
+        killer.clean()
+        process = subprocess.Popen(
+            [sys.executable, "step_2/train.py", "--fast"],
+            cwd=killer.folder,
+            env=killer.environment | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        for text in process.stdout:
+            if text.startswith("done:"):
+                break
+        time.sleep(moment**2 / 50)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (130, -signal.SIGINT, 0)  # 0: it had ended
+        assert "Traceback" not in errors and "Exception" not in errors
+        assert [status for _, status in killer.roots()] == ["FINISHED"] and len(killer.artifacts("results.csv")) == 1
+
+
+@pytest.mark.hostile("a config that raises or ends what it likes is one line")
+@pytest.mark.parametrize("code", ["", "0", "3", "'why'"])
+def test_foreign_code_that_ends_the_program_is_an_error_with_its_place(code, start):
+    process = start(f"exec(compile('\\n\\nsys.exit({code})', 'network.py', 'exec'))".replace("'why'", '"why"'))
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert errors.startswith("error: network.py:3: expected it to go on, but it ended the program (SystemExit: ")
