@@ -49,21 +49,33 @@ def create_versions(uri, scores):
 
 
 def check_production(database):
-    """One moment's state, seen in one transaction: the best version, and it alone, is in production.
+    """The state between two registrations: the best version, and it alone, is in production.
 
     Returns the scores of the versions, and which version is in production.
     """
-    with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        versions = [number for (number,) in connection.execute("SELECT version FROM model_versions ORDER BY 1")]
-        rows = connection.execute("SELECT version, key, value FROM model_version_tags").fetchall()
-        aliases = connection.execute("SELECT alias, version FROM registered_model_aliases").fetchall()
-        connection.execute("COMMIT")
-    tags = {(number, key): value for number, key, value in rows}
+    tags, aliases = _of_one_moment(database)
+    versions = sorted({number for number, _ in tags})
     scores = [float(tags[number, "test_mcc"]) for number in versions]
     finite = [score for score in scores if math.isfinite(score)]
     best = versions[scores.index(max(finite))] if finite else None
     expected = {number: "Production" if number == best else "Archived" for number in versions}
     assert {number: tags.get((number, "stage")) for number in versions} == expected, scores
-    assert aliases == ([("production", best)] if best else [])
+    assert aliases == ([best] if best else [])
     return scores, best
+
+
+def check_any_moment(database):
+    """One version at most has the alias, and one at most the tag; returns the score of the one with the alias."""
+    tags, aliases = _of_one_moment(database)
+    assert len(aliases) <= 1 and list(tags.values()).count("Production") <= 1
+    return float(tags[aliases[0], "test_mcc"]) if aliases else -math.inf
+
+
+def _of_one_moment(database):
+    with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        rows = connection.execute("SELECT version, key, value FROM model_version_tags").fetchall()
+        aliases = connection.execute("SELECT alias, version FROM registered_model_aliases").fetchall()
+        connection.execute("COMMIT")
+    assert {alias for alias, _ in aliases} <= {"production"}
+    return {(number, key): value for number, key, value in rows}, [version for _, version in aliases]

@@ -76,8 +76,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     tags = {score: repr(float(value)) for score, value in test_scores.items()} | {"run_id": run.run_id}
     if SCORE not in tags:
         raise ValueError(f"test_scores: expected {SCORE} among them, found {', '.join(test_scores) or 'none'}")
-    with registry_at(run.uri) as store:
-        for known in versions_of(store, name):
+    with registry_at(run.uri) as registry:
+        for known in versions_of(registry, name):
             if known.tags.get("run_id") == run.run_id:
                 return int(known.version)
     images = pd.DataFrame({"image": [example]})
@@ -115,13 +115,13 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
         When there is no such model or version, or its files are gone.
     """
     uri, path = open_tracking(), sys.path
-    with registry_at(uri) as store:
-        registered_model(store, name)
-        versions = sorted(int(known.version) for known in versions_of(store, name))
+    with registry_at(uri) as registry:
+        registered_model(registry, name)
+        versions = sorted(int(known.version) for known in versions_of(registry, name))
         if version not in versions:
             listed = ", ".join(map(str, versions)) or "none"
             raise UserError(f"model {name}: no version {version}; expected one of: {listed}")
-        source = store.get_model_version_download_uri(name, version)
+        source = registry.get_model_version_download_uri(name, version)
     try:
         for former, now in MODULES.items():
             if now == ensembles.__name__:  # where models of an earlier version look
