@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, minima, progress
-from common.cli import PROJECT
+from common.state import PROJECT
 
 AIM = 1.7
 NORMAL = (1, ["--root-splits", "8", "--inner-splits", "4"])

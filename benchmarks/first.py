@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, at_most, progress
-from common.cli import PROJECT
+from common.state import PROJECT
 
 MOST_SECONDS = 60
 BEFORE, AFTER = "no images yet", "images and caches there"

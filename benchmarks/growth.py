@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, at_most, progress
-from common.cli import PROJECT
 from common.data.made.drawn import make_drawn_pets
+from common.state import PROJECT
 
 LINEAR = 1.1
 MOST_MB = 100

@@ -18,9 +18,9 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import v2
 
 from benchmarks.figures import Figure, alternate, at_least, minima, progress
-from common.cli import PROJECT
 from common.params.idx import load_idx, write_standin
 from common.seeds import Stream
+from common.state import PROJECT
 from common.training.engine import train_one_epoch
 
 BATCH = 64

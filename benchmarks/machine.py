@@ -7,7 +7,7 @@ import platform
 import subprocess
 from importlib.metadata import version
 
-from common.cli import PROJECT
+from common.state import PROJECT
 
 
 def describe(precision: dict[str, str]) -> dict[str, object]:

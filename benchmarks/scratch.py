@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
+from common.state import PROJECT
 
 FOLDERS = ("common", "benchmarks", *(f"step_{step}" for step in range(1, 6)))
 FILES = ("requirements.txt", "run_script.bash", ".gitignore")

@@ -14,8 +14,8 @@ from benchmarks.figures import Figure, alternate, at_most, minima, progress
 from benchmarks.null_run import NullRun
 from benchmarks.subset import write_subset
 from common import tracking
-from common.cli import PROJECT
 from common.seeds import Stream
+from common.state import PROJECT
 from step_3 import train as step_3
 
 AIM = 1.02

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, progress
 from benchmarks.subset import write_subset
-from common.cli import PROJECT
 from common.evaluation import corrected_resampled_interval
 from common.seeds import Stream
+from common.state import PROJECT
 
 BATCH_SIZE = 16
 WORKERS = 2

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from traceback import walk_tb
 
-PROJECT = Path(__file__).resolve().parent.parent
-"""The project folder, where all state lies."""
+from common.state import PROJECT, state_folder
+
 WINGS = {
     "eeg": "--data eeg",
     "events": "a broker in the environment",
@@ -110,9 +110,9 @@ def check_project() -> None:
     ------
     UserError
     """
-    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(PROJECT)):
+    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(state_folder())):
         expected = "a path without '?', '{', '}' and '%20' or the like, for MLflow's and Optuna's databases"
-        raise UserError(f"{PROJECT}: the project's folder has {found[0]!r} in its path; expected {expected}")
+        raise UserError(f"{state_folder()}: the project's folder has {found[0]!r} in its path; expected {expected}")
 
 
 def _precision(text: str) -> str:

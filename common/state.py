@@ -1,26 +1,58 @@
-"""How a file is written: whole or not at all, and so that it outlives a power cut."""
+"""Where things are kept, and how a file or a folder is written: whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder of the project's code."""
+
+
+def state_folder() -> Path:
+    """The folder of all that is kept: what ``REPROAI_STATE`` names, or the project folder."""
+    return Path(os.environ.get("REPROAI_STATE") or PROJECT).expanduser().absolute()
+
+
+def data_folder() -> Path:
+    """Where data sets that the project makes or downloads lie, and the splits of all."""
+    return state_folder() / "data"
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: what ``REPROAI_CACHE`` names, or ``cache/``."""
+    named = os.environ.get("REPROAI_CACHE")
+    return Path(named).expanduser().absolute() if named else state_folder() / "cache"
+
+
+def work_folder(kind: str) -> Path:
+    """Where what is not done yet is kept, such as ``checkpoints``: under ``cache/``, wherever arrays are cached."""
+    return state_folder() / "cache" / kind
+
+
+def locked(path: Path, timeout: float = -1, poll_interval: float = 0.05) -> FileLock:
+    """A lock between processes on what `path` names, kept in a file beside it; waits for at most `timeout` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f"{path.name}.lock"), timeout, poll_interval=poll_interval)
+
 
 @contextmanager
-def whole_file(path: Path, mode: str = "wb") -> Iterator[IO]:
-    """A file to write beside `path`; when the block has ended well it takes that name, on disk for good, else it goes.
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write a file at; when the block has ended well it takes that name, else it is removed.
 
     Parameters
     ----------
     path : Path
         Is replaced. The folders above it are made.
-    mode : {"wb", "w"}
-        Text is UTF-8.
 
     Raises
     ------
@@ -29,17 +61,49 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO]:
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            sync(file)
+        yield part
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_file(path: Path, mode: str = "wb") -> Iterator[IO]:
+    """As :func:`whole`, a file opened to write (text is UTF-8), which is on disk for good when the block has ended."""
+    with whole(path) as part, open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+        sync(file)
     with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
-        _sync_folder(path.parent)
+        _sync_folder(Path(path).absolute().parent)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill beside `folder`; it takes its name when the block has ended well, else it is removed.
+
+    Parameters
+    ----------
+    folder : Path
+        Must not exist yet, or be empty. The folders above it are made.
+
+    Raises
+    ------
+    OSError
+        If `folder` holds something or cannot be written.
+    """
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        os.replace(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
 
 
 def sync(file: IO) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from common.cli import PROJECT
 from common.config.spaces import FieldError
+from common.state import PROJECT
 
 CONFIG_MODULE = "config file "
 """How the names of modules begin that were run as a config file, and cannot be imported."""

@@ -10,11 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
+from common.state import cache_folder, locked
 
-CACHE = PROJECT / "cache"
 CHUNK = 1 << 24
 """Bytes read at a time when an array is checked."""
 
@@ -44,10 +43,9 @@ def cached_array(
     """
     if not keep:
         return make(np.zeros)
-    path = CACHE / f"{name}.npy"
+    path = cache_folder() / f"{name}.npy"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with locked(path):
             notes = _notes_if_sound(path)
             if notes is None:
                 notes = _make(path, make)

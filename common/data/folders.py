@@ -51,7 +51,7 @@ def split_data(
         cannot be copied.
     """
     from common.data.sources import find_images
-    from common.data.whole import whole_folder
+    from common.state import whole_folder
 
     target = Path(os.path.expanduser(target))
     if len(fractions) != 3 or not all(0 < f < 1 for f in fractions) or not math.isclose(sum(fractions), 1):

@@ -15,14 +15,13 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
-from common.cli import PROJECT, SOURCES, UserError, regular
+from common.cli import SOURCES, UserError, regular
 from common.data.arrays import load_arrays
 from common.data.images import FORMATS, ImageTable, check_classes, decode, digest_files
+from common.state import data_folder, locked
 
-DATA = PROJECT / "data"
 PETS = ("cat", "dog")
 MADE = {
     "drawn": ("drawn", "data.made.drawn", "make_drawn_pets", "", "groups.csv"),
@@ -85,12 +84,12 @@ def download_oxford_pets() -> Path:
     The archives are checked against torchvision's MD5 sums. A download that was interrupted goes on with the archive
     that is missing.
     """
-    folder = DATA / "oxford-pets" / "oxford-iiit-pet"
+    folder = data_folder() / "oxford-pets" / "oxford-iiit-pet"
     with _lock("oxford-pets"):
         if not folder.exists():
             from torchvision.datasets import OxfordIIITPet
 
-            partial = DATA / "oxford-pets.partial"
+            partial = data_folder() / "oxford-pets.partial"
             # torchvision takes both folders for a download, even if unpacking the second was interrupted
             shutil.rmtree(partial / folder.name / "annotations", ignore_errors=True)
             print(f"downloading Oxford-IIIT Pet to {folder}")
@@ -111,7 +110,7 @@ def download_oxford_pets() -> Path:
 def _made(name: str) -> Path:
     """The folder or file of a source that the project makes itself, on first use, unless it is under DVC and gone."""
     place, module, function, inside, last = MADE[name]
-    path = DATA / place
+    path = data_folder() / place
     with _lock(name):
         if not (path / last).exists():
             _check_not_versioned(path)
@@ -131,12 +130,11 @@ def _check_not_versioned(path: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(name: str) -> Iterator[None]:
-    lock = FileLock(DATA / f".{name}.lock")
+    lock = locked(data_folder() / f".{name}")
     try:
-        DATA.mkdir(exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise UserError(f"{DATA}: cannot be written ({error.strerror})") from error
+        raise UserError(f"{data_folder()}: cannot be written ({error.strerror})") from error
     try:
         yield
     finally:

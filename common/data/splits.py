@@ -11,9 +11,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from common.cli import UserError, printable, regular
 from common.data.images import ImageTable
-from common.data.sources import DATA
 from common.seeds import Stream
-from common.state import whole_file
+from common.state import data_folder, whole_file
 
 FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
 """The settings of splits, besides their seed."""
@@ -56,7 +55,7 @@ def splits_file(table: ImageTable) -> Path:
 
     Of data under DVC each further version has a file of its own beside that, named by its fingerprint.
     """
-    first = DATA / table.name / "dataset_splits.json"
+    first = data_folder() / table.name / "dataset_splits.json"
     if table.version is None or _settings_of(first).get("fingerprint") in (None, table.fingerprint):
         return first
     return first.with_name(f"dataset_splits-{table.fingerprint[:12]}.json")

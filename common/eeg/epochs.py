@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from common.cli import UserError
 from common.data.arrays import read_npz
+from common.state import whole_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +59,12 @@ def save_epochs(epochs: Epochs, path: Path) -> None:
     UserError
         When the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     text = json.dumps(epochs.metadata, sort_keys=True, allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        with whole_file(path) as file:
             np.savez(file, X=epochs.X, y=epochs.y, groups=epochs.groups, metadata=np.array(text))
-        os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_epochs(path: Path) -> Epochs:

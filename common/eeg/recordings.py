@@ -14,12 +14,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from common.cli import PROJECT, UserError, regular
+from common.cli import UserError, regular
+from common.state import data_folder
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
 
-EEGBCI = PROJECT / "data" / "eegbci"
 NO_EVENT = re.compile(r"bad|edge|new segment|boundary", re.IGNORECASE)
 """How annotations begin that tell of the recording and not of an event."""
 
@@ -129,10 +129,11 @@ def load_eegbci(n_subjects: int) -> list[Recording]:
     with quiet_mne():
         for subject in tqdm(range(1, n_subjects + 1), desc="loading", unit="subject", disable=None):
             try:
-                EEGBCI.mkdir(parents=True, exist_ok=True)
-                paths = mne.datasets.eegbci.load_data(subject, [4, 8, 12], path=EEGBCI, update_path=False)
+                eegbci = data_folder() / "eegbci"
+                eegbci.mkdir(parents=True, exist_ok=True)
+                paths = mne.datasets.eegbci.load_data(subject, [4, 8, 12], path=eegbci, update_path=False)
             except (OSError, ValueError) as error:
-                place = EEGBCI / "MNE-eegbci-data" / "files" / "eegmmidb" / "1.0.0"
+                place = eegbci / "MNE-eegbci-data" / "files" / "eegmmidb" / "1.0.0"
                 raise UserError(
                     f"--source eegbci: the download failed ({reason_of(error)}); without a network put the folders "
                     f"S001, S002, … of https://physionet.org/files/eegmmidb/1.0.0/ into {place} and run again, "

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
@@ -147,14 +144,3 @@ def _conclusion(results: pd.DataFrame) -> str:
         return f"test ROC AUC {found['test_roc_auc']:.3f} (no interval: one outer fold)"
     low, high = found["ci"]
     return f"test ROC AUC {found['test_roc_auc']:.3f} (95 % interval {low:.3f} to {high:.3f}, corrected resampled t)"
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file such that readers see all of it or what was there before."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from common.cli import PROJECT, UserError
-from common.state import sync, whole_file
+from common.cli import UserError
+from common.state import locked, sync, whole, whole_file, work_folder
 
-EVENTS = PROJECT / "cache" / "events"
 MOST_BYTES = 900_000
 """Of one event: Kafka takes a million by default."""
 READ = 1 << 20
@@ -40,7 +39,7 @@ class Spool:
     """
 
     def __init__(self, broker: str):
-        self.folder = EVENTS / broker
+        self.folder = work_folder("events") / broker
         self.lines = self.folder / "events.jsonl"
         self.mark = self.folder / "sent"
         try:
@@ -51,7 +50,7 @@ class Spool:
     @property
     def sending(self) -> FileLock:
         """A lock to be held while sending."""
-        return FileLock(self.folder / "sending.lock")
+        return locked(self.folder / "sending")
 
     def sent(self) -> int:
         """How many bytes of the file have arrived."""
@@ -80,9 +79,8 @@ class Spool:
 
     def arrived(self, end: int) -> None:
         """Move the mark to where an event ends."""
-        part = self.mark.with_suffix(".part")
-        part.write_text(str(end))
-        os.replace(part, self.mark)
+        with whole(self.mark) as part:  # lost in a power cut, events are sent twice
+            part.write_text(str(end))
 
     def empty(self) -> None:
         """Begin the file anew if everything has arrived."""
@@ -119,7 +117,7 @@ def append(spools: Iterable[Spool], run_id: str, event_of: Callable[[int], dict]
     ValueError
         When the event is too large.
     """
-    counter = EVENTS / "numbers" / hashlib.sha256(run_id.encode()).hexdigest()[:32]
+    counter = work_folder("events") / "numbers" / hashlib.sha256(run_id.encode()).hexdigest()[:32]
     with _lock():
         try:
             number = int(counter.read_text())
@@ -152,7 +150,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _lock() -> FileLock:
-    return FileLock(EVENTS / ".lock", poll_interval=0.001)
+    return locked(work_folder("events") / "all", poll_interval=0.001)
 
 
 def _event_of(line: bytes) -> dict | None:

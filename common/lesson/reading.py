@@ -16,7 +16,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from common.cli import PROJECT
+from common.state import PROJECT
 
 _FONT = "font:11px/1.4 monospace;color:#1f2328"
 _CODE = f"{_FONT};background:#f6f8fa;white-space:pre;overflow-x:auto;padding:6px"

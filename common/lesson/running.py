@@ -10,7 +10,8 @@ from collections.abc import MutableMapping
 from importlib import import_module
 from types import ModuleType
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
+from common.state import PROJECT
 
 _OF_THE_KERNEL = {"In", "Out", "exit", "get_ipython", "lesson", "open", "quit"}
 _BEGUN = "_lesson_begun"

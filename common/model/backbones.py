@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from common.cli import UserError, regular
+from common.state import whole
 
 
 def load_backbone(name: str, weights: str = "DEFAULT") -> tuple[nn.Module, int, tuple, tuple]:
@@ -103,16 +103,14 @@ def _checkpoint(url: str) -> Path:
 def _fetch(name: str, url: str, path: Path) -> None:
     """Download torchvision's weights into torch's folder of checkpoints, if missing, and check their hash."""
     if not path.exists():
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(part))
+            with whole(path) as part:
+                torch.hub.download_url_to_file(url, str(part))
         except OSError as error:
             raise UserError(
                 f"--backbone {name}: its weights could not be fetched ({error}); put {url} into {path.parent}, "
                 "or use --weights none, --weights PATH or --backbone small_cnn"
             ) from error
-        os.replace(part, path)
     expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if expected and not found.startswith(expected[1]):

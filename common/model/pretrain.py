@@ -8,13 +8,13 @@ clean. The last line gives the accuracy on drawings that were not trained on.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
 from common.seeds import Stream
+from common.state import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,10 +123,9 @@ def _pretrain(args: argparse.Namespace) -> float:
     network.eval()
     with torch.inference_mode():
         scores = torch.cat([network(chunk) for chunk in images[:n_test].split(250)])
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    save_file({name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}, part)
-    part.chmod(0o644)
-    os.replace(part, output)
+    with whole(output) as part:
+        save_file({name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}, part)
+        part.chmod(0o644)
     accuracy = (scores.argmax(1) == labels[:n_test]).float().mean().item()
     print(f"wrote {output}; accuracy on {n_test} held-out drawings of {len(SPECIES)} species: {accuracy:.3f}")
     return accuracy

@@ -7,19 +7,18 @@ import csv
 import hashlib
 import io
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
 from common import cli
 from common.cli import UserError, regular
 from common.params.idx_files import FILES, read_idx, read_split
 from common.params.idx_stand_in import write_standin
+from common.state import locked, whole_folder
 
 __all__ = ["CLASSES", "load_idx", "make_folders", "read_idx", "read_split", "write_standin"]
 
@@ -125,22 +124,18 @@ def make_folders(folder: Path, classes: Sequence[str] = CLASSES["digits"]) -> li
     made = []
     splits = {split: read_split(folder, split, classes) for split in FILES}
     try:
-        with FileLock(folder / ".idx.lock"):
+        with locked(folder / ".idx"):
             for split, (images, labels) in splits.items():
                 table = _info(labels, classes)
-                target, part = folder / split, folder / f".{split}.part"
-                shutil.rmtree(part, ignore_errors=True)  # what a process that was killed has left
+                target = folder / split
                 if target.exists():
                     if not (target / "info.csv").is_file() or (target / "info.csv").read_bytes() != table:
                         raise UserError(f"{target}: other files are there already; move them away")
                     continue
-                try:
-                    (part / "images").mkdir(parents=True)
+                with whole_folder(target) as part:
+                    (part / "images").mkdir()
                     _write_images(part, images, f"writing {split}")
                     (part / "info.csv").write_bytes(table)
-                    os.replace(part, target)
-                finally:
-                    shutil.rmtree(part, ignore_errors=True)
                 made.append(target)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error

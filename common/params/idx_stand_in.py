@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import zlib
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from common.cli import UserError
 from common.params.idx_files import FILES
 from common.seeds import Stream
+from common.state import whole
 
 SIZE = 28
 CHUNK = 10_000
@@ -64,15 +64,10 @@ def _vary(pixels: np.ndarray, random: np.random.Generator) -> None:
 
 def _write(path: Path, values: np.ndarray) -> None:
     content = np.array([0x800 + values.ndim, *values.shape], ">u4").tobytes() + values.tobytes()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and gzip.decompress(path.read_bytes()) != content:
             raise UserError(f"{path}: another file is there already; move it away")
-        try:
+        with whole(path) as part:
             part.write_bytes(gzip.compress(content, 1, mtime=0))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be written ({error})") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from common.cli import UserError
 from common.config.places import find_spaces
@@ -26,6 +26,7 @@ from common.params.keys import OF_NETWORK, announce, read_params
 from common.params.plain import start_plain
 from common.params.step_results import Means, checked
 from common.seeds import Stream
+from common.state import locked
 from common.tracking.seam import tell
 from common.training.calibration import set_up
 from common.training.checkpoints import SavedModels
@@ -90,7 +91,7 @@ def train(
     folder = Path(logdir).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with locked(folder / ".training", timeout=0):
             return _Training(read, config, model, (train_step, test_step), tables, folder, kwargs).run(params)
     except Timeout:
         raise UserError(f"{folder}: another process trains there; wait for it, or name another folder") from None

@@ -17,11 +17,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import roc_auc_score
 
 from common.evaluation.metrics import confusion
-from common.evaluation.report import has_many_classes, summary, write_atomically
+from common.evaluation.report import has_many_classes, summary
 from common.plots import many_classes
 from common.plots.figures import GREY, INK, PALE, Plot, name_axes
 from common.plots.of_predictions import CLASS_COLOURS, MODEL, described, drawing, per_model, sensitivity, test_part
 from common.plots.reliability import calibration_plot
+from common.state import whole_file
 
 _YELLOW, _SKY = "#F0E442", "#56B4E9"
 
@@ -164,7 +165,8 @@ def save_plots(figures: Mapping[str, Plot], folder: str | Path) -> list[Path]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = [Path(folder) / f"{stem}.png" for stem in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
-        write_atomically(path, figure.png())
+        with whole_file(path) as file:
+            file.write(figure.png())
     return paths
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common.cli import UserError, masked
+from common.state import whole_file
 from common.tracking.interruptions import uninterrupted
 
 COMMAND = """trap : INT TERM HUP
@@ -170,13 +171,9 @@ class Runs:
             return None
 
     def _save(self) -> None:
-        part = self.record.with_suffix(".part")
-        with part.open("w") as file:
-            command = [masked(word) for word in self.command]
+        command = [masked(word) for word in self.command]
+        with whole_file(self.record, "w") as file:
             json.dump({"data": str(self.data), "command": command, "runs": self._runs}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.record)
 
 
 def _now() -> str:

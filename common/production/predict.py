@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from common import cli
 from common.cli import UserError, printable, regular
+from common.state import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,13 +90,12 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     if kind == ".png" and len(files) > MOST:
         raise UserError(f"--output {output}: {len(files)} images; a grid has room for {MOST}, a .csv for any number")
 
-    from common.evaluation.report import write_atomically
-
     table = _table(_load(args), files)
     content = grid(files, table).png() if kind == ".png" else table.to_csv(index=False, lineterminator="\n").encode()
     if output:
         try:
-            write_atomically(output, content)
+            with whole_file(output) as file:
+                file.write(content)
         except OSError as error:
             raise UserError(f"--output {output}: {error.strerror}") from error
         print(f"{len(files)} images: {output}", file=sys.stderr)

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from common.cli import MODEL_NAME, PROJECT, UserError
+from common.cli import MODEL_NAME, UserError
+from common.state import locked, work_folder
 from common.tracking.store import open_tracking, reason_of
 
 STAGE, PRODUCTION, ARCHIVED, ALIAS, SCORE = "stage", "Production", "Archived", "production", "test_mcc"
@@ -41,8 +41,8 @@ def create_version(
         MLflow's ids of where it comes from.
     """
     check_name(name)
-    lock = FileLock(PROJECT / "cache" / "registry.lock")  # on this machine; clients of a server try again
-    with registry_at(uri) as registry, lock:
+    alone = locked(work_folder("registry"))  # on this machine; clients of a server try again
+    with registry_at(uri) as registry, alone:
         with contextlib.suppress(MlflowException):  # there is one already
             registry.create_registered_model(name)
         made = registry.create_model_version(name, source, run_id, {**tags, STAGE: ARCHIVED}, model_id=model_id)

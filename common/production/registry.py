@@ -26,7 +26,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
 from common.moved import MODULES
 from common.production import ensemble as ensembles
 from common.production.promotion import (
@@ -39,6 +39,7 @@ from common.production.promotion import (
     registry_at,
     versions_of,
 )
+from common.state import PROJECT
 from common.tracking.runs import Run
 from common.tracking.store import open_tracking, reason_of
 

@@ -24,24 +24,22 @@ import sys
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from common import cli
 from common.cli import UserError
 from common.production.commands import Runs
 from common.production.contents import Contents
-
-RECORDS = cli.PROJECT / "cache" / "watch"
+from common.state import locked, work_folder
 
 
 def main(argv: list[str] | None = None) -> int:
     """Watch until a signal comes, or once; returns the exit code."""
     args, command = _parse(sys.argv[1:] if argv is None else argv)
     path = _path(args.data)
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    base = RECORDS / hashlib.sha256(json.dumps([str(path), *command]).encode()).hexdigest()[:16]
+    base = work_folder("watch") / hashlib.sha256(json.dumps([str(path), *command]).encode()).hexdigest()[:16]
     try:
-        lock = FileLock(f"{base}.lock").acquire(timeout=0)
+        lock = locked(base, timeout=0).acquire()
     except Timeout:
         raise UserError(f"--data {path}: another watcher is already there, with the same command") from None
     with lock:
@@ -95,7 +93,7 @@ def _path(data: str) -> Path:
     path = Path(os.path.abspath(os.path.expanduser(data)))  # links stay: another target is other data
     if not path.exists():
         raise UserError(f"--data {path}: no such file or folder")
-    if RECORDS.resolve().is_relative_to(path.resolve()):
+    if work_folder("watch").resolve().is_relative_to(path.resolve()):
         raise UserError(f"--data {path}: holds what runs write (cache/); expected a folder of data alone")
     return path
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import progress
-from common.cli import PROJECT, UserError
+from common.cli import UserError
 from common.seeds import Stream
+from common.state import locked, state_folder, whole, work_folder
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 
@@ -58,7 +58,7 @@ class FoldPruner(optuna.pruners.BasePruner):
 
 def storage_url() -> str:
     """Address of the database of studies: ``OPTUNA_STORAGE``, or ``optuna.db`` in the project folder."""
-    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{PROJECT / 'optuna.db'}"
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{state_folder() / 'optuna.db'}"
 
 
 def create_study(name: str, n_folds: int) -> optuna.Study:
@@ -69,10 +69,9 @@ def create_study(name: str, n_folds: int) -> optuna.Study:
     UserError
         When the database cannot be used.
     """
-    url, own = storage_url(), PROJECT / "optuna.db"
+    url, own = storage_url(), state_folder() / "optuna.db"
     try:
-        (PROJECT / "cache").mkdir(exist_ok=True)
-        with FileLock(PROJECT / "cache" / "optuna.lock"):
+        with locked(work_folder("optuna")):
             if url == f"sqlite:///{own}" and not own.exists():
                 _make_database(own)
             storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None)
@@ -89,13 +88,8 @@ def create_study(name: str, n_folds: int) -> optuna.Study:
 
 def _make_database(path: Path) -> None:
     """Under another name first: a process that is killed on the way leaves no half-made tables."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
+    with whole(path) as part:
         RDBStorage(f"sqlite:///{part}").remove_session()
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def optimize(

@@ -9,7 +9,8 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common.cli import PROJECT, WINGS
+from common.cli import WINGS
+from common.state import PROJECT
 
 SHOWS = {"cli", "events", "lesson", "moved", "plots", "production", "progress", "tracking", "versions"}
 """Rooms of `common` that only show, tell or keep: no number depends on them."""

@@ -15,7 +15,7 @@ from types import FunctionType
 
 import numpy as np
 
-from common.cli import PROJECT
+from common.state import PROJECT
 from common.tracking.code import code_digests
 
 FLAGS = ("seed", "root_splits", "only_root_split", "inner_splits", "n_trials", "fast", "skip_unreadable")

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from mlflow.entities import Metric
 
-from common.cli import PROJECT, UserError
-from common.state import sync
+from common.cli import UserError
+from common.state import sync, work_folder
 from common.tracking.store import Connection, PatientClient, UnreachableError, one_line
 
-OUTBOX = PROJECT / "cache" / "outbox"
 PAUSE = 2.0
 """Seconds between two sendings: an epoch is sent at its end; epochs that are shorter than this are sent together."""
 KEPT = 30 * 24 * 3600
@@ -50,7 +49,7 @@ class Outbox:
         self._check()
         lines = [json.dumps([m.key, m.value, m.timestamp, m.step]) for m in metrics]
         try:
-            OUTBOX.mkdir(parents=True, exist_ok=True)
+            _file(run_id).parent.mkdir(parents=True, exist_ok=True)
             with open(_file(run_id), "a", encoding="utf-8") as file:
                 file.write("\n".join(["", *lines]))  # begins a line even after one that was torn
                 sync(file)
@@ -128,7 +127,7 @@ class Outbox:
 
 def send_leftovers(client: Connection) -> None:
     """Send what processes that were killed have left; metrics that had arrived are not doubled."""
-    for path in sorted(OUTBOX.glob("*.jsonl")):
+    for path in sorted(work_folder("outbox").glob("*.jsonl")):
         run_id = path.stem
         try:
             status = client.get_run(run_id).info.status
@@ -190,7 +189,7 @@ def try_again(uri: str) -> None:
 
 
 def _file(run_id: str) -> Path:
-    return OUTBOX / f"{run_id}.jsonl"
+    return work_folder("outbox") / f"{run_id}.jsonl"
 
 
 def _log(client: PatientClient | Connection, run_id: str, metrics: list[Metric]) -> None:

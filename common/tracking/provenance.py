@@ -12,7 +12,8 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.cli import PROJECT, UserError, masked, printable
+from common.cli import UserError, masked, printable
+from common.state import PROJECT
 
 
 def provenance(table, stream, compute, allow_changed_data: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
-from common.cli import PROJECT, UserError
+from common.cli import UserError
+from common.state import PROJECT
 
 if TYPE_CHECKING:
     from common.tracking.store import Connection

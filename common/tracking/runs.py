@@ -14,7 +14,8 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
-from common.cli import PROJECT, UserError, masked
+from common.cli import UserError, masked
+from common.state import work_folder
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
@@ -22,7 +23,6 @@ from common.tracking.seam import tell
 from common.tracking.store import Connection, UnreachableError
 
 PARENT = "mlflow.parentRunId"
-CHECKPOINTS = PROJECT / "cache" / "checkpoints"
 PATIENCE = 30
 """Seconds for which an interrupted process waits for its tracking server: after about as many it is killed."""
 
@@ -124,7 +124,7 @@ class Run:
         """Where what belongs to this place is kept until the root run is finished: a path to add a suffix to."""
         levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
         names = [f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place]
-        return CHECKPOINTS / self.place["root_run_id"] / " ".join(names or ["run"])
+        return work_folder("checkpoints") / self.place["root_run_id"] / " ".join(names or ["run"])
 
     @property
     def log(self) -> Log:

@@ -15,7 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.cli import UserError, command_of, masked, printable
-from common.tracking import identity as identities, runs
+from common.state import locked, work_folder
+from common.tracking import identity as identities
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
 from common.tracking.provenance import provenance
@@ -89,8 +90,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             held.enter_context(_lock(made.run_id))
             return Run(uri, experiment_id, made.run_id, {"root_run_id": made.run_id})
 
-        runs.CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-        with FileLock(runs.CHECKPOINTS / ".start.lock"), uninterrupted():
+        with locked(work_folder("checkpoints") / ".start"), uninterrupted():
             run = held.enter_context(closing(create, wait=True))
             held.push(_say_how_to_go_on)
         if begin:
@@ -98,8 +98,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         _record(run, config, summary, *came_from)
         yield run
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
-    shutil.rmtree(runs.CHECKPOINTS / run.run_id, ignore_errors=True)
-    (runs.CHECKPOINTS / f"{run.run_id}.lock").unlink(missing_ok=True)
+    shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
+    (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
 
 
 def _network(config) -> str:
@@ -168,12 +168,12 @@ def _delete_doubles(client, experiment_id: str, which: str, but: str | None = No
 
 def _sweep() -> None:
     """Remove locks that nobody holds, and checkpoints of runs that nobody went on with."""
-    for name in {path.name.removesuffix(".lock") for path in runs.CHECKPOINTS.iterdir()} - {".start"}:
+    for name in {path.name.removesuffix(".lock") for path in work_folder("checkpoints").iterdir()} - {".start"}:
         lock = _lock(name)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-            if is_old(runs.CHECKPOINTS / name):
-                shutil.rmtree(runs.CHECKPOINTS / name, ignore_errors=True)
+            if is_old(work_folder("checkpoints") / name):
+                shutil.rmtree(work_folder("checkpoints") / name, ignore_errors=True)
             _free(lock)
 
 
@@ -183,7 +183,7 @@ def _fits_done(run: Run) -> int:
 
 
 def _lock(run_id: str) -> FileLock:
-    return FileLock(runs.CHECKPOINTS / f"{run_id}.lock")
+    return locked(work_folder("checkpoints") / run_id)
 
 
 def _free(lock: FileLock) -> None:

@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from requests.exceptions import ChunkedEncodingError
 
-from common.cli import PROJECT, UserError, check_project
+from common.cli import UserError, check_project
+from common.state import locked, state_folder, work_folder
 from common.tracking import upkeep
 
 for _name in ("mlflow", "alembic"):
@@ -109,11 +109,10 @@ def open_tracking() -> str:
 @contextlib.contextmanager
 def _opened() -> Iterator[str]:
     check_project()
-    database = PROJECT / "mlflow.db"
+    database = state_folder() / "mlflow.db"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or upkeep.store_uri(database)
     try:
-        (PROJECT / "cache").mkdir(exist_ok=True)
-        with FileLock(PROJECT / "cache" / "mlflow.lock"):
+        with locked(work_folder("mlflow")):
             if uri == upkeep.store_uri(database):
                 upkeep.look_after(database)
             yield uri

@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from common import cli
 from common.cli import UserError
+from common.state import state_folder, whole
 
 PLACES = {
     "experiments": ["artifact_location"],
@@ -59,14 +60,8 @@ def look_after(database: Path) -> None:
 
 def _make(database: Path) -> None:
     """Under another name first: a process that is killed on the way leaves no half-made tables."""
-    part = database.with_name(f".{database.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        client = MlflowClient(f"sqlite:///{part}")
-        client.search_experiments(max_results=1)
-        os.replace(part, database)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(database) as part:
+        MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
 
 
 def _migrate(database: Path, version: str) -> None:
@@ -153,4 +148,4 @@ def _path(place: object) -> str | None:
 
 
 if __name__ == "__main__":
-    cli.run(lambda: look_after(cli.PROJECT / "mlflow.db"))
+    cli.run(lambda: look_after(state_folder() / "mlflow.db"))

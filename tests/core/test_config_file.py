@@ -17,13 +17,14 @@ from pathlib import Path
 import optuna
 import pytest
 
-from common.cli import PROJECT, Terminated, UserError, _terminate
+from common.cli import Terminated, UserError, _terminate
 from common.config import settings
 from common.config.file import load_config, load_experiment, run_config_file
 from common.config.places import find_spaces, resolve
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.config.source import to_source
 from common.config.spaces import Categorical, FieldError, Float, Int
+from common.state import PROJECT
 
 IMPORTS = "from common.search import Categorical, Float, HyperParameter, Int\n"
 IMPORTS += "from common.training import SGD, AdamW, Augmentation, TrainingConfig\n"

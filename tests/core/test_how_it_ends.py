@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from common.cli import PROJECT
+from common.state import PROJECT
 
 SCRIPT = """
 import atexit, os, sys, threading, time

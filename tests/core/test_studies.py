@@ -11,10 +11,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
 from common.search import studies
 from common.search.studies import FoldPruner, count_fits, create_study, optimize
 from common.seeds import Stream
+from common.state import PROJECT
 
 SEARCH = """
 import json, sys

@@ -21,13 +21,14 @@ import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
 from common.config import Int
 from common.config.settings import SGD, TrainingConfig
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model import build_classifier, load_classifier, summary_of
 from common.seeds import Stream
+from common.state import PROJECT
 from common.tracking import identity, outbox, provenance, runs, store
 from common.tracking.finding import find_run
 from common.tracking.starting import start as start_step

@@ -21,7 +21,7 @@ from matplotlib.colors import to_hex
 from mlflow import MlflowClient
 from PIL import Image
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
 from common.plots.visualizer import (
     category_plot,
     count_plot,
@@ -34,6 +34,7 @@ from common.plots.visualizer import (
 )
 from common.search.labels import group_labels
 from common.search.pooled import Pool
+from common.state import PROJECT
 from common.tracking.runs import Run
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:The value nan is not acceptable")

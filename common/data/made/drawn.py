@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.data.made.animals import CAT, DOG, Breed, individual, photo
-from common.data.whole import whole_folder
 from common.seeds import Stream
+from common.state import whole_folder
 
 GREEN, BLUE, COPPER, GOLD = (0.45, 0.62, 0.30), (0.40, 0.60, 0.82), (0.80, 0.45, 0.15), (0.80, 0.66, 0.22)
 

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from common.data.made.heads import a_patient, draw_slice
 from common.data.made.raster import between
-from common.data.whole import whole_folder
 from common.seeds import Stream
+from common.state import whole_folder
 
 CLASSES = ("healthy", "lesion")
 

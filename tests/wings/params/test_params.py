@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial
 from torch import nn
 from torchvision.transforms import v2
 
-from common.cli import PROJECT, UserError
+from common.cli import UserError
 from common.config import (
     Categorical,
     Float,
@@ -34,6 +34,7 @@ from common.model.classifier import build_classifier, load_classifier, save_clas
 from common.params import from_params, idx
 from common.params.configurable import Preparation
 from common.seeds import Stream
+from common.state import PROJECT
 from common.tracking.identity import identity
 from common.training import fit_on, test_model
 from common.training.compute import Compute
