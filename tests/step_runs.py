@@ -252,11 +252,7 @@ def make_state(state):
 
 
 def keep_data_in(state, patch):
-    for module in (common.data.sources, common.data.splits):
-        patch.setattr(module, "DATA", state / "data")
-    patch.setattr(common.data.cache, "CACHE", state / "cache")
-    patch.setattr(common.tracking.outbox, "OUTBOX", state / "cache" / "outbox")
-    patch.setattr(common.tracking.runs, "CHECKPOINTS", state / "cache" / "checkpoints")
+    patch.setenv("REPROAI_STATE", str(state))
 
 
 def step_of(script):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from test_cnn import Linear
 
-import common.data.cache
 from common.cli import UserError
 from common.config import TrainingConfig
 from common.data import load_images, make_splits
@@ -29,7 +28,7 @@ class TwoLogits(Linear):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(common.data.cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     return tmp_path
 
 

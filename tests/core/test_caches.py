@@ -40,7 +40,7 @@ CONFIG = TrainingConfig(image_size=32, batch_size=8, patience=9, hidden_dim=8)
 def home(tmp_path, monkeypatch):
     """An empty cache, and one thread."""
     set_up("cpu", "fp32", 1000)
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     cache._checksum_once.cache_clear()
     return tmp_path / "cache"
 

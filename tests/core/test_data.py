@@ -28,9 +28,7 @@ from conftest import make_tiny_pets
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """A folder that the state lies in, instead of the project's."""
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(sources, "DATA", tmp_path / "data")
-    monkeypatch.setattr("common.data.splits.DATA", tmp_path / "data")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     return tmp_path
 
 

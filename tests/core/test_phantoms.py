@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from common import cli, data
-from common.data import cache, sources
 from common.data.made import phantoms
 from common.data.made.phantoms import grey_png, make_phantoms
 
@@ -35,8 +34,7 @@ def default(tmp_path_factory):
     """The table of `--data phantoms` at 64 pixels, made on first use."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "DATA", home / "data")
-        patch.setattr(cache, "CACHE", home / "cache")
+        patch.setenv("REPROAI_STATE", str(home))
         return data.load_images("phantoms", 64)
 
 

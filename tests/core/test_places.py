@@ -49,7 +49,7 @@ def test_other_names_are_folders_of_mlruns(name, tmp_path, monkeypatch, database
     from common.tracking import store
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(store, "PROJECT", tmp_path)
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     shutil.copy(database, tmp_path / "mlflow.db")
     expanded = datetime.now().strftime(train_parser("", 5).parse_args(["--experiment", name]).experiment)
     uri, experiment = store.open_store(expanded)

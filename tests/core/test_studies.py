@@ -12,7 +12,6 @@ import pytest
 from optuna.trial import TrialState
 
 from common.cli import UserError
-from common.search import studies
 from common.search.studies import FoldPruner, count_fits, create_study, optimize
 from common.seeds import Stream
 from common.state import PROJECT
@@ -44,7 +43,7 @@ def search(name, seed, n_trials=14):
 
 @pytest.fixture
 def storage(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
 
 
@@ -173,7 +172,7 @@ def test_the_first_of_equal_trials_is_the_best(storage):
 
 
 def test_a_database_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")
     for url in (f"sqlite:///{tmp_path / 'text.db'}", f"sqlite:///{tmp_path / 'absent' / 'o.db'}", "nothing"):
         monkeypatch.setenv("OPTUNA_STORAGE", url)
@@ -184,7 +183,7 @@ def test_a_database_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypat
 
 
 def test_studies_lie_in_the_project_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "PROJECT", tmp_path)
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     create_study("study", 2)
     assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'optuna.db'}") == ["study"]

@@ -29,7 +29,7 @@ from common.data.splits import Fold
 from common.model import build_classifier, load_classifier, summary_of
 from common.seeds import Stream
 from common.state import PROJECT
-from common.tracking import identity, outbox, provenance, runs, store
+from common.tracking import identity, outbox, provenance, runs
 from common.tracking.finding import find_run
 from common.tracking.starting import start as start_step
 from common.training import set_up
@@ -67,9 +67,7 @@ def client(tmp_path, new_database, monkeypatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(store, "PROJECT", tmp_path)
-    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
-    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.setattr(identity, "PROJECT", tmp_path)
     monkeypatch.setattr(provenance, "PROJECT", tmp_path)
     return MlflowClient(uri)
@@ -484,9 +482,7 @@ def test_an_analysis_leaves_the_run_it_is_about_as_it_was(client, compute, tmp_p
 
 
 def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "PROJECT", tmp_path)
-    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
-    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.setattr(identity, "PROJECT", tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")

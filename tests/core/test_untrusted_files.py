@@ -12,7 +12,6 @@ from PIL import Image
 from test_bad_input import DOWNLOAD, refusal  # noqa: F401
 from test_cnn import Linear
 
-import common.data.cache
 from common.cli import UserError
 from common.config.file import run_config_file
 from common.data import find_images, load_images
@@ -160,7 +159,7 @@ def test_as_a_file_of_any_other_kind(tmp_path, quickly, kind, name, read):
 
 @pytest.mark.hostile(ENDLESS)
 def test_as_a_splits_file(tmp_path, quickly, monkeypatch):
-    monkeypatch.setattr(common.data.splits, "DATA", tmp_path / "data")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     table = find_images(str(make_tiny_pets(tmp_path / "mine")))
     save_splits(make_splits(table, Stream(0), 3, 1, 3), splits_file(table))
     path = lines_of(splits_file(table).parent, "pipe", splits_file(table).name)

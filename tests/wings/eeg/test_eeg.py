@@ -248,9 +248,8 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path):
 
 
 def test_a_download_without_a_network_says_what_to_do(tmp_path, monkeypatch):
-    from common.eeg import recordings
 
-    monkeypatch.setattr(recordings, "EEGBCI", tmp_path / "eegbci")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     line = refuse(tmp_path, "--source", "eegbci", "--n-subjects", 1)

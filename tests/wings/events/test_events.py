@@ -24,8 +24,8 @@ SUBSCRIPTIONS = [("watch", "training"), ("training-requests", "training-requests
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty spool."""
-    monkeypatch.setattr(spool, "EVENTS", tmp_path / "events")
-    return tmp_path / "events"
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    return tmp_path / "cache" / "events"
 
 
 @pytest.fixture(params=["kafka", "pubsub"])

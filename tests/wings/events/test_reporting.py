@@ -78,7 +78,7 @@ def test_a_run_of_step_5_tells_both_brokers_all_of_it_also_when_they_are_away_un
         broker.restore()
     done = run_script(*FLAGS, **environ)
     assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(spool, "EVENTS", project / "cache" / "events")
+    monkeypatch.setenv("REPROAI_STATE", str(project))
     while any(spool.Spool(name).waiting() for name in ("kafka", "pubsub")):  # a busy machine: brokers were too slow
         events.open(environ).close()
     for broker in (kafka, pubsub):
@@ -105,7 +105,7 @@ def test_a_topic_that_does_not_exist_is_an_error_before_anything_is_trained(kafk
 def test_a_run_that_ends_otherwise_says_so_and_a_repeated_event_has_the_same_id(
     error, end, broker, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(spool, "EVENTS", tmp_path)
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     for name, value in broker.environ.items():
         monkeypatch.setenv(name, value)
     run = SimpleNamespace(run_id="child", resumed=True, brokers=(), place={"root_run_id": "root", "phase": "warm-up"})

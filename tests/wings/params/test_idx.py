@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from common.cli import UserError
-from common.data import cache, sources
+from common.data import sources
 from common.data.images import decode
 from common.params import idx
 from common.params.idx import load_idx, make_folders, read_split, write_standin
@@ -28,7 +28,7 @@ IMAGES, LABELS = FILES["train"]
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty cache."""
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     return tmp_path
 
 

@@ -18,11 +18,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from common.cli import UserError
 from common.config import Float
-from common.events import spool
 from common.params import train
 from common.params.idx import write_standin
 from common.params.net_arch import build_classifier
-from common.tracking import outbox, provenance, runs, store
 from conftest import PROJECT
 
 METRICS = ("Accuracy", "Precision", "Recall", "F1Score")
@@ -31,12 +29,7 @@ METRICS = ("Accuracy", "Precision", "Recall", "F1Score")
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """A project with no state, and a few digits in ``data``."""
-    for module in (store, provenance):
-        monkeypatch.setattr(module, "PROJECT", tmp_path)
-    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
-    monkeypatch.setattr(runs, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(spool, "EVENTS", tmp_path / "events")
-    monkeypatch.setattr("common.data.cache.CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_standin(tmp_path / "data", 60, 20)
     return tmp_path
@@ -149,15 +142,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import test_own_steps as t
-from common.tracking import outbox, provenance, runs, store
-from common.events import spool
-home = Path(sys.argv[1])
-for module in (store, provenance):
-    module.PROJECT = home
-outbox.OUTBOX, runs.CHECKPOINTS, spool.EVENTS = home / "outbox", home / "checkpoints", home / "events"
-from common.data import cache
-cache.CACHE = home / "cache"
-t.fit(home, t.small(num_epochs=40, save_freq=3))
+t.fit(Path(sys.argv[1]), t.small(num_epochs=40, save_freq=3))
 """
 
 
@@ -167,7 +152,10 @@ def test_a_training_that_is_ended_goes_on_to_the_weights_that_it_would_have_had(
     whole = fit(home, params).state_dict()
     (home / "log").rename(home / "whole")
     command = [sys.executable, "-c", SCRIPT, str(home)]
-    environ = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": f"{PROJECT}{os.pathsep}{Path(__file__).parent}{os.pathsep}{PROJECT / 'tests'}",
+    }
     process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while len(list((home / "log" / "models").glob("epoch-*.pt"))) < 4 and process.poll() is None:
         time.sleep(0.005)

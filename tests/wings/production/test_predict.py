@@ -14,7 +14,6 @@ from registering import register_pets
 
 from common.cli import UserError
 from common.production import load_production, predict
-from common.tracking import store
 from conftest import PROJECT
 
 
@@ -22,7 +21,7 @@ from conftest import PROJECT
 def registry(tiny_pets, tmp_path_factory):
     """A project of its own, with two versions of the model `pets`, the first of which is in production."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "PROJECT", tmp_path_factory.mktemp("project"))
+        patch.setenv("REPROAI_STATE", str(tmp_path_factory.mktemp("project")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         photo = next((tiny_pets / "images").iterdir()).read_bytes()
         assert [register_pets(photo, test_mcc=score) for score in (0.5, 0.25)] == [1, 2]

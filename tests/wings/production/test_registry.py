@@ -38,7 +38,6 @@ from common.data.images import read_image
 from common.production.ensemble import Ensemble, UnreadableImage
 from common.production.promotion import create_version, production_version, registry_at
 from common.production.registry import load_production, load_version, register_version
-from common.tracking import store
 from common.tracking.upkeep import look_after, store_uri
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -58,7 +57,7 @@ def empty(tmp_path_factory):
 @pytest.fixture
 def database(empty, tmp_path, monkeypatch):
     """The store of a project of its own."""
-    monkeypatch.setattr(store, "PROJECT", tmp_path)
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Path(shutil.copy(empty, tmp_path))
 
@@ -69,7 +68,7 @@ def pets(empty, tiny_pets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("a project")
     database = Path(shutil.copy(empty, folder))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "PROJECT", folder)
+        patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         photos = sorted((tiny_pets / "images").iterdir())
         version = register_pets(photos[0].read_bytes(), test_roc_auc=0.75)

@@ -11,7 +11,7 @@ from test_reproduce import Repository
 
 from common import versions
 from common.cli import UserError
-from common.data import cache, load_images, load_splits, make_splits, save_splits, sources, splits, splits_file
+from common.data import load_images, load_splits, make_splits, save_splits, splits, splits_file
 from common.seeds import Stream
 from common.tracking.provenance import provenance
 from common.training import set_up
@@ -103,9 +103,7 @@ def versioned(tmp_path, monkeypatch):
     """A repository with a file of arrays under DVC; returns the file."""
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "DATA", tmp_path / "data")
-    monkeypatch.setattr(splits, "DATA", tmp_path / "data")
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     for command in (["init", "--quiet"], ["config", "user.name", "A"], ["config", "user.email", "a@b.c"]):
         subprocess.run(["git", *command], check=True)
     write(tmp_path / "data" / "waves.npz", seed=0)
