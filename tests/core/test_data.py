@@ -19,9 +19,10 @@ from PIL import ExifTags, Image
 
 from common import data
 from common.cli import UserError
-from common.data import cache, images, load_images, sources
+from common.data import images, load_images
 from common.data.images import read_image
 from common.seeds import Stream
+from common.state import data_folder
 from conftest import make_tiny_pets
 
 
@@ -258,8 +259,6 @@ def test_a_pickled_table_still_maps_its_pixels(pets):
 
 
 def decode_slowly(root, home, start, decoded):
-    cache.CACHE = home / "cache"
-
     def slow(path, size):
         decoded.put(path.name)
         time.sleep(0.05)
@@ -447,7 +446,7 @@ def a_table(n_cats=60, n_dogs=40, group_of=None):
     names = [f"images/{'Bengal' if i < n_cats else 'beagle'}_{i:04d}.jpg" for i in range(n_cats + n_dogs)]
     return data.ImageTable(
         name="mine",
-        root=sources.DATA,
+        root=data_folder(),
         files=tuple(names),
         labels=np.repeat([0, 1], [n_cats, n_dogs]),
         classes=("cat", "dog"),

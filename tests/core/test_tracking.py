@@ -28,7 +28,7 @@ from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model import build_classifier, load_classifier, summary_of
 from common.seeds import Stream
-from common.state import PROJECT
+from common.state import PROJECT, work_folder
 from common.tracking import identity, outbox, provenance, runs
 from common.tracking.finding import find_run
 from common.tracking.starting import start as start_step
@@ -167,9 +167,7 @@ def test_a_run_goes_on_in_another_process_and_a_kill_keeps_all_epochs_before_it(
     root.log({"batch_loss": 0.0}, 0)
     (tmp_path / "run.pickle").write_bytes(pickle.dumps(root))
     program = """
-import os, pathlib, pickle, signal, sys
-from common.tracking import outbox
-outbox.OUTBOX = pathlib.Path(sys.argv[2])
+import os, pickle, signal, sys
 run = pickle.load(open(sys.argv[1], "rb"))
 run.log({"dev_loss": 0.5}, 0)
 with run.phase("warm-up") as phase:
@@ -181,13 +179,13 @@ with run.phase("warm-up") as phase:
         phase.log({"dev_roc_auc": epoch / 10}, epoch)
 """
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-c", program, tmp_path / "run.pickle", outbox.OUTBOX]
+    command = [sys.executable, "-c", program, tmp_path / "run.pickle"]
     done = subprocess.run(command, env=environment, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL
     (phase,) = client.search_runs([root.experiment_id], "tags.phase = 'warm-up'")
     assert phase.info.status == "RUNNING"
     assert phase.data.tags["mlflow.parentRunId"] == root.run_id
-    with open(outbox.OUTBOX / f"{phase.info.run_id}.jsonl", "a") as file:
+    with open(work_folder("outbox") / f"{phase.info.run_id}.jsonl", "a") as file:
         file.write('\n["torn", 0.')
     phase = runs.Run(root.uri, root.experiment_id, phase.info.run_id)
     for _ in range(2):  # what has arrived is not doubled
@@ -213,7 +211,7 @@ DAMAGE += [b"[" * 100_000, b'{"dev_loss": 1}', b'["dev_loss", 0.5, 1]']
 def test_a_damaged_outbox_is_set_aside_with_one_line_and_its_metrics_are_sent(damage, client, root, capsys):
     root.log({"dev_loss": 0.5}, 0)
     outbox.outbox_of(root.uri).drain()
-    path = outbox.OUTBOX / f"{root.run_id}.jsonl"
+    path = work_folder("outbox") / f"{root.run_id}.jsonl"
     path.write_bytes(path.read_bytes() + b"\n" + damage + b'\n["dev_loss", 0.25, 1, 1]')
     outbox.send_leftovers(client)
     assert sorted(history(client, root, "dev_loss")) == [(0, 0.5), (1, 0.25)]
@@ -500,13 +498,32 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch)
 
 
 def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client, compute):
-    for folder in (runs.CHECKPOINTS / "old", runs.CHECKPOINTS / "held", runs.CHECKPOINTS / "young", outbox.OUTBOX):
+    checkpoints, outgoing = work_folder("checkpoints"), work_folder("outbox")
+    for folder in (
+        checkpoints / "old",
+        checkpoints / "held",
+        checkpoints / "young",
+        outgoing,
+    ):
         folder.mkdir(parents=True)
-    for path in (runs.CHECKPOINTS / "free.lock", outbox.OUTBOX / "old.jsonl", outbox.OUTBOX / "young.jsonl"):
+    for path in (
+        checkpoints / "free.lock",
+        outgoing / "old.jsonl",
+        outgoing / "young.jsonl",
+    ):
         path.touch()
-    for path in (runs.CHECKPOINTS / "old", runs.CHECKPOINTS / "held", outbox.OUTBOX / "old.jsonl"):
+    for path in (
+        checkpoints / "old",
+        checkpoints / "held",
+        outgoing / "old.jsonl",
+    ):
         os.utime(path, (0, time.time() - 31 * 24 * 3600))
-    with FileLock(runs.CHECKPOINTS / "held.lock"), start("step_2", TABLE, CONFIG, compute, Stream(7)):
+    with FileLock(checkpoints / "held.lock"), start("step_2", TABLE, CONFIG, compute, Stream(7)):
         pass
-    assert sorted(path.name for path in runs.CHECKPOINTS.iterdir()) == [".start.lock", "held", "held.lock", "young"]
-    assert [path.name for path in outbox.OUTBOX.iterdir()] == ["young.jsonl"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        ".start.lock",
+        "held",
+        "held.lock",
+        "young",
+    ]
+    assert [path.name for path in outgoing.iterdir()] == ["young.jsonl"]

@@ -87,10 +87,10 @@ def test_a_broker_that_is_killed_and_back_in_mid_run_gets_all_of_1000_events_in_
     assert arrived(broker) == sent
     assert len(broker.messages("training")) > 1000, "no answer was lost, so nothing was tried"
     assert "not arrived" not in capfd.readouterr().err
-    assert (spool.EVENTS / broker.name / "events.jsonl").stat().st_size == 0
+    assert (home / broker.name / "events.jsonl").stat().st_size == 0
 
 
-def test_what_a_broker_that_stays_away_has_not_got_is_sent_by_the_next_run_with_numbers_that_go_on(broker, capfd):
+def test_what_a_broker_that_stays_away_has_not_got_is_sent_by_the_next_run_with_numbers_that_go_on(broker, capfd, home):
     broker.cut()
     with events.open(broker.environ) as log:
         for n in range(20):
@@ -106,14 +106,12 @@ def test_what_a_broker_that_stays_away_has_not_got_is_sent_by_the_next_run_with_
 
 
 SENDER = """
-import os, sys, time
-from pathlib import Path
-from common.events import sending as events, spool
-spool.EVENTS = Path(sys.argv[1])
-start, stop = map(int, sys.argv[3:5])
+import sys, time
+from common.events import sending as events
+start, stop = map(int, sys.argv[2:4])
 with events.open() as log:
     for n in range(start, stop):
-        for run_id in sys.argv[2].split(","):
+        for run_id in sys.argv[1].split(","):
             log.send("epoch", run_id, n=n)
         print(n, flush=True)
         time.sleep(0.002)
@@ -123,8 +121,8 @@ with events.open() as log:
 
 def sender(broker, home, runs, start, stop):
     return subprocess.Popen(
-        [sys.executable, "-c", SENDER, str(home), runs, str(start), str(stop)],
-        env={"PYTHONPATH": str(PROJECT), "PATH": "", **broker.environ},
+        [sys.executable, "-c", SENDER, runs, str(start), str(stop)],
+        env={"PYTHONPATH": str(PROJECT), "PATH": "", "REPROAI_STATE": str(home.parent.parent), **broker.environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -363,7 +361,7 @@ def test_tail_without_a_broker_says_what_to_set(broker):
     assert (done.returncode, done.stderr) == (2, expected)
     broker.cut()
     if broker.name == "kafka":
-        env = {"PATH": "", **broker.environ}
+        env = {"PATH": "", "REPROAI_STATE": str(home.parent.parent), **broker.environ}
         done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
         assert done.returncode == 2 and done.stderr.startswith(f"error: kafka at {broker.address}, topic training: ")
 
