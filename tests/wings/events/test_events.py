@@ -69,7 +69,7 @@ def wait_until(condition):
     raise AssertionError("it did not come to pass")
 
 
-def test_a_broker_that_is_killed_and_back_in_mid_run_gets_all_of_1000_events_in_order(broker, capfd):
+def test_a_broker_that_is_killed_and_back_in_mid_run_gets_all_of_1000_events_in_order(broker, home, capfd):
     sent = {f"run-{i}": [] for i in range(5)}
     with events.open(broker.environ) as log:
         for n in range(1000):
@@ -90,7 +90,7 @@ def test_a_broker_that_is_killed_and_back_in_mid_run_gets_all_of_1000_events_in_
     assert (home / broker.name / "events.jsonl").stat().st_size == 0
 
 
-def test_what_a_broker_that_stays_away_has_not_got_is_sent_by_the_next_run_with_numbers_that_go_on(broker, capfd, home):
+def test_what_a_broker_that_stays_away_has_not_got_is_sent_by_the_next_run_with_numbers_that_go_on(broker, capfd):
     broker.cut()
     with events.open(broker.environ) as log:
         for n in range(20):
