@@ -4,6 +4,8 @@
 
 ``python -m common.predict --model pets --from kafka`` answers requests from a topic instead; each is the bytes of an
 image file, its answer ``prediction`` and ``probabilities`` by class.
+
+A registered model is code: it runs with your rights, so use models of people you trust.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
     Requests from a topic have no table.
     """
     flags = cli.parser(__doc__)
-    flags.add_argument("--model", required=True, metavar="NAME", help="registered model")
+    flags.add_argument("--model", required=True, metavar="NAME", help="registered model: code, to be trusted")
     flags.add_argument("--version", type=cli.whole_number(1), metavar="N", help="default: the one in production")
     flags.add_argument("--output", type=Path, metavar="PATH", help="a .csv, or a .png with the pictures (default: CSV)")
     flags.add_argument(
