@@ -59,10 +59,10 @@ class Terminated(SystemExit):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {printable(masked(message))} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {escaped(masked(message))} (see {self.prog} --help)\n")
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """The text on one line, with each character that is no plain one escaped, such as a terminal's codes in a name."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -336,7 +336,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:
-        code, problem = error.exit_code, f"error: {printable(str(error))}"
+        code, problem = error.exit_code, f"error: {escaped(str(error))}"
     except KeyboardInterrupt:
         code, problem = 130, "interrupted"
     except SystemExit as end:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
-from common.cli import UserError, printable, regular
+from common.cli import UserError, escaped, regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ def _table(model, files: Sequence[Path]) -> pd.DataFrame:
             parts.append(_rows(model, [_read(file) for file in some], some))
             bar.update(len(some))
     table = pd.concat(parts, ignore_index=True)
-    table.insert(0, "file", [printable(str(file)) for file in files])
+    table.insert(0, "file", [escaped(str(file)) for file in files])
     return table
 
 
@@ -184,7 +184,7 @@ def grid(files: Sequence[Path], table: pd.DataFrame, columns: int = 6) -> Plot:
     for i, (file, row) in enumerate(zip(files, table.itertuples(index=False), strict=True)):
         picture, chart = axes[2 * (i // columns), i % columns], axes[2 * (i // columns) + 1, i % columns]
         picture.imshow(read_image(file, 200).transpose(1, 2, 0))
-        picture.set_title(_shortened(printable(file.name)), fontsize=8)
+        picture.set_title(_shortened(escaped(file.name)), fontsize=8)
         chart.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
         for k, (name, probability) in enumerate(zip(classes, row[2:], strict=True)):
             weight = "bold" if name == row.prediction else "normal"

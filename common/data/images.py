@@ -18,7 +18,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from common.cli import UserError, printable, regular
+from common.cli import UserError, escaped, regular
 from common.data.cache import cached_array, open_array
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -109,7 +109,7 @@ class ImageTable:
         copies = len(self) - len(set(self.digests))
         if copies:
             notes.append(f"  {copies} images are byte-for-byte copies of others and stay with them in every split")
-        return "\n".join(map(printable, [first, *notes]))
+        return "\n".join(map(escaped, [first, *notes]))
 
     def example(self) -> bytes:
         """The first image file."""

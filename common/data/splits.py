@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from common.cli import UserError, printable, regular
+from common.cli import UserError, escaped, regular
 from common.data.images import ImageTable
 from common.data.sources import DATA
 from common.seeds import Stream
@@ -172,7 +172,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     text = json.dumps(splits) + "\n"
     try:
         if path.exists() and path.read_text() == text:
-            print(printable(f"splits: {path} is up to date"))
+            print(escaped(f"splits: {path} is up to date"))
             return
         if path.exists() and not replace:
             raise UserError(f"{path}: holds other splits already; --force replaces them")
@@ -181,7 +181,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     print(
-        f"splits: {printable(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
+        f"splits: {escaped(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
         f"{splits['nested_folds']} x {splits['nested_repeats']} nested splits, seed {splits['seed']}"
     )
 

@@ -14,7 +14,7 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.cli import PROJECT, UserError, masked, printable
+from common.cli import PROJECT, UserError, escaped, masked
 
 MOST = 1_000_000
 """Bytes of one tracked file's change, and of untracked code in all, that are recorded."""
@@ -56,7 +56,7 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         "git_commit": commit or "no git repository",
         "git_dirty": is_dirty,
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "no lock",
-        "data_name": printable(table.name),
+        "data_name": escaped(table.name),
         "data_fingerprint": table.fingerprint,
         **_data_version(table.version, allow_changed_data),
         "seed": stream.root_seed,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.cli import UserError, command_of, masked, printable
+from common.cli import UserError, command_of, escaped, masked
 from common.tracking import identity as identities
 from common.tracking import runs
 from common.tracking.interruptions import uninterrupted
@@ -64,7 +64,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
-    name = printable(f"{table.name} {_network(config)} seed {stream.root_seed}")
+    name = escaped(f"{table.name} {_network(config)} seed {stream.root_seed}")
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
