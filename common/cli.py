@@ -108,8 +108,8 @@ def check_project() -> None:
 
 
 def _precision(text: str) -> str:
-    if not re.fullmatch(r"auto|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
-        raise argparse.ArgumentTypeError(f"expected auto, fp32 or bf16, found {text!r}")
+    if not re.fullmatch(r"auto|measure|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
+        raise argparse.ArgumentTypeError(f"expected auto, measure, fp32 or bf16, found {text!r}")
     return text
 
 
@@ -173,7 +173,13 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     flags.add_argument("--weights", metavar="DEFAULT|none|PATH", help="where the backbone's weights come from")
     flags.add_argument("--image-size", type=whole_number(16, 1024), metavar="N", help="pixels per side")
     flags.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    flags.add_argument("--precision", default="auto", type=_precision, metavar="{auto,fp32,bf16}")
+    flags.add_argument(
+        "--precision",
+        default="auto",
+        type=_precision,
+        metavar="{auto,fp32,bf16,measure}",
+        help="auto: by processor and backbone, always the same; measure: what is faster now, so results may vary",
+    )
     flags.add_argument(
         "--fast-math",
         action="store_true",

@@ -190,7 +190,7 @@ def _repeat(first, command: list[str], project: Path, store: Path, only: int | N
     script, *arguments = command
     if only is not None:
         arguments += ["--only-root-split", str(only)]
-    if "precision" in first.data.params:  # what was measured then, whatever a measurement would choose now
+    if "precision" in first.data.params:  # what was chosen then, whatever would be chosen now
         arguments.append(f"--precision={first.data.params['precision']}")
     own = {"MLFLOW_TRACKING_URI": store_uri(store), "OPTUNA_STORAGE": f"sqlite:///{store.with_name('optuna.db')}"}
     done = subprocess.run(

@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augmentation": ["augment"],
-        "calibration": ["fastest_precision", "set_up"],
         "compute": ["Compute"],
         "config": ["SGD", "AdamW", "Augmentation", "TrainingConfig"],
         "engine": [
@@ -21,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "networks": ["model_name", "new_model"],
         "optimizers": ["Schedules", "make_optimizer"],
         "params": ["from_params", "load_experiment"],
+        "precision": ["precision_for", "set_up", "step_seconds"],
         "single": ["fit_on"],
         "stopping": ["EarlyStopper"],
         "own_steps": ["train"],

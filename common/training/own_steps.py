@@ -23,13 +23,13 @@ from common.model.configurable import Preparation
 from common.search.places import find_spaces
 from common.seeds import Stream
 from common.training.board import Board
-from common.training.calibration import set_up
 from common.training.checkpoints import SavedModels
 from common.training.engine import NonFiniteLossError, batches_of, train_one_epoch
 from common.training.loop import run_epochs
 from common.training.optimizers import Schedules, make_optimizer
 from common.training.params import from_params
 from common.training.params_keys import OF_NETWORK, announce, read_params
+from common.training.precision import set_up
 from common.training.step_results import Means, checked
 
 Step = Callable[..., tuple[float, Mapping[str, Any]]]
