@@ -423,24 +423,29 @@ def test_the_list_of_names_has_an_end_and_a_large_change_is_left_out(recorded, r
     )
 
 
-@pytest.mark.hostile(PRIVATE, cases=7)
+@pytest.mark.hostile(PRIVATE, cases=8)
 def test_untracked_code_that_is_imported_now_or_later_is_recorded_up_to_a_limit(recorded, repository, capsys):
     code = {
-        "untracked_now.py": "def f():\n    import untracked_pack.later\n    from folder import same\n",
+        "untracked_now.py": "def f():\n    import untracked_pack.later\n    from untracked_pack import private_key\n",
         "untracked_pack/__init__.py": "NAMES = ['lazy']\n",
         "untracked_pack/later.py": "from . import beside\n",
         "untracked_pack/lazy.py": "",
         "untracked_pack/beside.py": "import untracked_large, json, no_such\n",
         "untracked_large.py": f"#{'x' * provenance.MOST}\n",
         "untracked_pack/unused.py": SECRET,
+        "untracked_pack/private_key.py": SECRET,
     }
     for name, content in code.items():
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (repository / ".git" / "info" / "exclude").write_text("private_*\n")
     importlib.import_module("untracked_now")
     names, lines, _ = recorded({})
     left_out = {"untracked_large.py", "untracked_pack/unused.py"}
-    assert names == code.keys() - left_out and {line.split(" ", 1)[1] for line in lines} == left_out
+    assert (
+        names == code.keys() - left_out - {"untracked_pack/private_key.py"}
+        and {line.split(" ", 1)[1] for line in lines} == left_out
+    )
     assert capsys.readouterr().err.startswith("untracked_large.py: more than 1000000 bytes of untracked code; ")
 
 

@@ -109,7 +109,7 @@ def _uncommitted() -> tuple[bool, dict[str, bytes]]:
     """Whether there is a difference between the commit and the code that runs, and it, made beside the real index."""
     tracked, untracked = _files(), _files("--others", "--exclude-standard")
     code, total = [], 0
-    for name in sorted(_code(untracked) - tracked, key=_size):
+    for name in sorted(_code(untracked) & untracked, key=_size):
         if (total := total + _size(name)) > MOST:
             print(f"{name}: more than {MOST} bytes of untracked code; it is not recorded", file=sys.stderr)
         else:
