@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.cli import UserError, command_of, escaped, masked
+from common.cli import KilledError, UserError, command_of, escaped, masked
 from common.tracking import identity as identities
 from common.tracking import runs
 from common.tracking.interruptions import uninterrupted
@@ -97,7 +97,12 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         if begin:
             begin(run)
         _record(run, config, summary, *came_from)
-        yield run
+        try:
+            yield run
+        except KilledError:  # the process that was killed has closed nothing
+            with contextlib.suppress(UserError):
+                _mark_killed(client, client.get_run(run.run_id))
+            raise
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(runs.CHECKPOINTS / run.run_id, ignore_errors=True)
     (runs.CHECKPOINTS / f"{run.run_id}.lock").unlink(missing_ok=True)
