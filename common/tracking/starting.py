@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             held.push(_say_how_to_go_on)
         if begin:
             begin(run)
+        _tell_who_started(run)
         _record(run, config, summary, *came_from)
         try:
             yield run
@@ -106,6 +108,15 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(runs.CHECKPOINTS / run.run_id, ignore_errors=True)
     (runs.CHECKPOINTS / f"{run.run_id}.lock").unlink(missing_ok=True)
+
+
+def _tell_who_started(run: Run) -> None:
+    """Write the run's id where :mod:`common.watch` looks for it."""
+    if name := os.environ.get("REPROAI_RUN_ID_FILE"):
+        try:
+            Path(name).write_text(run.run_id)
+        except OSError as error:
+            raise UserError(f"REPROAI_RUN_ID_FILE {name}: cannot be written ({error.strerror})") from error
 
 
 def _network(config) -> str:
