@@ -467,6 +467,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "self").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "up").symlink_to(tmp_path)
     (tmp_path / "data" / "nothing.jpg").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "data" / "pipe")
     contents = Contents(tmp_path / "data")
