@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
-from common.cli import KilledError, PROJECT, UserError, masked
+from common.cli import PROJECT, KilledError, UserError, masked
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
