@@ -187,8 +187,8 @@ run_in_docker() {
             ;;
     esac
     case $engine in *" runtime=nvidia "*) flags+=(--gpus all) ;; esac
-    for name in $PORTS; do
-        flags+=(--publish "127.0.0.1:$name:$name" --env LISTEN=0.0.0.0)
+    for name in $REPROAI_PORTS; do
+        flags+=(--publish "127.0.0.1:$name:$name" --env REPROAI_LISTEN=0.0.0.0)
     done
 
     for name in $(compgen -e); do
@@ -204,6 +204,10 @@ run_in_docker() {
     for name in *; do # data, cache or mlruns may be links to a larger disk
         [ ! -L "$name" ] || mount_outside "$(readlink -f "$name")"
     done
+    if [ -n "$REPROAI_FOLDER" ]; then # of results, whose paths are mended
+        mount_outside "$REPROAI_FOLDER"
+        [ ! -L "$REPROAI_FOLDER/mlruns" ] || mount_outside "$(readlink -f "$REPROAI_FOLDER/mlruns")" ,readonly
+    fi
     mount_outside "$PETS_DIR" ,readonly
     mount_outside "$GOOGLE_APPLICATION_CREDENTIALS" ,readonly
     for argument in "$@"; do
@@ -221,14 +225,14 @@ run_in_docker() {
 
 # ---- JupyterLab
 
-set_up_jupyter() { # PORTS: what a container publishes
+set_up_jupyter() { # REPROAI_PORTS: what a container publishes
     export JUPYTER_CONFIG_PATH=$project/docker${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}
     local before="" argument
-    PORTS=8888
+    REPROAI_PORTS=8888
     for argument in "$@"; do
         case $before$argument in
-            --port=* | --ServerApp.port=*) PORTS=${argument#*=} ;;
-            --port" "*) PORTS=$argument ;;
+            --port=* | --ServerApp.port=*) REPROAI_PORTS=${argument#*=} ;;
+            --port" "*) REPROAI_PORTS=$argument ;;
         esac
         before=
         [ "$argument" != --port ] || before="--port "

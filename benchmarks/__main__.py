@@ -56,15 +56,13 @@ def drawn_pets(folder: Path, fast: bool) -> Path:
     return folder / "drawn"
 
 
-def measure(row: str, args: argparse.Namespace, drawn: Path, results: Path) -> tuple[list[Figure], dict[str, str]]:
-    """The figures of a row, measured in a copy of the project, and the precision that was chosen there."""
+def measure(row: str, args: argparse.Namespace, drawn: Path, results: Path) -> list[Figure]:
+    """The figures of a row, measured in a copy of the project."""
     size = "fast" if args.fast else "full" if args.full else "normal"
     with scratch.copied_project(drawn) as project:
         command = [sys.executable, "-m", "benchmarks.row", row, size, args.data, results]
         scratch.run(command, project, show_errors=True)
-        chosen = project / "cache" / "precision.json"
-        precision = json.loads(chosen.read_text()) if chosen.exists() else {}
-    return [Figure(**figure) for figure in json.loads(results.read_text())], precision
+    return [Figure(**figure) for figure in json.loads(results.read_text())]
 
 
 def save(results: dict, now: datetime) -> Path:
@@ -80,14 +78,13 @@ def save(results: dict, now: datetime) -> Path:
 def main(argv: list[str] | None = None) -> Path:
     args = parse(argv)
     now, started = datetime.now(UTC), time.perf_counter()
-    figures, precision, seconds, failed = [], {}, {}, []
+    figures, seconds, failed = [], {}, []
     with scratch.folder() as folder:
         drawn = drawn_pets(folder, args.fast)
         for row in args.rows:
             begun = time.perf_counter()
             try:
-                found, chosen = measure(row, args, drawn, folder / f"{row}.json")
-                figures, precision = figures + found, precision | chosen
+                figures += measure(row, args, drawn, folder / f"{row}.json")
             except cli.UserError as error:
                 print(f"row {row} failed: {error}", file=sys.stderr)
                 failed.append(row)
@@ -98,7 +95,7 @@ def main(argv: list[str] | None = None) -> Path:
             "seconds": seconds,
             "failed": failed,
             "options": vars(args),
-            "machine": machine.describe(precision),
+            "machine": machine.describe(),
             "figures": [vars(figure) for figure in figures],
         },
         now,

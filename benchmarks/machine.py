@@ -10,15 +10,17 @@ from importlib.metadata import version
 from common.state import PROJECT
 
 
-def describe(precision: dict[str, str]) -> dict[str, object]:
-    """Processor, device, memory and versions; `precision` is what was chosen for each backbone."""
+def describe() -> dict[str, object]:
+    """Processor, device, memory and versions."""
     import torch
 
     from common.training.compute import cores, processor
+    from common.training.precision import has_bf16_instructions
 
     commit = _git("rev-parse", "HEAD").strip()
     return {
         "cpu": processor(),
+        "bf16_instructions": has_bf16_instructions(),
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -29,7 +31,6 @@ def describe(precision: dict[str, str]) -> dict[str, object]:
         "platform": platform.platform(),
         "git_commit": commit or None,
         "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
-        "precision": precision,
     }
 
 

@@ -1,19 +1,24 @@
-"""Row precision: fits in fp32 and in bf16, from the same seeds."""
+"""Row precision: training steps and fits in fp32 and in bf16, and what ``--precision auto`` takes."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, at_most, progress
+from benchmarks.null_run import NullRun
 from common import data, training
+from common.config import TrainingConfig
 from common.seeds import Stream
 from step_3 import train as step_3
 
+MOST_SLOWER = 1.1
+"""What ``auto`` takes may be so many times as slow as the faster one."""
+BACKBONES = {"small_cnn": 64, "mobilenet_v3_small": 224, "resnet18": 224, "densenet121": 224}
+"""With their image sizes in pixels."""
 N_SEEDS = {"normal": 5, "full": 5, "fast": 2}
 PRECISIONS = ("fp32", "bf16")
 SIZES = {
@@ -23,14 +28,13 @@ SIZES = {
 
 
 def measure(size_name: str, source: Path) -> list[Figure]:
-    """Dev ROC AUC and images per second of both precisions, by seed."""
+    """The seconds of a step of each backbone, and the dev ROC AUC of one, in both precisions."""
     config = replace(step_3.CONFIG, **SIZES.get(size_name, SIZES["normal"]))
     compute = training.set_up(parallel_fits=4, config=config)
     table = data.load_images("drawn", config.image_size)
     seeds = range(N_SEEDS[size_name])
     both = partial(_both, table, config, compute)
-    found = training.run_jobs(both, seeds, compute, None, len(PRECISIONS) * len(seeds))
-    scores, speeds = np.array(found).transpose(2, 1, 0)
+    scores = np.array(training.run_jobs(both, seeds, compute, None, len(PRECISIONS) * len(seeds))).T
     differences = scores[1] - scores[0]
     error = differences.std(ddof=1) / np.sqrt(len(seeds))
     return [
@@ -47,33 +51,40 @@ def measure(size_name: str, source: Path) -> list[Figure]:
             f"standard error {error:.4f}; met where within two of them",
             {"scores": dict(zip(PRECISIONS, scores.tolist(), strict=True))},
         ),
-        Figure(
-            "precision",
-            "bf16 / fp32: second phase",
-            dict(zip(PRECISIONS, np.median(speeds, 1).tolist(), strict=True)),
-            "images/s",
-            float(np.median(speeds[1]) / np.median(speeds[0])),
-            taken=f"medians of {len(seeds)}",
-            note=f"--precision auto chooses {compute.precision} here",
-        ),
+        *_steps(0.1 if size_name == "fast" else 20.0),
     ]
 
 
-def _both(table, config, compute, seed: int) -> list[tuple[float, float]]:
-    """Dev ROC AUC and images per second of a seed's second phase, in each precision."""
+def _steps(enough: float) -> list[Figure]:
+    """Of each backbone, what auto takes against the faster precision."""
+    found = []
+    with progress("precision", len(BACKBONES)) as bar:
+        for backbone, size in BACKBONES.items():
+            config = TrainingConfig(backbone=backbone, weights="none", image_size=size)
+            compute = training.set_up(config=config)
+            seconds = training.step_seconds(config, compute, enough)
+            found.append(
+                Figure(
+                    "precision",
+                    f"auto / the faster: a step of {backbone}, {size} px",
+                    seconds,
+                    "s",
+                    **at_most(seconds[compute.precision] / min(seconds.values()), MOST_SLOWER),
+                    taken="minima",
+                    note=f"auto takes {compute.precision} for {backbone}",
+                )
+            )
+            bar.update()
+    return found
+
+
+def _both(table, config, compute, seed: int) -> list[float]:
+    """Dev ROC AUC from a seed, in each precision."""
     fold = data.random_fold(table, Stream(seed).at("fold"))
     fit = partial(_fit, table, fold, config, compute, Stream(seed))
     return [next(training.run_fits(fit, [precision])) for precision in PRECISIONS]
 
 
-def _fit(table, fold, config, compute, stream, precision: str) -> tuple[float, float]:
-    epochs = []
-
-    def log(metrics: dict[str, float], step: int) -> None:
-        epochs.extend([step] if "train_loss" in metrics else [])
-
-    network = training.new_model(config, table, replace(compute, precision=precision), stream.at("model"))
-    step_3.warm_up(network, table, fold, config, stream.at("warm-up"), lambda *_: None)
-    started = time.perf_counter()
-    score = step_3.fine_tune(network, table, fold, config, stream.at("fine-tuning"), log)
-    return score, len(epochs) * len(fold.train) / (time.perf_counter() - started)
+def _fit(table, fold, config, compute, stream, precision: str) -> float:
+    compute = replace(compute, precision=precision)
+    return step_3.run_fold(table, fold, config, compute, stream, NullRun())[1]

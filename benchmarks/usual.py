@@ -13,6 +13,8 @@ import numpy as np
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, progress
 from benchmarks.subset import write_subset
+from common import training
+from common.config import TrainingConfig
 from common.evaluation import corrected_resampled_interval
 from common.seeds import Stream
 from common.state import PROJECT
@@ -75,7 +77,7 @@ def _figures(size: Size, source: Path, seconds: dict[str, float], printed: dict[
     n_test = 2 * PER_CLASS / FOLDS
     mean, low, high = corrected_resampled_interval(by_root, 2 * PER_CLASS - n_test, n_test)
     usual_fits = size.root_splits * size.inner_splits * (size.n_trials + 1)
-    chosen = ", ".join(json.loads((PROJECT / "cache" / "precision.json").read_text()).values())
+    chosen = training.set_up(config=TrainingConfig(backbone=size.backbone)).precision
     return [
         Figure(
             "usual",
@@ -83,8 +85,8 @@ def _figures(size: Size, source: Path, seconds: dict[str, float], printed: dict[
             seconds,
             "s",
             **at_least(seconds["usual script"] / seconds["step 4"], AIM),
-            note=f"{2 * PER_CLASS} images of {source.name}; whole processes, step 4 with empty caches and precision "
-            f"({chosen}) still to choose; {usual_fits} fits by the usual script, which fits the best again, "
+            note=f"{2 * PER_CLASS} images of {source.name}; whole processes, step 4 with empty caches, in {chosen}; "
+            f"{usual_fits} fits by the usual script, which fits the best again, "
             f"{step_4['fits']} by step 4",
         ),
         Figure(

@@ -67,10 +67,10 @@ class Terminated(SystemExit):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {printable(masked(message))} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {escaped(masked(message))} (see {self.prog} --help)\n")
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """The text on one line, with each character that is no plain one escaped, such as a terminal's codes in a name."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -116,8 +116,8 @@ def check_project() -> None:
 
 
 def _precision(text: str) -> str:
-    if not re.fullmatch(r"auto|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
-        raise argparse.ArgumentTypeError(f"expected auto, fp32 or bf16, found {text!r}")
+    if not re.fullmatch(r"auto|measure|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
+        raise argparse.ArgumentTypeError(f"expected auto, measure, fp32 or bf16, found {text!r}")
     return text
 
 
@@ -181,7 +181,13 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     flags.add_argument("--weights", metavar="DEFAULT|none|PATH", help="where the backbone's weights come from")
     flags.add_argument("--image-size", type=whole_number(16, 1024), metavar="N", help="pixels per side")
     flags.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    flags.add_argument("--precision", default="auto", type=_precision, metavar="{auto,fp32,bf16}")
+    flags.add_argument(
+        "--precision",
+        default="auto",
+        type=_precision,
+        metavar="{auto,fp32,bf16,measure}",
+        help="auto: by processor and backbone, always the same; measure: what is faster now, so results may vary",
+    )
     flags.add_argument(
         "--fast-math",
         action="store_true",
@@ -344,7 +350,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:
-        code, problem = error.exit_code, f"error: {printable(str(error))}"
+        code, problem = error.exit_code, f"error: {escaped(str(error))}"
     except ModuleNotFoundError as error:
         wing = (error.name or "").removeprefix("common.").split(".")[0]
         if wing not in WINGS or (PROJECT / "common" / wing).exists():

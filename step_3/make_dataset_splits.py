@@ -17,7 +17,7 @@ def main(argv=None):
             f"--{name}", type=cli.whole_number(low), default=default, metavar="N", help="(default: %(default)s)"
         )
     flags.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="(default: %(default)s)")
-    flags.add_argument("--force", action="store_true", help="replace other splits of this data")
+    flags.add_argument("--force", action="store_true", help="replace other splits of the same images")
     args = flags.parse_args(argv)
     table = data.load_images(args.data, image_size=64, skip_unreadable=args.skip_unreadable)
     splits = data.make_splits(

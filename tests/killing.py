@@ -46,6 +46,13 @@ for line in sys.stdin:
 """
 
 
+def children(pid):
+    """Of a process: those that any of its threads has started."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 @dataclass
 class Ended:
     """How a run ended: its exit code (minus the signal that killed it), seconds, and what it printed."""
@@ -129,6 +136,24 @@ class Killer:
                 time.sleep(after)
                 process.send_signal(number)
             process.wait()
+        return Ended(process.returncode, time.monotonic() - started, log.read_text())
+
+    def kill_a_helper(self, of_server, phases, *argv) -> Ended:
+        """Kill a process for fits, or the server from which they are forked, after some finished phases."""
+        log, started = self.folder / "log", time.monotonic()
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "step_5/train.py", "--fast", *map(str, argv)],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        self.wait_for(phases)
+        (server,) = [pid for pid in children(process.pid) if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(server if of_server else children(server)[-1], signal.SIGKILL)
+        process.wait()
         return Ended(process.returncode, time.monotonic() - started, log.read_text())
 
     def wait_for(self, phases):

@@ -1,4 +1,4 @@
-"""A real tracking server that can be killed, and a gate before it that can be shut or lose answers."""
+"""A real tracking server that can be killed, a gate before it that can be shut or lose answers, and the UI."""
 
 import http.client
 import os
@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -44,15 +44,38 @@ class Server:
     close = kill
 
 
+@contextmanager
+def mlflow_ui(project: Path, *arguments: str | Path, log: Path, host: str = "127.0.0.1", **variables: str):
+    """``run_mlflow_ui.bash`` of a project, called from another folder; gives its address."""
+    port = free_port()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHONPATH", "REPROAI_"))}
+    own = {"RUNNER": "none", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["bash", project / "run_mlflow_ui.bash", *map(str, arguments), str(port)],
+            cwd=log.parent,
+            env=kept | own | variables,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_for(port, process, host)
+        yield f"http://{host}:{port}/"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
-def wait_for(port: int, process: subprocess.Popen):
+def wait_for(port: int, process: subprocess.Popen, host: str = "127.0.0.1"):
     """Wait until a tracking server answers; fails when its process has ended."""
     while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection(host, port, timeout=30)
         with suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:

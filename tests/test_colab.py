@@ -84,7 +84,7 @@ def test_notebook_clones_runs_every_step_and_shows_the_ui(
 ) -> None:
     (tmp_path / "google" / "colab").mkdir(parents=True)
     (tmp_path / "google" / "colab" / "output.py").write_text(GOOGLE_COLAB)
-    for name in ("RUNNER", "REPROAI_IMAGE", "MLFLOW_TRACKING_URI", "LISTEN"):
+    for name in ("RUNNER", "REPROAI_IMAGE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -86,7 +86,7 @@ def copy_of_project(folder: Path) -> Path:
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    ours = ("RUNNER", "REPROAI_IMAGE", "PORTS", "PETS_DIR", "TORCH_HOME", "VIRTUAL_ENV", "MLFLOW_", "OPTUNA_", "CI")
+    ours = ("RUNNER", "REPROAI_", "PETS_DIR", "TORCH_HOME", "VIRTUAL_ENV", "MLFLOW_", "OPTUNA_", "CI")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"PATH": f"{folder}/tools:/usr/bin:/bin", "RUNNER": "venv"} | variables
 
@@ -473,7 +473,7 @@ def test_ui_tells_what_is_missing_in_one_line(ready: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         for port, results, told in [
-            ("5000x", True, "the port is '5000x': expected a whole number"),
+            ("5000x", True, "'5000x': expected a folder with results, or a port from 1 to 65535"),
             ("65536", True, "expected a whole number from 1 to 65535"),
             (str(taken), True, f"port {taken} is taken"),
             ("5000", False, "no results yet (mlflow.db): 'bash run_script.bash python step_2/train.py'"),
@@ -488,5 +488,22 @@ def test_ui_in_a_container_is_published_to_this_machine_alone(docker: Path) -> N
     (docker / "mlflow.db").touch()
     call = docker_run(docker, "47113", script="run_mlflow_ui.bash")
     pairs = set(pairwise(call))
-    assert {("--publish", "127.0.0.1:47113:47113"), ("--env", "LISTEN=0.0.0.0")} <= pairs
+    assert {("--publish", "127.0.0.1:47113:47113"), ("--env", "REPROAI_LISTEN=0.0.0.0")} <= pairs
     assert call[-1] == "47113"
+
+
+def test_ui_of_a_folder_in_a_container_may_mend_that_folder_alone(docker: Path, tmp_path: Path) -> None:
+    folder, disk = tmp_path / "results, of HOST", tmp_path / "a disk"
+    for new in (folder, disk, docker / "within"):
+        new.mkdir()
+        (new / "mlflow.db").touch()
+    (folder / "mlruns").symlink_to(disk)
+    call = docker_run(docker, str(folder), "47113", script="run_mlflow_ui.bash")
+    assert [b for a, b in pairwise(call) if a == "--mount"] == [
+        f'type=bind,"source={docker}","target={docker}"',
+        f'type=bind,"source={folder}","target={folder}"',
+        f'type=bind,"source={disk}","target={disk}",readonly',
+    ]
+    assert call[-2:] == [str(folder), "47113"]
+    call = docker_run(docker, str(docker / "within"), script="run_mlflow_ui.bash")
+    assert call.count("--mount") == 1 and call[-2:] == [str(docker / "within"), "5000"]

@@ -19,6 +19,7 @@ from urllib.request import urlopen
 
 import jsonschema
 import nbformat
+import psutil
 import pytest
 from jupyter_client.kernelspec import get_kernel_spec
 
@@ -70,7 +71,7 @@ DEVCONTAINER = {
 
 def environment(**variables: str) -> dict[str, str]:
     """Of this process, with its Python first on PATH."""
-    ours = ("RUNNER", "REPROAI_IMAGE", "PORTS", "LISTEN", "JUPYTER", "MLFLOW_", "PYTEST_", "PYTHONPATH")
+    ours = ("RUNNER", "REPROAI_", "JUPYTER", "MLFLOW_", "PYTEST_", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RUNNER": "none"} | variables
 
@@ -80,12 +81,12 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def wait_for(port: int, seconds: float = 60) -> None:
+def wait_for(host: str, port: int, seconds: float = 60) -> None:
     """Wait until a server answers: JupyterLab prints its address a moment before."""
     end = time.monotonic() + seconds
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port)).close()
+            return socket.create_connection((host, port)).close()
         except ConnectionRefusedError:
             if time.monotonic() > end:
                 raise
@@ -103,7 +104,7 @@ def status(address: str) -> int:
 
 
 @contextmanager
-def jupyter_lab(folder: Path, **variables: str):
+def jupyter_lab(folder: Path, listens: str = "127.0.0.1", **variables: str):
     """JupyterLab, started from another folder: what it printed, and the address in it."""
     port = free_port()
     command = ["bash", PROJECT / "run_script.bash", "jupyter", "lab", "--port", str(port), *ROOT]
@@ -126,15 +127,23 @@ def jupyter_lab(folder: Path, **variables: str):
         else:
             pytest.fail(f"no address: {printed}")
         assert f"http://127.0.0.1:{port}/" in line
-        wait_for(port)
+        wait_for(listens, port)
+        opened = [c.laddr for c in psutil.net_connections("tcp") if c.status == "LISTEN"]
+        assert {address.ip for address in opened if address.port == port} == {listens}
         yield printed, line.strip()
     finally:
         process.terminate()
         process.communicate(timeout=60)
 
 
+@pytest.mark.hostile("only this machine reaches the MLflow UI and JupyterLab", cases=2)
 def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for(tmp_path: Path) -> None:
-    with jupyter_lab(tmp_path) as (printed, address), jupyter_lab(tmp_path, LISTEN="0.0.0.0") as (inside, other):
+    everywhere = {"LISTEN": "0.0.0.0", "REPROAI_LISTEN": "0.0.0.0", "PORTS": "80", "ROOTLESS": "1"}
+    container = {"LISTEN": "0.0.0.0", "REPROAI_IMAGE": "1", "REPROAI_LISTEN": "127.0.0.2"}
+    with (
+        jupyter_lab(tmp_path, **everywhere) as (printed, address),
+        jupyter_lab(tmp_path, "127.0.0.2", **container) as (inside, other),
+    ):
         assert printed.count("://") == inside.count("://") == 1  # in a container too
         tokens = [re.search(r"token=([0-9a-f]{40,})$", each)[1] for each in (address, other)]
         assert tokens[0] != tokens[1]
@@ -165,7 +174,7 @@ def test_jupyterlab_in_a_container_is_published_to_this_machine_alone(tmp_path: 
     command = ["bash", tmp_path / "run_script.bash", "jupyter", "lab", *flags]
     call = subprocess.check_output(command, env=variables, text=True).splitlines()
     port = "47115" if flags else "8888"
-    assert {("--publish", f"127.0.0.1:{port}:{port}"), ("--env", "LISTEN=0.0.0.0")} <= set(pairwise(call))
+    assert {("--publish", f"127.0.0.1:{port}:{port}"), ("--env", "REPROAI_LISTEN=0.0.0.0")} <= set(pairwise(call))
     assert ("--env", "JUPYTER_CONFIG_PATH") in pairwise(call)
     assert ("--user", f"{os.getuid()}:{os.getgid()}") in pairwise(call)
     assert call.count("--publish") == 1 and call[-2 - len(flags) :] == ["jupyter", "lab", *flags]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -67,10 +68,10 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _check(hint: Any, value: Any, path: str, role: str = "") -> None:
+def _check(hint: Any, value: Any, path: str, role: tuple[str, Space] | None = None) -> None:
     if isinstance(value, Space):
         for part, extreme in value.extremes():
-            _check(hint, extreme, path, f" as {part} of {value!r}")
+            _check(hint, extreme, path, (part, value))
         return
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -87,9 +88,9 @@ def _check(hint: Any, value: Any, path: str, role: str = "") -> None:
         fits = _is_instance(value, origin or hint)
     if not fits:
         found = repr(value)
-        raise FieldError(
-            path, f"expected {_words(hint)}, found {found if len(found) <= 80 else found[:77] + '...'}{role}"
-        )
+        found = found if len(found) <= 80 else f"{found[:77]}..."
+        where = f" as {role[0]} of {role[1]!r:.500}" if role else ""
+        raise FieldError(path, f"expected {_words(hint)}, found {found}{where}")
     for inner, item, place in _contents(origin, args, value, path):
         _check(inner, item, place, role)
     if is_dataclass(value) and not isinstance(value, type):
@@ -106,7 +107,7 @@ def _fits(hint: Any, value: Any) -> bool:
 
 def _is_instance(value: Any, kind: Any) -> bool:
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is Path:

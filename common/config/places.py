@@ -29,12 +29,15 @@ def find_spaces(config: Any) -> dict[str, Space]:
     found: dict[str, Space] = {}
     for path, space in _spaces(config, "", owner):
         place, name = _join(owner, path), _name(space, path)
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.\- ]+", name):
+        if not isinstance(name, str) or not re.fullmatch(r"(?!\.\.|\.$)[\w.\- ]{1,250}", name):
             raise FieldError(
-                place, f"expected a name of letters, digits, spaces and _ . - for {space!r}, found {name!r}"
+                place,
+                f"expected up to 250 letters, digits, spaces and _ . - as name of {space!r:.500}, found {name!r:.300}",
             )
         if name in found:
-            raise FieldError(place, f"expected a name of its own, found {name!r} in {space!r} and in {found[name]!r}")
+            raise FieldError(
+                place, f"expected a name of its own, found {name!r} in {space!r:.500} and in {found[name]!r:.500}"
+            )
         found[name] = space
     return found
 
@@ -101,7 +104,7 @@ def _spaces(value: Any, path: str, owner: str) -> Iterator[tuple[str, Space]]:
     if isinstance(value, Space):
         problem = value.problem()
         if problem:
-            raise FieldError(_join(owner, path), f"{problem}, found {value!r}")
+            raise FieldError(_join(owner, path), f"{problem}, found {value!r:.500}")
         yield path, value
         if isinstance(value, Categorical):
             for label, choice in zip(value.labels, value.choices, strict=True):

@@ -91,8 +91,8 @@ class TrainingConfig(_Checked):
     """Side of the square images, in pixels, from 16 to 1024."""
     batch_size: Count = 32
     """Images per step, at least 1."""
-    hidden_dim: Count = 64
-    """Units of the head's hidden layer, at least 1."""
+    hidden_dim: Annotated[int, Range(ge=1, le=65536)] = 64
+    """Units of the head's hidden layer, from 1 to 65536."""
     dropout_rate: FractionBelowOne = 0.2
     """Probability of dropping a unit of the head in training, in [0, 1)."""
     warmup_epochs: CountOrZero = 5

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from functools import partial
@@ -13,6 +15,9 @@ from pathlib import PurePath
 from typing import Any
 
 from common.cli import UserError
+
+LARGEST = 2**53
+"""Up to here a float, which is what Optuna's database keeps, holds every whole number."""
 
 
 class FieldError(UserError, ValueError):
@@ -79,7 +84,13 @@ class _Interval(Space):
             return "expected log to be True or False"
         if self.log and stepped:
             return "expected either log or step, not both"
-        return "expected low above 0 with log=True" if self.log and self.low <= 0 else None
+        if self.log and self.low <= 0:
+            return "expected low above 0 with log=True"
+        return self._too_far()
+
+    @abstractmethod
+    def _too_far(self) -> str | None:
+        """What Optuna's sampler or database cannot hold."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,11 +100,11 @@ class Float(_Interval):
     Parameters
     ----------
     low, high : float
-        Finite, ``low <= high``.
+        Of a size from 1e-300 to 1e300, or 0; ``low <= high``, and not almost equal.
     log : bool
         Search on a logarithmic scale; `low` must then be above 0, and `step` None.
     step : float, optional
-        Distance between allowed values, above 0.
+        Distance between allowed values, above 0; at most 2**53 of them fit between the bounds.
     name : str, optional
         Name of the parameter; by default its path in the config.
     """
@@ -104,6 +115,16 @@ class Float(_Interval):
     log: bool = False
     step: float | None = None
     name: str | None = None
+
+    def _too_far(self) -> str | None:
+        size, range_ = max(abs(self.low), abs(self.high)), self.high - self.low
+        if size > 1e300 or any(0 < abs(bound) < 1e-300 for bound in (self.low, self.high)):
+            return "expected bounds that are 0 or of a size from 1e-300 to 1e300"
+        if 0 < range_ < 1e-12 * size:
+            return "expected bounds that are equal, or differ by more than 1e-12 of their size"
+        if self.step and range_ > self.step * LARGEST:
+            return "expected a step of which at most 2**53 fit between the bounds"
+        return None
 
     def extremes(self) -> list[tuple[str, Any]]:
         return [("low", float(self.low)), ("high", float(self.high))]
@@ -119,11 +140,11 @@ class Int(_Interval):
     Parameters
     ----------
     low, high : int
-        ``low <= high``.
+        From -2**53 to 2**53, ``low <= high``.
     log : bool
         Search on a logarithmic scale; `low` must then be above 0, and `step` 1.
     step : int
-        Distance between allowed values, at least 1.
+        Distance between allowed values, from 1 to 2**53.
     name : str, optional
         Name of the parameter; by default its path in the config.
     """
@@ -134,6 +155,10 @@ class Int(_Interval):
     log: bool = False
     step: int = 1
     name: str | None = None
+
+    def _too_far(self) -> str | None:
+        fits = max(abs(self.low), abs(self.high), self.step) <= LARGEST
+        return None if fits else "expected bounds from -2**53 to 2**53, and a step of at most that"
 
     def extremes(self) -> list[tuple[str, Any]]:
         return [("low", self.low), ("high", self.high)]
@@ -167,8 +192,9 @@ class Categorical(Space):
         ends with its index.
         """
         names = [choice if _scalar(choice) else _label(choice) for choice in self.choices]
+        counts = Counter(names)
         return tuple(
-            name if _scalar(choice) or names.count(name) == 1 else f"{name}_{i}"
+            name if _scalar(choice) or counts[name] == 1 else f"{name}_{i}"
             for i, (choice, name) in enumerate(zip(self.choices, names, strict=True))
         )
 
@@ -179,10 +205,14 @@ class Categorical(Space):
             return "expected at least one choice"
         if any(isinstance(choice, float) and math.isnan(choice) for choice in self.choices):
             return "expected choices other than nan"
+        if any(isinstance(label, str) and re.search("[\ud800-\udfff]", label) for label in self.labels):
+            return "expected text that UTF-8 can hold"
         for values in (self.choices, self.labels):
-            repeated = [value for i, value in enumerate(values) if any(_equal(value, v) for v in values[:i])]
-            if repeated:
-                return f"expected distinct choices ({repeated[0]!r} is repeated)"
+            seen = set()
+            for value in values:
+                if (key := _key(value)) in seen:
+                    return f"expected distinct choices ({value!r:.80} is repeated)"
+                seen.add(key)
         return None
 
     def extremes(self) -> list[tuple[str, Any]]:
@@ -242,15 +272,19 @@ def _scalar(value: Any) -> bool:
     return value is None or (isinstance(value, (bool, int, float, str)) and not isinstance(value, Enum))
 
 
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except (TypeError, ValueError):
-        return a is b
+def _key(value: Any) -> Any:
+    """What can be hashed, and is equal for equal values."""
+    if isinstance(value, (list, tuple)):
+        return type(value), *map(_key, value)
+    if isinstance(value, dict):
+        return dict, frozenset((name, _key(item)) for name, item in value.items())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value), *(_key(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare)
+    return value if isinstance(value, Hashable) else id(value)
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _whole(value: Any) -> bool:

@@ -18,11 +18,13 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from common.cli import UserError, printable, regular
+from common.cli import UserError, escaped, regular
 from common.data.cache import cached_array, open_array
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What images may be: formats that Pillow decodes itself. It would start Ghostscript for EPS."""
+PLENTY = 1 << 30
+"""Bytes that must be free, though not used, for an image to count as damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,7 @@ class ImageTable:
         copies = len(self) - len(set(self.digests))
         if copies:
             notes.append(f"  {copies} images are byte-for-byte copies of others and stay with them in every split")
-        return "\n".join(map(printable, [first, *notes]))
+        return "\n".join(map(escaped, [first, *notes]))
 
     def example(self) -> bytes:
         """The first image file."""
@@ -145,11 +147,19 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
-    """Decode one image file; see :func:`decode_image`, also for the errors."""
+    """Decode one image file; see :func:`decode_image`, also for the errors.
+
+    Raises
+    ------
+    UserError
+        When the system does not give its bytes or the memory, which says nothing of the image.
+    """
     try:
         return decode_image(regular(path).read_bytes(), size)
+    except MemoryError as error:
+        raise UserError(f"{path}: not enough memory to read this image; expected more, or smaller images") from error
     except OSError as error:
-        raise ValueError(f"not a readable image ({error})".replace(str(path), path.name)) from error
+        raise UserError(f"{path}: {error.strerror or error}") from error
 
 
 def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
@@ -163,6 +173,8 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
     ------
     ValueError
         With the reason, when this is no image, is damaged, or has a pixel type without a plain meaning in 8 bits.
+    MemoryError, OSError
+        When the system is short of memory or of something else, which says nothing of the image.
     """
     try:
         with warnings.catch_warnings():
@@ -178,6 +190,9 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
     except UnidentifiedImageError as error:
         raise ValueError(f"not a readable image (expected one of {', '.join(FORMATS)})") from error
     except Exception as error:  # decoders raise errors of many types on damaged files
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        np.empty(PLENTY, np.uint8)  # some decoders call a shortage of memory damage: is there enough of it?
         raise ValueError(f"not a readable image ({error})") from error
     if channels == 1:
         return np.asarray(square.convert("L"))[None]  # the one value of R, G and B where these are equal
@@ -212,6 +227,8 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
 
         for _ in _in_threads(read, range(len(table)), "decoding images"):
             pass
+        for row in [row for row, file in enumerate(table.files) if unreadable.pop(file, None)]:
+            read(row)  # again and alone: others may have taken the memory
         channels = 3 if coloured else 1
         if unreadable or channels == 1:
             kept = [i for i, file in enumerate(table.files) if file not in unreadable]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from common.cli import UserError, printable, regular
+from common.cli import UserError, escaped, regular
 from common.data.images import ImageTable
 from common.seeds import Stream
 from common.state import data_folder, whole_file
@@ -53,12 +54,18 @@ def random_fold(table: ImageTable, stream: Stream) -> Fold:
 def splits_file(table: ImageTable) -> Path:
     """Where the splits of a table are kept: ``data/<name>/dataset_splits.json``.
 
-    Of data under DVC each further version has a file of its own beside that, named by its fingerprint.
+    Those of the data as they were lie beside it, named by their fingerprint: see :func:`save_splits`. Of data under DVC
+    the first version has that file, and each further one a file beside it.
     """
-    first = data_folder() / table.name / "dataset_splits.json"
-    if table.version is None or _settings_of(first).get("fingerprint") in (None, table.fingerprint):
-        return first
-    return first.with_name(f"dataset_splits-{table.fingerprint[:12]}.json")
+    newest = data_folder() / table.name / "dataset_splits.json"
+    if _settings_of(newest).get("fingerprint") in (None, table.fingerprint):
+        return newest
+    own = _beside(newest, table.fingerprint)
+    return own if table.version is not None or own.exists() else newest
+
+
+def _beside(path: Path, fingerprint: str) -> Path:
+    return path.with_name(f"dataset_splits-{fingerprint[:12]}.json")
 
 
 def _settings_of(path: Path) -> dict:
@@ -163,16 +170,22 @@ def folds_of_all(table: ImageTable, splits: dict, inner_splits: int) -> list[Fol
 def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     """Write splits as JSON, and say so; the file appears whole or not at all.
 
+    Splits that are there of other data are kept beside it, as ``dataset_splits-<fingerprint>.json``.
+
     Raises
     ------
     UserError
-        When there are other splits already, unless `replace`; or when the file cannot be written.
+        When there are other splits of the same data already, unless `replace`; or when the file cannot be written.
     """
     text = json.dumps(splits) + "\n"
     try:
         if path.exists() and path.read_text() == text:
-            print(printable(f"splits: {path} is up to date"))
+            print(escaped(f"splits: {path} is up to date"))
             return
+        former = _settings_of(path).get("fingerprint", splits["fingerprint"])
+        if former != splits["fingerprint"] and not _beside(path, former).exists():
+            os.replace(path, _beside(path, former))
+            print(f"splits: {_beside(path, former)} keeps those of the data as they were")
         if path.exists() and not replace:
             raise UserError(f"{path}: holds other splits already; --force replaces them")
         with whole_file(path, "w") as file:
@@ -180,7 +193,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     print(
-        f"splits: {printable(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
+        f"splits: {escaped(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
         f"{splits['nested_folds']} x {splits['nested_repeats']} nested splits, seed {splits['seed']}"
     )
 
@@ -227,7 +240,7 @@ def _check_same_data(table: ImageTable, splits: dict, path: Path) -> None:
     differs = ", ".join(f"{len(names)} {kind} ({names[0]})" for kind, names in kinds.items() if names)
     raise UserError(
         f"{path}: made for other data than {table.root}: {differs or 'labels or groups changed'}; "
-        "step_3/make_dataset_splits.py --force makes new splits"
+        "step_3/make_dataset_splits.py makes new splits, and keeps these"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from common.cli import printable
+from common.cli import escaped
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.evaluation.metrics import predicted_classes, score_predictions
@@ -35,7 +35,7 @@ def predictions_table(
     """
     rows = np.concatenate([fold.dev, fold.test])
     probability = np.concatenate([dev, test])
-    classes = [printable(name) for name in table.classes]
+    classes = [escaped(name) for name in table.classes]
     columns = {"probability": probability}
     if probability.ndim == 2:
         columns = {f"probability_{name}": of_class for name, of_class in zip(classes, probability.T, strict=True)}
@@ -44,7 +44,7 @@ def predictions_table(
             "root_split": fold.root_split,
             "inner_split": fold.inner_split,
             "part": ["dev"] * len(dev) + ["test"] * len(test),
-            "file": [printable(table.files[row]) for row in rows],
+            "file": [escaped(table.files[row]) for row in rows],
             "class": [classes[label] for label in table.labels[rows]],
             "label": table.labels[rows],
             **columns,

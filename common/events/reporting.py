@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from common.cli import KilledError
 from common.events import sending as events
 
 
@@ -44,7 +45,7 @@ def reporting(**details: object) -> Iterator[Callable[[Run], None]]:
         try:
             yield begin
         except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            killed = isinstance(error, KeyboardInterrupt | SystemExit | KilledError)
             end = {"status": "KILLED"} if killed else {"status": "FAILED", "error": f"{type(error).__name__}: {error}"}
             raise
         finally:

@@ -28,11 +28,11 @@ from common.params.step_results import Means, checked
 from common.seeds import Stream
 from common.state import locked
 from common.tracking.seam import tell
-from common.training.calibration import set_up
 from common.training.checkpoints import SavedModels
 from common.training.engine import NonFiniteLossError, batches_of, train_one_epoch
 from common.training.loop import run_epochs
 from common.training.optimizers import Schedules, make_optimizer
+from common.training.precision import set_up
 
 Step = Callable[..., tuple[float, Mapping[str, Any]]]
 

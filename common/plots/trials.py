@@ -24,6 +24,8 @@ from common.search.pooled import STATES, Pool, Studies
 SCORE = "dev ROC AUC"
 _ENOUGH = 5
 """Fewer trials than these have neither a box nor a density."""
+_TALLEST = 100
+"""Inches of a figure; an image has a limit."""
 
 
 def line_plot(studies: Studies, score: str = SCORE) -> Plot:
@@ -155,7 +157,9 @@ def category_plot(studies: Studies, parameter: str, score: str = SCORE) -> Plot:
     names = pool.searched[parameter].values
     at = pd.DataFrame({"score": pool.trials["score"], "value": pool.values[parameter]}).dropna()
     complete = at[pool.complete[at.index]]
-    figure = drawing.figure_of(f"{score} by {shown}, {_trials(pool, len(at))}", (6.5, 2.2 + 0.45 * len(names)))
+    figure = drawing.figure_of(
+        f"{score} by {shown}, {_trials(pool, len(at))}", (6.5, min(_TALLEST, 2.2 + 0.45 * len(names)))
+    )
     axes = figure.subplots()
     scores = [complete.loc[complete["value"] == name, "score"] for name in names]
     axes.boxplot(
@@ -198,7 +202,7 @@ def count_plot(studies: Studies, parameters: Sequence[str] | None = None, score:
     _check(pool, chosen, discrete=True)
     groups = group_labels(pool)
     heights = [len(pool.searched[name].values) + 1.2 for name in chosen]
-    figure = drawing.figure_of(title, (6.5, 1.6 + 0.3 * sum(heights)))
+    figure = drawing.figure_of(title, (6.5, min(_TALLEST, 1.6 + 0.3 * sum(heights))))
     panels = figure.subplots(len(chosen), sharex=True, squeeze=False, height_ratios=heights).flat
     for axes, name in zip(panels, chosen, strict=True):
         names = pool.searched[name].values

@@ -30,7 +30,9 @@ class Runs:
     """The runs recorded in ``<base>.json``, the newest last; the file is written whole or not at all.
 
     Each has ``data_version``, ``started`` and ``ended`` (UTC), ``outcome`` (running, finished, failed or interrupted),
-    ``exit_code``, ``run_id`` (from the line that ``--json`` prints last) and ``pid`` (of its process group).
+    ``exit_code``, ``run_id`` and ``pid`` (of its process group). The run id is what the command has written into the
+    file ``<base>.run``, which ``REPROAI_RUN_ID_FILE`` names in its environment, as every ``train.py`` does, or that of
+    the line that ``--json`` prints last.
 
     ``<base>.log`` is the command's standard output, locked as long as one of its processes has it open: that tells
     whether a command that a killed watcher has left is still running. ``<base>.exit`` holds its exit code.
@@ -43,7 +45,8 @@ class Runs:
 
     def __init__(self, base: Path, data: Path, command: list[str]):
         self.data, self.command = data, command
-        self.record, self._log, self._exit = (Path(f"{base}.{end}") for end in ("json", "log", "exit"))
+        ends = ("json", "log", "exit", "run")
+        self.record, self._log, self._exit, self._made = (Path(f"{base}.{end}") for end in ends)
         self._runs: list[dict] = []
         if self.record.exists():
             try:
@@ -72,6 +75,7 @@ class Runs:
         """Run the command to its end; a signal that ends the watcher ends the command first."""
         self._exit.unlink(missing_ok=True)
         self._log.unlink(missing_ok=True)
+        self._made.unlink(missing_ok=True)
         self._attend(lambda: self._start(version))
 
     def attend_the_last(self) -> None:
@@ -83,13 +87,14 @@ class Runs:
         blank = dict.fromkeys(("ended", "exit_code", "run_id", "pid"))
         self._runs.append({"data_version": version, "started": _now(), "outcome": "running", **blank})
         self._save()
+        told = {"DATA_VERSION": version, "REPROAI_RUN_ID_FILE": str(self._made)}
         with self._log.open("xb") as log:
             fcntl.flock(log, fcntl.LOCK_EX)
             process = subprocess.Popen(
                 ["sh", "-c", COMMAND, self._exit, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                env={"PYTHONUNBUFFERED": "1"} | os.environ | {"DATA_VERSION": version},
+                env={"PYTHONUNBUFFERED": "1"} | os.environ | told,
                 process_group=0,
             )
         self._runs[-1]["pid"] = process.pid
@@ -165,6 +170,8 @@ class Runs:
         self._save()
 
     def _run_id(self) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._made.read_text()
         try:
             return json.loads(self._log.read_text(errors="replace").splitlines()[-1])["run_id"]
         except (OSError, ValueError, IndexError, KeyError, TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import NamedTuple
 
 from common.cli import UserError
 
-IGNORED = (".part", ".tmp", "dataset_splits.json")
-"""Ends of names that do not count, as hidden ones: files under way, and what this project makes from the images."""
+IGNORED = re.compile(r"\..*|.*\.(part|tmp)|.*dataset_splits(-\w+)?\.json", re.IGNORECASE | re.DOTALL)
+"""Names that do not count: hidden files, files under way, and what this project makes from the images."""
 TICK = 2.0
 """Seconds: the coarsest time stamps of a file system (FAT's)."""
 
@@ -95,7 +96,7 @@ def _digest(path: Path, info: os.stat_result, known: _Known | None) -> _Known:
 
 
 def _counts(name: str) -> bool:
-    return not name.startswith(".") and not name.lower().endswith(IGNORED)
+    return not IGNORED.fullmatch(name)
 
 
 def _raise_unless_gone(error: OSError) -> None:

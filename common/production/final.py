@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from common import tracking
-from common.cli import printable
+from common.cli import escaped
 from common.data.images import ImageTable
 from common.data.splits import Fold, folds_of_all, load_splits
 from common.evaluation.metrics import youden_threshold
@@ -62,4 +62,4 @@ def _fit(table: ImageTable, run: tracking.Run, search: Search, folds: list[Fold]
         youden_threshold(table.labels[fold.dev], test_model(network, table, fold.dev))
         for fold, network in zip(folds, networks, strict=True)
     ]
-    return Ensemble(networks, thresholds, list(map(printable, table.classes)))
+    return Ensemble(networks, thresholds, list(map(escaped, table.classes)))

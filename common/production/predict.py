@@ -4,6 +4,8 @@
 
 ``python -m common.production.predict --model pets --from kafka`` answers requests from a topic instead; each is the
 bytes of an image file, its answer ``prediction`` and ``probabilities`` by class.
+
+A registered model is code: it runs with your rights, so use models of people you trust.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
-from common.cli import UserError, printable, regular
+from common.cli import UserError, escaped, regular
 from common.state import whole_file
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
     Requests from a topic have no table.
     """
     flags = cli.parser(__doc__)
-    flags.add_argument("--model", required=True, metavar="NAME", help="registered model")
+    flags.add_argument("--model", required=True, metavar="NAME", help="registered model: code, to be trusted")
     flags.add_argument("--version", type=cli.whole_number(1), metavar="N", help="default: the one in production")
     flags.add_argument("--output", type=Path, metavar="PATH", help="a .csv, or a .png with the pictures (default: CSV)")
     flags.add_argument(
@@ -133,7 +135,7 @@ def _table(model, files: Sequence[Path]) -> pd.DataFrame:
             parts.append(_rows(model, [_read(file) for file in some], some))
             bar.update(len(some))
     table = pd.concat(parts, ignore_index=True)
-    table.insert(0, "file", [printable(str(file)) for file in files])
+    table.insert(0, "file", [escaped(str(file)) for file in files])
     return table
 
 
@@ -182,7 +184,7 @@ def grid(files: Sequence[Path], table: pd.DataFrame, columns: int = 6) -> Plot:
     for i, (file, row) in enumerate(zip(files, table.itertuples(index=False), strict=True)):
         picture, chart = axes[2 * (i // columns), i % columns], axes[2 * (i // columns) + 1, i % columns]
         picture.imshow(read_image(file, 200).transpose(1, 2, 0))
-        picture.set_title(_shortened(printable(file.name)), fontsize=8)
+        picture.set_title(_shortened(escaped(file.name)), fontsize=8)
         chart.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
         for k, (name, probability) in enumerate(zip(classes, row[2:], strict=True)):
             weight = "bold" if name == row.prediction else "normal"

@@ -3,8 +3,10 @@
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
 wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. A
-network of one's own must be importable there besides. To serve it over HTTP, with the project's environment active
-(MLflow starts ``uvicorn`` by its name)::
+network of one's own must be importable there besides. A model is code, which runs with the rights of whoever loads it:
+load those of people you trust.
+
+To serve it over HTTP, with the project's environment active (MLflow starts ``uvicorn`` by its name)::
 
     export MLFLOW_TRACKING_URI=sqlite:///mlflow.db    # in the project folder
     mlflow models serve -m models:/pets@production --env-manager local -p 5001

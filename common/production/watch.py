@@ -2,7 +2,8 @@
 
 The data version is a digest of what is there, file by file: a time stamp alone is no change. Data has settled when two
 looks, ``--settle`` seconds apart, find the same version; the command then runs with it in ``DATA_VERSION``. Changes
-during a run lead to one more run after it. ``cache/watch/<key>.json`` records which version led to which run:
+during a run lead to one more run after it. ``cache/watch/<key>.json`` records which version led to which run, by the
+id that the command writes into the file ``REPROAI_RUN_ID_FILE``, as every ``train.py`` does:
 
 - The command has finished (exit code 0): it never runs on that version again, also when the data returns to it.
 - It has failed: it runs again when the data has changed, or, once, with ``--retry``.

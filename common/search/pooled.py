@@ -20,6 +20,8 @@ from common.search.finished import importance
 STATES = ("complete", "pruned", "not finite", "failed")
 FEW = 10
 """A parameter with at most so many possible numbers is discrete."""
+MANY = 50
+"""Of more possible values only those that were tried are named, and drawn."""
 ENOUGH = 10
 """From fewer trials with a score than these, no importance is estimated."""
 
@@ -35,7 +37,8 @@ class Searched:
     log, whole : bool
         Whether it was sampled on a logarithmic scale, and whether it is a whole number.
     values : tuple of str
-        Names of all possible values in their order; empty for an interval.
+        Names of all possible values in their order, or of those tried if there are more than :data:`MANY`; empty for an
+        interval.
     """
 
     low: float
@@ -196,6 +199,9 @@ def _column(name: str, trials: Sequence[FrozenTrial]) -> tuple[Searched, object]
         return what, np.array([trial.params.get(name, math.nan) for trial in trials], dtype=float)
     choices = [choice for kind in kinds for choice in _possible(kind)]
     choices = choices if len(intervals) < len(kinds) else sorted(choices)
+    if len(set(map(repr, choices))) > MANY:
+        tried = {repr(trial.params[name]) for trial in trials if name in trial.params}
+        choices = [choice for choice in choices if repr(choice) in tried]
     text = _text if len({_text(choice) for choice in choices}) == len({repr(choice) for choice in choices}) else repr
     labels = [text(trial.params[name]) if name in trial.params else None for trial in trials]
     names = dict.fromkeys([*map(text, choices), *(label for label in labels if label is not None)])

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from common.cli import WINGS
@@ -29,15 +29,40 @@ def code_digests(starts: Iterable[Path]) -> dict[str, str]:
     dict from path to str
         Paths in the project folder are relative to it.
     """
-    found: dict[Path, str] = {}
+
+    def leads(importer: Path, imported: Path) -> bool:
+        return not (_is_core(importer) and _room(imported) in WINGS)
+
+    found = reached(starts, _computes, leads)
+    digests = {_name(path): hashlib.sha256(ast.dump(_without_texts(tree)).encode()) for path, tree in found.items()}
+    return {name: digest.hexdigest()[:8] for name, digest in sorted(digests.items())}
+
+
+def reached(
+    starts: Iterable[Path],
+    counts: Callable[[Path], bool],
+    leads: Callable[[Path, Path], bool] = lambda importer, imported: True,
+) -> dict[Path, ast.Module]:
+    """The files of code that some files reach by import, also later, with their syntax.
+
+    Parameters
+    ----------
+    counts : callable
+        Whether a file is to be looked at.
+    leads : callable
+        Whether the way from a file to one that it imports is to be gone.
+    """
+    found: dict[Path, ast.Module] = {}
     todo = [Path(start).resolve() for start in starts]
     while todo:
         path = todo.pop()
-        if path not in found and _counts(path):
-            tree = ast.parse(path.read_bytes())
-            todo += [other for other in _imported(tree, path) if not (_is_core(path) and _room(other) in WINGS)]
-            found[path] = hashlib.sha256(ast.dump(_without_texts(tree)).encode()).hexdigest()[:8]
-    return {_name(path): digest for path, digest in sorted(found.items())}
+        if path not in found and path.is_file() and counts(path):
+            try:
+                found[path] = ast.parse(path.read_bytes())
+            except (SyntaxError, ValueError):  # such as a module that is no longer what was loaded
+                found[path] = ast.Module([], [])
+            todo += [other for other in _imported(found[path], path) if leads(path, other)]
+    return found
 
 
 def _name(path: Path) -> str:
@@ -55,8 +80,8 @@ def _is_core(path: Path) -> bool:
     return room is not None and room not in WINGS
 
 
-def _counts(path: Path) -> bool:
-    if not path.is_file() or path.suffix not in (".py", ".pyi") or _room(path) in SHOWS:
+def _computes(path: Path) -> bool:
+    if path.suffix != ".py" or _room(path) in SHOWS:
         return False
     if _room(path) == "evaluation" and path.name in REPORTS:
         return False
@@ -85,7 +110,7 @@ def _files(module: str, importer: Path, folder: Path | None = None, name: str | 
             return
         if (base / "__init__.py").is_file():
             yield base / "__init__.py"
-            stub = base / "__init__.pyi"
+            yield (stub := base / "__init__.pyi")
             for node in ast.parse(stub.read_bytes()).body if stub.is_file() else []:
                 if isinstance(node, ast.ImportFrom) and name in (None, *(alias.name for alias in node.names)):
                     yield base / f"{node.module}.py"

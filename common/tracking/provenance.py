@@ -6,14 +6,21 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.cli import UserError, masked, printable
+from common.cli import UserError, escaped, masked
 from common.state import PROJECT
+from common.tracking.code import reached
+
+MOST = 1_000_000
+"""Bytes of one tracked file's change, and of untracked code in all, that are recorded."""
+LISTED = 1000
+"""Files that are listed by name and size."""
 
 
 def provenance(table, stream, compute, allow_changed_data: bool = False) -> tuple[dict[str, object], dict[str, bytes]]:
@@ -34,7 +41,9 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         (MD5 sum, path and git revision) where they are under DVC, root seed, command line, device, precision, whether
         algorithms are deterministic, threads, processor, cores, memory (GiB), Python and platform.
     artifacts : dict from name to bytes
-        ``uncommitted.diff`` (``git apply`` turns the commit into the code that ran) and ``packages.txt``.
+        ``uncommitted.diff`` (``git apply`` turns the commit into the code that ran): what has changed of the files that
+        git tracks, and the run's code that it does not; ``not_recorded.txt``: size and name of untracked files
+        otherwise, and of changes over :data:`MOST`; and ``packages.txt``.
 
     Raises
     ------
@@ -42,13 +51,13 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         When the data differ from their ``.dvc`` file, unless `allow_changed_data`.
     """
     commit = _git("rev-parse", "HEAD").decode().strip()
-    diff = _uncommitted() if commit else b""
+    is_dirty, artifacts = _uncommitted() if commit else (False, {"uncommitted.diff": b"", "not_recorded.txt": b""})
     lock = PROJECT / "requirements.txt"
     params = {
         "git_commit": commit or "no git repository",
-        "git_dirty": bool(diff),
+        "git_dirty": is_dirty,
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "no lock",
-        "data_name": printable(table.name),
+        "data_name": escaped(table.name),
         "data_fingerprint": table.fingerprint,
         **_data_version(table.version, allow_changed_data),
         "seed": stream.root_seed,
@@ -64,7 +73,7 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         "platform": platform.platform(),
     }
     packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
-    return params, {"uncommitted.diff": diff, "packages.txt": "\n".join([*packages, ""]).encode()}
+    return params, {**artifacts, "packages.txt": "\n".join([*packages, ""]).encode()}
 
 
 def _data_version(version: dict[str, str | None] | None, allow_changed: bool) -> dict[str, str]:
@@ -83,10 +92,11 @@ def _data_version(version: dict[str, str | None] | None, allow_changed: bool) ->
     }
 
 
-def _git(*arguments: str, **environment: str) -> bytes:
+def _git(*arguments: str, stdin: bytes = b"", **environment: str) -> bytes:
     try:
         done = subprocess.run(
-            ["git", "-C", str(PROJECT), *arguments],
+            ["git", "--literal-pathspecs", "-C", str(PROJECT), *arguments],
+            input=stdin,
             capture_output=True,
             env={**os.environ, **environment},
             check=True,
@@ -96,8 +106,16 @@ def _git(*arguments: str, **environment: str) -> bytes:
     return done.stdout
 
 
-def _uncommitted() -> bytes:
-    """The difference between the commit and the files as they are, new ones too, made beside the real index."""
+def _uncommitted() -> tuple[bool, dict[str, bytes]]:
+    """Whether there is a difference between the commit and the code that runs, and it, made beside the real index."""
+    tracked, untracked = _files(), _files("--others", "--exclude-standard")
+    code, total = [], 0
+    for name in sorted(_code(untracked) & untracked, key=_size):
+        if (total := total + _size(name)) > MOST:
+            print(f"{name}: more than {MOST} bytes of untracked code; it is not recorded", file=sys.stderr)
+        else:
+            code.append(name)
+    staged = [name for name in tracked if os.path.lexists(PROJECT / name)]
     with tempfile.TemporaryDirectory() as folder:
         objects = _git("rev-parse", "--path-format=absolute", "--git-path", "objects").decode().strip()
         beside = {
@@ -106,8 +124,53 @@ def _uncommitted() -> bytes:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
         _git("read-tree", "HEAD", **beside)
-        _git("add", "--all", "--ignore-errors", "--", ".", **beside)
-        return _git("diff-index", "--cached", "--binary", "HEAD", **beside)  # whatever the user's settings of git diff
+        _git("add", "--update", "--ignore-errors", "--", ".", **beside)
+        names = b"\0".join(os.fsencode(name) for name in [*staged, *code])
+        from_stdin = ("--pathspec-from-file=-", "--pathspec-file-nul")
+        _git("add", "--force", "--ignore-errors", *from_stdin, stdin=names, **beside)
+        diff = _git("diff-index", "--cached", "--binary", "HEAD", **beside)  # whatever the user's settings of git diff
+    changes = re.split(rb"(?m)^(?=diff --git )", diff)
+    left_out = [f"{len(change)} {_name_in(change)} (its change)" for change in changes if len(change) > MOST]
+    others = sorted(untracked - set(code))
+    left_out += [f"{_size(name)} {name if name.isprintable() else repr(name)}" for name in others[:LISTED]]
+    if rest := others[LISTED:]:
+        left_out.append(f"{sum(map(_size, rest))} in {len(rest)} more files")
+    return bool(diff), {
+        "uncommitted.diff": b"".join(change for change in changes if len(change) <= MOST),
+        "not_recorded.txt": "".join(f"{line}\n" for line in left_out).encode(),
+    }
+
+
+def _files(*which: str) -> set[str]:
+    return {os.fsdecode(name) for name in _git("ls-files", "-z", *which).split(b"\0") if name}
+
+
+def _size(name: str) -> int:
+    try:
+        return (PROJECT / name).lstat().st_size
+    except OSError:
+        return 0
+
+
+def _name_in(change: bytes) -> str:
+    """The file that a change is of: its first line is ``diff --git a/NAME b/NAME``."""
+    names = change.split(b"\n", 1)[0].removeprefix(b"diff --git ")
+    return names[: len(names) // 2].decode(errors="replace").strip('"').removeprefix("a/")
+
+
+def _code(untracked: set[str]) -> set[str]:
+    """Files in the project folder of modules that are loaded, among them script and config, or that these import."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    loaded = {Path(file).parent.resolve() / Path(file).name for file in files if file}
+    found = {path for path in loaded if _is_ours(path)}
+    names = {str(path.relative_to(PROJECT)) for path in found}
+    if any(name.endswith((".py", ".pyi")) for name in untracked - names):
+        names = {str(path.relative_to(PROJECT)) for path in reached(found, _is_ours)}
+    return names
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(PROJECT) and not path.is_relative_to(sys.prefix) and "site-packages" not in path.parts
 
 
 def _cpu() -> str:

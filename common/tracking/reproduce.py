@@ -1,18 +1,25 @@
 """Repeats a finished run with its own code, data and command, and says whether the results are the same.
 
-``python -m common.tracking.reproduce RUN_ID [--only root_split=0] [--in-place]``
+``python -m common.tracking.reproduce RUN_ID [--only root_split=0] [--in-place] [--yes]``
+
+A run is code: repeat those of people you trust. Of its command only ``step_N/train.py`` is run, of a commit that git
+has here, with flags of that step. Code from the tracking store, which is what was not committed and a config file from
+outside of the project, is shown and asked for; ``--yes`` is the answer of a script.
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
-import shutil
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +37,7 @@ def main(argv=None) -> int:
     flags.add_argument("run_id")
     flags.add_argument("--only", metavar="root_split=K", help="repeat one outer fold alone")
     flags.add_argument("--in-place", action="store_true", help="with the code as it is now, not as it was")
+    flags.add_argument("--yes", action="store_true", help="run what comes from the tracking store unasked")
     args = flags.parse_args(argv)
     only = _root_split(args.only)
 
@@ -39,13 +47,24 @@ def main(argv=None) -> int:
     from common.tracking.verdict import VERDICTS, compare
 
     uri, _ = open_store("step_2")
-    first = _finished(Connection(uri), args.run_id)
-    _check_data_version(first)
-    print(f"repeating run {args.run_id}: python {' '.join(json.loads(first.data.tags['command']))}", flush=True)
-    with tempfile.TemporaryDirectory() as folder, _code_of(uri, first, Path(folder), args.in_place) as project:
-        store = Path(folder) / "mlflow.db"
-        again = _repeat(first, project, store, only)
-        verdict, report = compare(uri, first, store_uri(store), again, only)
+    client = Connection(uri)
+    first = _finished(client, args.run_id)
+    command, known = _command(first)
+    _check_data_version(first, known.data)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        diff = b"" if args.in_place else _recorded(client, args.run_id, "provenance/uncommitted.diff", args.yes)
+        config = getattr(known, "config", None)
+        if config and config.is_absolute():
+            (folder / "config").mkdir()
+            command[1] = str(folder / "config" / config.name)
+            Path(command[1]).write_bytes(_recorded(client, args.run_id, config.name, args.yes))
+        print(f"repeating run {args.run_id}: python {_shown(shlex.join(command))}", flush=True)
+        with _code_of(first, diff, folder, args.in_place) as project:
+            if config and not config.is_absolute():
+                _check_inside(args.run_id, project, config)
+            again = _repeat(first, command, project, store := folder / "mlflow.db", only)
+            verdict, report = compare(uri, first, store_uri(store), again, only)
     print("\n".join([f"verdict: {verdict}", *report]))
     run = Run(uri, first.info.experiment_id, args.run_id, {"root_run_id": args.run_id})
     with run.child("reproduction", run_level="reproduction", verdict=verdict) as tracked:
@@ -75,13 +94,59 @@ def _finished(client: Connection, run_id: str):
     return run
 
 
-def _check_data_version(run) -> None:
+def _command(run) -> tuple[list[str], argparse.Namespace]:
+    """Script and arguments, which may come from anyone who can write to the store, and what they mean."""
+    its = f"run {run.info.run_id}: its tag 'command' is {_shown(run.data.tags['command'])}"
+    try:
+        script, *arguments = json.loads(run.data.tags["command"].replace("\\u0000", "?"))
+        step = int(re.fullmatch(r"step_([1-5])/train\.py", script)[1])
+    except (ValueError, TypeError):
+        raise UserError(f"{its}; expected step_N/train.py, N from 1 to 5, and its flags") from None
+    said = io.StringIO()
+    with redirect_stderr(said), redirect_stdout(said):
+        try:
+            known = cli.train_parser("", step).parse_args(arguments)
+        except (SystemExit, TypeError):
+            refused = said.getvalue().split(" (see ")[0].removeprefix("error: ")
+            raise UserError(f"{its}; step_{step}/train.py does not take that: {_shown(refused)[:200]}") from None
+    if step == 5 and (Path(*arguments[:1]) != known.config or known.config.name in ("", "..")):
+        raise UserError(f"{its}; expected a config file as the first argument")
+    return [script, *arguments], known
+
+
+def _check_inside(run_id: str, project: Path, config: Path) -> None:
+    file = (project / config).resolve()
+    if not (file.is_relative_to(project.resolve()) and file.is_file()):
+        raise UserError(f"run {run_id}: its config file {_shown(str(config))} is not in its recorded code")
+
+
+def _recorded(client: Connection, run_id: str, name: str, yes: bool) -> bytes:
+    """Code from the tracking store; it is shown and asked for."""
+    from common.tracking.verdict import artifact
+
+    content = artifact(client, run_id, name)
+    if not content.strip():
+        return content
+    if not (yes or sys.stdin.isatty()):
+        its = f"run {run_id}: {name}: {len(content.splitlines())} lines of code from the tracking store"
+        raise UserError(f"{its}, which a terminal shows and asks for; --yes runs it")
+    print(f"{name} of run {run_id}:", _shown(content.decode(errors="replace"), "\n\t"), sep="\n", flush=True)
+    if not yes and input(f"run this {name} from the tracking store? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError(f"run {run_id}: not repeated, since {name} is not trusted")
+    return content
+
+
+def _shown(text: str, allowed: str = "") -> str:
+    """A text without what moves a terminal's cursor, or hides."""
+    return "".join(c if c.isprintable() or c in allowed else repr(c)[1:-1] for c in text)
+
+
+def _check_data_version(run, data: str) -> None:
     """Refuse to begin while another version of the run's data is checked out."""
     md5, name = (run.data.params.get(param) for param in ("data_version", "data_version.path"))
-    if name is None or " " in md5:  # data that differed from their .dvc file
+    if name is None or md5 is None or " " in md5:  # data that differed from their .dvc file
         return
-    command = json.loads(run.data.tags["command"])
-    folders = (*Path(command[command.index("--data") + 1]).parents, PROJECT)
+    folders = (*Path(data).parents, PROJECT)
     pointer = next((path for path in (folder / f"{name}.dvc" for folder in folders) if path.is_file()), None)
     its = f"run {run.info.run_id}: its data were version {md5} of {name}"
     if pointer is None:
@@ -92,43 +157,42 @@ def _check_data_version(run) -> None:
 
 
 @contextmanager
-def _code_of(uri: str, run, folder: Path, in_place: bool) -> Iterator[Path]:
+def _code_of(run, diff: bytes, folder: Path, in_place: bool) -> Iterator[Path]:
     """A folder with the code that the run had: its commit and what was not committed then."""
     commit = run.data.params.get("git_commit", "")
     if in_place:
         yield PROJECT
         return
-    from common.tracking.store import Connection
-    from common.tracking.verdict import artifact
-
     project = folder / "project"
-    known = subprocess.run(["git", "-C", str(PROJECT), "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True)
-    if known.returncode != 0:
-        raise UserError(f"its code is not here (commit {commit}); fetch it, or try the present code with --in-place")
-    _git("worktree", "add", "--detach", str(project), commit)
+    is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit)
+    known = ["git", "-C", str(PROJECT), "cat-file", "-e", f"{commit}^{{commit}}"]
+    if not is_hash or subprocess.run(known, capture_output=True).returncode != 0:
+        missing = f"its code is not here (commit {_shown(commit)})"
+        raise UserError(f"{missing}; fetch it, or try the present code with --in-place")
+    _git("worktree", "add", "--detach", str(project), commit, folder=PROJECT)
     try:
-        diff = folder / "uncommitted.diff"
-        diff.write_bytes(artifact(Connection(uri), run.info.run_id, "provenance/uncommitted.diff"))
-        if diff.stat().st_size:
-            _git("apply", "--whitespace=nowarn", str(diff), folder=project)
+        if diff.strip():
+            (folder / "uncommitted.diff").write_bytes(diff)
+            _git("apply", "--whitespace=nowarn", str(folder / "uncommitted.diff"), folder=project)
         if (PROJECT / "data").exists():
-            shutil.rmtree(project / "data", ignore_errors=True)  # the .dvc files of the commit
+            if os.path.lexists(project / "data"):
+                (project / "data").rename(folder / "data")  # the .dvc files of the commit
             (project / "data").symlink_to(PROJECT / "data")
         yield project
     finally:
-        _git("worktree", "remove", "--force", str(project))
+        _git("worktree", "remove", "--force", str(project), folder=PROJECT)
 
 
-def _repeat(first, project: Path, store: Path, only: int | None):
+def _repeat(first, command: list[str], project: Path, store: Path, only: int | None):
     """Run the command again, with a tracking store and studies of its own; returns the new root run."""
     from common.tracking.store import Connection
     from common.tracking.upkeep import store_uri
 
-    script, *arguments = json.loads(first.data.tags["command"])
+    script, *arguments = command
     if only is not None:
         arguments += ["--only-root-split", str(only)]
-    if "precision" in first.data.params:  # what was measured then, whatever a measurement would choose now
-        arguments += ["--precision", first.data.params["precision"]]
+    if "precision" in first.data.params:  # what was chosen then, whatever would be chosen now
+        arguments.append(f"--precision={first.data.params['precision']}")
     own = {"MLFLOW_TRACKING_URI": store_uri(store), "OPTUNA_STORAGE": f"sqlite:///{store.with_name('optuna.db')}"}
     done = subprocess.run(
         [sys.executable, str(project / script), *arguments, "--fresh"],
@@ -146,10 +210,10 @@ def _repeat(first, project: Path, store: Path, only: int | None):
     return client.search_runs(everywhere, "tags.run_level = 'root'")[0]
 
 
-def _git(*arguments: str, folder: Path = PROJECT) -> None:
+def _git(*arguments: str, folder: Path) -> None:
     done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
     if done.returncode != 0:
-        raise UserError(f"git {' '.join(arguments[:2])}: {done.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"git {' '.join(arguments[:2])}: {_shown(done.stderr.strip().splitlines()[-1])}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
-from common.cli import UserError, masked
+from common.cli import KilledError, UserError, masked
 from common.state import work_folder
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
@@ -256,7 +256,7 @@ def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
         with uninterrupted():
             run = create()
         yield run
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, KilledError):
         status = RunStatus.KILLED
         raise
     except UnreachableError as error:

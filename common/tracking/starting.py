@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.cli import UserError, command_of, masked, printable
+from common.cli import KilledError, UserError, command_of, escaped, masked
 from common.state import locked, work_folder
 from common.tracking import identity as identities
 from common.tracking.interruptions import uninterrupted
@@ -64,7 +65,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
-    name = printable(f"{table.name} {_network(config)} seed {stream.root_seed}")
+    name = escaped(f"{table.name} {_network(config)} seed {stream.root_seed}")
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
@@ -95,11 +96,26 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             held.push(_say_how_to_go_on)
         if begin:
             begin(run)
+        _tell_who_started(run)
         _record(run, config, summary, *came_from)
-        yield run
+        try:
+            yield run
+        except KilledError:  # the process that was killed has closed nothing
+            with contextlib.suppress(UserError):
+                _mark_killed(client, client.get_run(run.run_id))
+            raise
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
+
+
+def _tell_who_started(run: Run) -> None:
+    """Write the run's id where :mod:`common.production.watch` looks for it."""
+    if name := os.environ.get("REPROAI_RUN_ID_FILE"):
+        try:
+            Path(name).write_text(run.run_id)
+        except OSError as error:
+            raise UserError(f"REPROAI_RUN_ID_FILE {name}: cannot be written ({error.strerror})") from error
 
 
 def _network(config) -> str:

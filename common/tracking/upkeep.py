@@ -1,6 +1,6 @@
 """Keeps the project's own tracking store usable: made whole, migrated with a backup, pointing to where it lies now.
 
-``python -m common.tracking.upkeep`` does it for ``mlflow.db`` of the project folder.
+``python -m common.tracking.upkeep [FOLDER]`` does it for ``mlflow.db`` of the project folder, or of another one.
 """
 
 from __future__ import annotations
@@ -147,5 +147,17 @@ def _path(place: object) -> str | None:
     return path if isinstance(path, str) and path.startswith("/") else None
 
 
+def main(argv: list[str] | None = None) -> None:
+    """Look after the store of a folder."""
+    flags = cli.parser(__doc__)
+    flags.add_argument(
+        "folder", nargs="?", type=Path, default=state_folder(), help="with mlflow.db (default: the project)"
+    )
+    database = flags.parse_args(argv).folder.resolve() / "mlflow.db"
+    if database.parent != state_folder() and not database.is_file():
+        raise UserError(f"{database.parent}: no results (mlflow.db)")
+    look_after(database)
+
+
 if __name__ == "__main__":
-    cli.run(lambda: look_after(state_folder() / "mlflow.db"))
+    cli.run(main)

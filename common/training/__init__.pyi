@@ -1,6 +1,5 @@
 from .augmentation import augment as augment
 from .beginning import configure as configure, print_epoch as print_epoch, set_up_for as set_up_for
-from .calibration import fastest_precision as fastest_precision, set_up as set_up
 from .compute import Compute as Compute
 from .engine import (
     NonFiniteLossError as NonFiniteLossError,
@@ -13,5 +12,6 @@ from .features import frozen_features as frozen_features
 from .jobs import run_fits as run_fits, run_jobs as run_jobs
 from .networks import model_name as model_name, new_model as new_model
 from .optimizers import Schedules as Schedules, make_optimizer as make_optimizer
+from .precision import precision_for as precision_for, set_up as set_up, step_seconds as step_seconds
 from .single import fit_on as fit_on
 from .stopping import EarlyStopper as EarlyStopper

@@ -47,7 +47,7 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     """What fits with these settings run on, by the flags; see :func:`set_up`."""
-    from common.training.calibration import set_up
+    from common.training.precision import set_up
 
     parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
     return set_up(args.device, args.precision, parallel_fits, config, args.fast_math)

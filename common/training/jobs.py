@@ -9,12 +9,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from common import progress
+from common import cli, progress
+from common.cli import KilledError
 from common.training import compute as computing, servers
 from common.training.compute import Compute
 
@@ -61,6 +64,11 @@ def run_jobs(
         None: on a CPU as many as its cores have room for, on another device 1.
     n_fits : int
         How many fits :func:`run_fits` will see, all in all.
+
+    Raises
+    ------
+    KilledError
+        When a process is ended from outside, as the system does when memory runs out.
     """
     items = list(items)
     if n_jobs is None:
@@ -75,15 +83,18 @@ def run_jobs(
         listener = threading.Thread(target=_listen, args=(ticks, bar), daemon=True)
         listener.start()
         workers = _Workers(n_here, compute, ticks, n_jobs // n_here)
+        is_whole = True
         try:
             return list(workers.map(function, items))
-        except BaseException:
+        except BaseException as error:
+            is_whole = not isinstance(error, KilledError)  # who was killed may have held the lock of `ticks`
             workers.interrupt()
             raise
         finally:
             workers.close()
-            ticks.put(None)
-            listener.join()
+            if is_whole:
+                ticks.put(None)
+                listener.join()
 
 
 class _Workers:
@@ -93,13 +104,37 @@ class _Workers:
         self.number = number
         self.arguments = (compute, ticks, fits_each)
         self._pool: ProcessPoolExecutor | None = None
-        self._others: set = set()
+        self._others: set[BaseProcess] = set()
+        self._started: set[BaseProcess] = set()
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Raises KilledError when a process is ended from outside; the others are then ended too."""
         if self._pool is None:
             self._others = set(multiprocessing.active_children())
             self._pool = ProcessPoolExecutor(self.number, servers.context(), _set_up_worker, self.arguments)
-        return self._pool.map(partial(_run_in_worker, function), items)
+        try:
+            results = self._pool.map(partial(_run_in_worker, function), items)
+            self._started |= set(multiprocessing.active_children()) - self._others
+            yield from results
+        except BrokenProcessPool:
+            raise KilledError(
+                f"a process of this run ended in the middle of its work ({self._close_broken()}), perhaps killed "
+                "because memory ran out; the same command goes on from here"
+            ) from None
+
+    def _close_broken(self) -> str:
+        """End what is left, and say how the first process ended."""
+        processes = self._started
+        self.close()  # ends the others by SIGTERM, and waits for them
+        codes = {process.exitcode for process in processes}
+        for process in processes:
+            if process.exitcode == 255:  # it may live on: the server was killed, which tells how processes end
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        names = {code: f"signal {-code}" if code < 0 else f"exit code {code}" for code in sorted(codes)} | {
+            255: "with its server"
+        }
+        return ", ".join(names[code] for code in sorted(codes - {-signal.SIGTERM} or codes))
 
     def interrupt(self) -> None:
         """End the processes in the middle of their work, with what is open closed in peace."""
@@ -113,6 +148,7 @@ class _Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+            self._started = set()
 
 
 @contextlib.contextmanager
@@ -134,6 +170,7 @@ def _listen(ticks, bar: tqdm) -> None:
 
 def _set_up_worker(compute: Compute, ticks, fits_each: int) -> None:
     global _fit_workers
+    cli.keep_going_without_reader()
     os.environ["TQDM_DISABLE"] = "1"
     if ticks is not None:
         progress.listen(ticks.put)

@@ -32,6 +32,8 @@ def prepare(args: argparse.Namespace) -> None:
     if START == "forkserver" and getattr(args, "n_jobs", 1) != 1 and args.device in ("auto", "cpu"):
         from multiprocessing import forkserver, resource_tracker
 
+        # of what killed processes have left behind it tells nobody; it removes that
+        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
         resource_tracker.ensure_running()  # by itself, as it would let a Ctrl-C through again
         # a Ctrl-C is the script's to handle: the server would end in the middle of an import, with a traceback
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -173,8 +173,12 @@ def test_splits_of_other_data_or_fewer_than_asked_for(tmp_path, refusal, run_scr
     draw(root, "images/Bengal_1.jpg")
     line = refusal("step_4/train.py", "--data", root)
     assert f"{file}: made for other data than {root}: 1 changed (images/Bengal_1.jpg)" in line
-    assert f"{file}: holds other splits already; --force" in refusal(SPLIT, "--data", root)
     assert file.read_bytes() == splits
+    other = ("--data", root, "--root-folds", 3, "--nested-folds", 2)
+    assert run_script(SPLIT, *other).returncode == 0
+    (kept,) = file.parent.glob("dataset_splits-*.json")
+    assert kept.read_bytes() == splits and file.read_bytes() != splits
+    assert f"{file}: holds other splits already; --force" in refusal(SPLIT, *other[:-1], 3)
 
 
 # ---- flags

@@ -1,9 +1,7 @@
-"""What is computed once: the caches of pixels, features and precision, and that results do not depend on them."""
+"""What is computed once: the caches of pixels and features, and that results do not depend on them."""
 
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -13,13 +11,12 @@ import pytest
 import torch
 
 from common.cli import UserError
-from common.config import Categorical, TrainingConfig
+from common.config import TrainingConfig
 from common.data import Fold, cache, load_images
 from common.data.cache import cached_array
 from common.seeds import Stream
 from common.training import (
     Compute,
-    calibration,
     features,
     frozen_features,
     make_optimizer,
@@ -31,7 +28,6 @@ from common.training import (
     train_one_epoch,
     validate_one_epoch,
 )
-from common.training.compute import cores
 
 CONFIG = TrainingConfig(image_size=32, batch_size=8, patience=9, hidden_dim=8)
 
@@ -157,61 +153,6 @@ def test_features_are_computed_once_and_again_when_what_they_depend_on_changes(t
         next(network.backbone.parameters())[0] += 1e-3
     assert count(network, table) == 1
     assert count(network, table) == 0
-
-
-@pytest.mark.parametrize(("bf16", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (8.0, "fp32")])
-def test_the_precision_that_is_measured_clearly_faster_is_chosen_and_remembered(bf16, chosen, monkeypatch):
-    taken = []
-
-    def step(network, images):
-        taken.append(network.precision)
-        return bf16 if network.precision == "bf16" else 1.0
-
-    monkeypatch.setattr(calibration, "_step", step)
-    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
-    measured = len(taken)
-    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
-    assert measured == len(taken) > 2
-    assert set_up("cpu", "auto", 1, CONFIG).precision == chosen  # other threads
-    assert set_up("cpu", "bf16", 1000, CONFIG).precision == "bf16"
-    (cache.CACHE / "precision.json").write_text("{")
-    assert set_up("cpu", "auto", 1000, CONFIG).precision == chosen
-
-
-def test_the_measured_precision_does_not_depend_on_how_busy_the_machine_is(home):
-    """The quick steps of a small network fit into one slice of time: one that another process takes must not count."""
-    spin = [sys.executable, "-c", "while True: pass"]
-    busy = [subprocess.Popen(spin) for _ in range(3 * min(cores(), 8))]
-    try:
-        chosen = [set_up("cpu", "auto", 1000, CONFIG).precision]
-        for _ in range(7):
-            (home / "precision.json").unlink()
-            chosen.append(set_up("cpu", "auto", 1000, CONFIG).precision)
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
-    assert len(set(chosen)) == 1
-
-
-def test_where_the_choice_of_precision_cannot_be_remembered_it_is_measured(home, monkeypatch):
-    home.write_text("")  # a file where the folder should be
-    monkeypatch.setattr(calibration, "_step", lambda network, images: 0.1 if network.precision == "bf16" else 1.0)
-    assert set_up("cpu", "auto", 1000, CONFIG).precision == "bf16"
-
-
-def test_a_backbone_that_is_searched_has_its_own_precision(table, monkeypatch):
-    def step(network, images):
-        has_gain = hasattr(network.backbone, "conv1")
-        return 1.0 if network.precision == "fp32" else 0.1 if has_gain else 3.0
-
-    monkeypatch.setattr(calibration, "_step", step)
-    names = ("small_cnn", "resnet18")
-    config = replace(CONFIG, backbone=Categorical(list(names)), image_size=64, weights="none")
-    compute = set_up("cpu", "auto", 1000, config)
-    networks = [new_model(replace(config, backbone=name), table, compute, Stream(0)) for name in names]
-    assert [network.precision for network in networks] == ["fp32", "bf16"]
-    assert compute.precision_description == "fp32, resnet18 bf16"
 
 
 def slowly(folder, number):

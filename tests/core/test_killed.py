@@ -82,6 +82,32 @@ def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does(number, code, k
     assert (again.code, killer.state()) == (0, state)
 
 
+@pytest.mark.slow
+@pytest.mark.hostile("a process that the system kills costs one line, and the same command goes on")
+@pytest.mark.parametrize(
+    ("of_server", "roots", "phases"),
+    [(False, 2, 5), (True, 2, 3), (False, 1, 2), (True, 1, 1)],
+    ids=["an outer fold", "the server of outer folds", "a fit", "the server of fits"],
+)
+def test_a_helper_that_the_system_kills_is_one_line_and_the_run_goes_on(of_server, roots, phases, killer, whole):
+    state, _ = whole
+    killer.clean()
+    flags = ("--n-jobs", 2, "--root-splits", roots)
+    ended = killer.kill_a_helper(of_server, phases, *flags)
+    assert ended.code == 137, ended.output
+    *_, last = ended.output.strip().splitlines()
+    how = "with its server" if of_server else "signal 9"
+    assert last.startswith(f"error: a process of this run ended in the middle of its work ({how}), perhaps killed")
+    assert "Traceback" not in ended.output and "Warning" not in ended.output
+    statuses = {status for (status,) in killer.query("mlflow.db", "SELECT status FROM runs")}
+    assert statuses <= {"FINISHED", "KILLED"} and "KILLED" in statuses
+    again = killer.spawn(*flags)
+    assert again.code == 0 and f"resuming run {killer.roots()[0][0]}: " in again.output, again.output
+    results, expected = (found["results"][0].splitlines() for found in (killer.state(), state))
+    assert results == expected[: 1 + 2 * roots]
+    assert roots == 1 or killer.state() == state
+
+
 def test_ctrl_c_while_the_processes_to_come_still_import_is_one_line(killer):
     killer.clean()
     command = [sys.executable, "step_3/train.py", "--fast", "--n-jobs", "2"]

@@ -2,11 +2,6 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -17,7 +12,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
-from serving import free_port, wait_for
+from serving import mlflow_ui
 
 from common.tracking.upkeep import look_after, store_uri
 from conftest import PROJECT
@@ -65,32 +60,9 @@ def moved(tmp_path):
     return after, f"#/experiments/{experiment}/runs/{run_id}/artifacts"
 
 
-@contextmanager
-def ui(folder: Path):
-    """``run_mlflow_ui.bash`` of a folder; gives its address."""
-    port = free_port()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHONPATH"))}
-    own = {"RUNNER": "none", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with (folder / "ui.log").open("w") as log:
-        process = subprocess.Popen(
-            ["bash", folder / "run_mlflow_ui.bash", str(port)],
-            cwd="/",
-            env=kept | own,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        wait_for(port, process)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_a_plot_of_a_run_is_seen_in_a_browser_after_its_folder_was_moved(moved, browser, tmp_path):
     folder, page = moved
-    with ui(folder) as address:
+    with mlflow_ui(folder, log=tmp_path / "ui.log") as address:
         browser.get(address + page)
         for name in ("plots", "roc_curve.png"):
             here = (By.XPATH, f"//*[normalize-space(text())='{name}']")

@@ -3,6 +3,7 @@
 import copy
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -232,4 +233,13 @@ def test_a_moved_store_that_cannot_be_written_says_so_and_is_whole_later(trouble
     monkeypatch.undo()
     assert project.places() == before
     look_after(database)
+    project.check(tmp_path / "scratch")
+
+
+@pytest.mark.hostile("a moved store's artifacts are found")
+def test_several_that_open_a_moved_store_at_once_mend_it_together(made, tmp_path):
+    project = made.copy(tmp_path, "before")
+    project.move("after/mlruns")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(look_after, [project.folder / "mlflow.db"] * 8))
     project.check(tmp_path / "scratch")

@@ -108,4 +108,4 @@ def test_in_other_folders_runs_models_and_studies_are_kept_and_found(name, copy_
         assert done.returncode == 0, done.stderr
     assert [path.name for path in folder.parent.iterdir() if "pets" not in path.name] == [name]
     assert {"mlflow.db", "optuna.db", "mlruns"} <= {path.name for path in folder.iterdir()}
-    assert MlflowClient(store_uri(folder / "mlflow.db")).get_registered_model("pets").aliases["production"] == "1"
+    assert MlflowClient(store_uri(folder / "mlflow.db")).get_registered_model("pets").aliases["production"] == 1

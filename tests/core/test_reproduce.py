@@ -57,7 +57,7 @@ class Repository:
         return json.loads(done.stdout.splitlines()[-1])["run_id"]
 
     def reproduce(self, run_id, *arguments, **options):
-        return self.python("-m", "common.tracking.reproduce", run_id, *arguments, **options)
+        return self.python("-m", "common.tracking.reproduce", run_id, "--yes", *arguments, **options)
 
     @property
     def client(self):

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from test_bad_input import BEFORE
 
 from common.config.places import find_spaces, resolve
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.config.spaces import Categorical, FieldError, Float, HyperParameter, Int
+from common.plots.visualizer import study_plots
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,29 @@ def test_a_config_without_spaces_resolves_to_itself():
     assert resolve(config, None) == config
 
 
+UNKEPT = [
+    Int(16, 10**30),
+    Int(0, 10**400),
+    Int(-(2**53) - 1, 0),
+    Int(0, 9, step=10**30),
+    Float(0, 1, step=1e-300),
+    Float(0, 1e300, step=1),
+    Float(0, 10**400),
+    Float(-1e308, 1e308),
+    Float(0, 5e-324),
+    Float(1e-320, 1, log=True),
+    Float(7.0, 7.000000000000001, log=True),
+    Float(0, 1, name="x" * 251),
+    Float(0, 1, name=".."),
+    Float(0, 1, name="..a"),
+    Float(0, 1, name="."),
+    Float(0, 1, name="a\nb"),
+    Categorical(["a", "\ud800"]),
+]
+"""What a sampler or a database could not hold."""
+
+
+@pytest.mark.hostile(BEFORE)
 @pytest.mark.parametrize(
     "space",
     [
@@ -136,14 +162,15 @@ def test_a_config_without_spaces_resolves_to_itself():
         Float(0, 1, name=""),
         Float(0, 1, name="a=b"),
         Float(0, 1, name=3),
+        *UNKEPT,
     ],
-    ids=repr,
+    ids=lambda space: repr(space)[:60],
 )
 def test_a_space_that_cannot_be_searched_is_refused_with_its_place_and_value(space):
     with pytest.raises(FieldError) as error:
         find_spaces(Network(params={"rate": space}))
     assert str(error.value).startswith("Network.params.rate: expected ")
-    assert repr(space) in str(error.value)
+    assert f"{space!r:.300}" in str(error.value)
     with pytest.raises(FieldError, match=r"Network\.params\.rate.*: expected "):
         find_spaces(Network(params={"rate": Categorical([None, space])}))
 
@@ -215,3 +242,75 @@ def test_nesterov_is_refused_where_momentum_may_be_zero():
         with pytest.raises(FieldError, match=r"SGD.momentum: expected above 0 with nesterov=True"):
             SGD(momentum=momentum)
         SGD(momentum=momentum, nesterov=False)
+
+
+def any_space(rng):
+    """A number space of any size, step and scale."""
+    if rng.random() < 0.3:
+        low, high = sorted(int(rng.choice([-1, 1]) * 2 ** rng.uniform(0, 53)) for _ in range(2))
+        return Int(low, high, step=int(2 ** rng.uniform(0, 53))) if rng.random() < 0.5 else Int(low, high)
+    low = rng.choice([-1, 1]) * 10 ** rng.uniform(-300, 300)
+    high = low * 2 if rng.random() < 0.3 else low + abs(low) * 10 ** rng.uniform(-16, 3)
+    low, high = min(low, high), max(low, high)
+    kind = rng.integers(3)
+    return Float(low, high, log=kind == 1, step=(high - low) * 10 ** rng.uniform(-16, 1) or 1.0 if kind == 2 else None)
+
+
+@pytest.mark.hostile(BEFORE, cases=120)
+@pytest.mark.filterwarnings("ignore")
+def test_optuna_samples_and_keeps_whatever_space_is_taken():
+    rng = np.random.default_rng(0)
+    spaces = [space for space in (any_space(rng) for _ in range(500)) if not space.problem()]
+    assert len(spaces) > 120
+    for space in spaces:
+        study = optuna.create_study(direction="maximize")
+        for seed in range(12):  # TPE begins after ten
+            study.sampler = optuna.samplers.TPESampler(seed=seed)
+            trial = study.ask()
+            value = space.suggest(trial, "x")
+            assert space.low <= value <= space.high, space
+            kind = trial.distributions["x"]  # a database keeps it as JSON, and its value as a float
+            kept = optuna.distributions.json_to_distribution(optuna.distributions.distribution_to_json(kind))
+            assert kept.to_external_repr(float(kind.to_internal_repr(value))) == value, space
+            study.tell(trial, seed % 5)
+
+
+class Counted(str):
+    """A text that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+@pytest.mark.hostile("no number of choices takes quadratic time")
+@pytest.mark.parametrize(
+    "choice",
+    [Counted, lambda text: [Counted(text)], lambda text: {"a": Counted(text)}, lambda text: Layer(Counted(text))],
+)
+def test_many_choices_are_checked_and_resolved_with_few_comparisons(choice):
+    config = Network(params={"a": Categorical([choice(f"label {i}") for i in range(20_000)])})
+    Counted.compared = 0
+    assert resolve(config, optuna.trial.FixedTrial({"params.a": find_spaces(config)["params.a"].labels[-1]}))
+    assert Counted.compared < 100_000
+
+
+@pytest.mark.hostile("no number of choices takes quadratic time")
+def test_of_many_choices_the_plots_show_those_that_were_tried():
+    study, space = optuna.create_study(direction="maximize"), Categorical([f"label {i}" for i in range(20_000)])
+    tried = set()
+    for score in (0.1, 0.2, 0.3):
+        trial = study.ask()
+        tried.add(space.suggest(trial, "x"))
+        study.tell(trial, score)
+    plot = study_plots(study)["category_x"]
+    assert {label.get_text().removesuffix(" (1)") for label in plot.axes[0].get_yticklabels()} == tried
+
+
+@pytest.mark.parametrize("hidden_dim", [10**12, Int(16, 10**12), Int(1, 2**53)])
+def test_a_layer_that_no_memory_holds_is_refused(hidden_dim):
+    with pytest.raises(FieldError, match=r"hidden_dim: expected int of at least 1 and of at most 65536, found"):
+        TrainingConfig(hidden_dim=hidden_dim)

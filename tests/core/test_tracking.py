@@ -324,6 +324,7 @@ def change(repository):
     (repository / "empty").touch()
     (repository / "link").symlink_to("moved.py")
     (repository / "ignored.db").write_text("state")
+    git(repository, "add", "moved.py", "new é.py", "new.bin", "empty", "link")
 
 
 def git(folder, *arguments):
@@ -363,8 +364,86 @@ def test_a_file_that_git_cannot_add_hides_no_other_change(repository, compute):
     nested.mkdir()
     git(nested, "init", "-q")
     (repository / "new.py").write_text("new\n")
+    git(repository, "add", "new.py")
+    (repository / "folder" / "modified.py").write_text("changed\n")
     params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
-    assert params["git_dirty"] is True and b"new.py" in artifacts["uncommitted.diff"]
+    assert params["git_dirty"] is True
+    assert b"b/new.py" in artifacts["uncommitted.diff"] and b"b/folder/modified.py" in artifacts["uncommitted.diff"]
+
+
+SECRET = b"a key of the laboratory"
+PRIVATE = "untracked files are recorded by name and size alone, but for code that the run imports"
+
+
+@pytest.fixture
+def recorded(repository, compute, monkeypatch):
+    """Writes untracked files, then returns the names in the diff, the lines of what is not recorded, and the params."""
+    monkeypatch.syspath_prepend(repository)
+
+    def record(files):
+        for name, content in files.items():
+            (repository / name).parent.mkdir(exist_ok=True)
+            (repository / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
+        assert SECRET not in b"".join(artifacts.values())
+        lines = artifacts["uncommitted.diff"].decode(errors="replace").splitlines()
+        names = {line.split(" b/")[1] for line in lines if line.startswith("diff --git ")}
+        return names, artifacts["not_recorded.txt"].decode().splitlines(), params
+
+    return record
+
+
+@pytest.mark.hostile(PRIVATE, cases=6)
+def test_of_files_that_are_not_code_of_the_run_names_and_sizes_are_recorded(recorded):
+    private = [f"scans/{i}.png" for i in range(80)] + [
+        ".env",
+        "key.py",
+        "folder/notes.py",
+        "a\nb",
+        "Größe 1.csv",
+        ":x",
+    ]
+    names, lines, params = recorded(dict.fromkeys(private, SECRET) | {"ignored.db": SECRET})
+    shown = {"a\nb": "'a\\nb'"}
+    assert (names, set(lines)) == (set(), {f"{len(SECRET)} {shown.get(name, name)}" for name in private})
+    assert params["git_dirty"] is False
+
+
+@pytest.mark.hostile(PRIVATE, cases=2)
+def test_the_list_of_names_has_an_end_and_a_large_change_is_left_out(recorded, repository):
+    names, lines, params = recorded(
+        {f"{i:04}": "x" for i in range(1200)} | {"binary.bin": os.urandom(900_000) + SECRET}
+    )
+    assert (names, params["git_dirty"], len(lines)) == (set(), True, 1002)
+    assert (
+        lines[0].endswith(" binary.bin (its change)") and lines[1] == "1 0000" and lines[-1] == "200 in 200 more files"
+    )
+
+
+@pytest.mark.hostile(PRIVATE, cases=8)
+def test_untracked_code_that_is_imported_now_or_later_is_recorded_up_to_a_limit(recorded, repository, capsys):
+    code = {
+        "untracked_now.py": "def f():\n    import untracked_pack.later\n    from untracked_pack import private_key\n",
+        "untracked_pack/__init__.py": "NAMES = ['lazy']\n",
+        "untracked_pack/later.py": "from . import beside\n",
+        "untracked_pack/lazy.py": "",
+        "untracked_pack/beside.py": "import untracked_large, json, no_such\n",
+        "untracked_large.py": f"#{'x' * provenance.MOST}\n",
+        "untracked_pack/unused.py": SECRET,
+        "untracked_pack/private_key.py": SECRET,
+    }
+    for name, content in code.items():
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (repository / ".git" / "info" / "exclude").write_text("private_*\n")
+    importlib.import_module("untracked_now")
+    names, lines, _ = recorded({})
+    left_out = {"untracked_large.py", "untracked_pack/unused.py"}
+    assert (
+        names == code.keys() - left_out - {"untracked_pack/private_key.py"}
+        and {line.split(" ", 1)[1] for line in lines} == left_out
+    )
+    assert capsys.readouterr().err.startswith("untracked_large.py: more than 1000000 bytes of untracked code; ")
 
 
 def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, root, tmp_path):

@@ -17,7 +17,7 @@ from common.data import cache, sources
 from common.data.sources import load_images
 from common.data.splits import Fold
 from common.seeds import Stream
-from common.training import Compute, calibration, engine, make_optimizer, new_model, set_up
+from common.training import Compute, engine, make_optimizer, new_model, precision, set_up
 from common.training.augmentation import N_DRAWS, augment
 from common.training.beginning import configure, set_up_for
 from common.training.compute import apply
@@ -361,7 +361,7 @@ def test_fast_math_on_a_gpu_is_what_its_fits_run_with():
 
 
 def test_the_threads_of_a_fit_depend_on_the_fits_that_could_run_side_by_side(monkeypatch):
-    monkeypatch.setattr(calibration, "cores", lambda: 8)
+    monkeypatch.setattr(precision, "cores", lambda: 8)
     assert [set_up("cpu", "fp32", fits).threads for fits in (1, 2, 3, 20)] == [8, 4, 2, 1]
     assert torch.get_num_threads() == 1
 

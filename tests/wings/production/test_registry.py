@@ -159,7 +159,7 @@ def test_a_missing_model_or_version_is_one_line(pets):
         production_version("cars")
     with pytest.raises(UserError, match="model pets: no version 7; expected one of: 1"):
         load_version("pets", 7)
-    with pytest.raises(UserError, match="model 'a/b': expected letters"):
+    with pytest.raises(UserError, match="model 'a/b': expected up to 250 letters"):
         create_version(store_uri(pets.database), "a/b", "/no/files", {"test_mcc": "0.5"})
 
 

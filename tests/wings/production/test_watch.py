@@ -6,19 +6,25 @@ import hashlib
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from common.production import contents as watched
 from common.production.contents import Contents
+from conftest import PROJECT
 
 # What is run: it notes the data version, goes on while `hold` is there, and ends with the exit code in `code`.
 COMMAND = """cd "$1" || exit
@@ -461,6 +467,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "self").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "up").symlink_to(tmp_path)
     (tmp_path / "data" / "nothing.jpg").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "data" / "pipe")
     contents = Contents(tmp_path / "data")
@@ -468,3 +475,125 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert len(contents) == 1
     (tmp_path / "elsewhere" / "a.jpg").write_text("another")
     assert contents.look() != first
+
+
+# ---- as the README says
+
+QUICK = """from common.training import TrainingConfig
+
+config = TrainingConfig(image_size=32, warmup_epochs=1, epochs=2)
+"""
+
+
+class Retraining:
+    """The README's command, run as it is written, in a copy of the project; only the config is a quicker one."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.data = folder / "project", folder / "project" / "scans"
+        self.folder.mkdir()
+        for name in ("common", "step_3", "step_5"):
+            shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("run_script.bash", "requirements.txt"):
+            shutil.copy(PROJECT / name, self.folder)
+        (self.folder / "step_5" / "configs" / "quick.py").write_text(QUICK)
+        (as_written,) = re.findall(
+            r"^bash run_script.bash python -m common.production.watch .*?'$",
+            (PROJECT / "README.md").read_text(),
+            re.M | re.S,
+        )
+        assert as_written.count("step_5/configs/brain_cnn.py") == 1
+        self.command = as_written.replace("step_5/configs/brain_cnn.py", "step_5/configs/quick.py")
+        self.watcher = None
+
+    def add(self, *numbers):
+        for number in numbers:
+            for kind, bright in (("cat", slice(0, 20)), ("dog", slice(20, 40))):
+                pixels = np.random.default_rng([number, bright.start]).integers(0, 160, (40, 40, 3))
+                pixels[bright] += 60
+                (self.data / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.astype(np.uint8)).save(self.data / kind / f"{number}.png")
+
+    def start(self):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_", "DATA_VERSION"))}
+        environment = {**kept, "RUNNER": "none", "PYTHONPATH": str(self.folder)}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        self.watcher = subprocess.Popen(
+            ["bash", "-c", self.command],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def kill(self):
+        """The watcher with all that it has started, as when the machine stops."""
+        for run in self.runs():
+            if run["pid"]:
+                os.killpg(run["pid"], signal.SIGKILL)
+        os.killpg(self.watcher.pid, signal.SIGKILL)
+        self.watcher.wait()
+
+    def runs(self):
+        return next((json.loads(p.read_text())["runs"] for p in (self.folder / "cache" / "watch").glob("*.json")), [])
+
+    def wait(self, condition):
+        end = time.monotonic() + 400
+        while not condition():
+            assert self.watcher.poll() is None and time.monotonic() < end, self.runs()
+            time.sleep(0.2)
+
+    def wait_for_runs(self, number):
+        self.wait(lambda: len(self.runs()) == number and self.runs()[-1]["outcome"] != "running")
+
+    def query(self, sql):
+        if not (self.folder / "mlflow.db").exists():
+            return []
+        with closing(sqlite3.connect(self.folder / "mlflow.db", timeout=60)) as database:
+            return database.execute(sql).fetchall()
+
+    def roots(self):
+        is_root = "SELECT run_uuid FROM tags WHERE key = 'run_level' AND value = 'root'"
+        return self.query(f"SELECT run_uuid, status FROM runs WHERE run_uuid IN ({is_root}) ORDER BY start_time")
+
+
+@pytest.fixture
+def retraining(tmp_path):
+    retraining = Retraining(tmp_path)
+    yield retraining
+    if retraining.watcher and retraining.watcher.poll() is None:
+        retraining.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.hostile("the README's watch command trains again for each change of the images", cases=5)
+def test_the_command_of_the_readme_trains_when_files_are_added_and_after_a_kill(retraining):
+    retraining.add(*range(14))
+    retraining.start()
+    retraining.wait_for_runs(1)
+    splits = retraining.folder / "data" / "scans"
+    first = (splits / "dataset_splits.json").read_bytes()
+
+    retraining.add(14, 15)
+    retraining.wait(lambda: len(retraining.roots()) == 2)
+    retraining.kill()
+    assert [status for _, status in retraining.roots()] == ["FINISHED", "RUNNING"]
+    retraining.add(16)
+    retraining.start()
+    retraining.wait_for_runs(3)  # on the newest images
+    retraining.add(17)
+    retraining.wait_for_runs(4)
+    for number in (17, 16):
+        for kind in ("cat", "dog"):
+            (retraining.data / kind / f"{number}.png").unlink()
+    retraining.wait_for_runs(5)  # on those of the run that was killed: it goes on
+    retraining.kill()
+
+    assert [run["outcome"] for run in retraining.runs()] == ["finished", "interrupted", *["finished"] * 3]
+    first_id, killed_id, third_id, fourth_id = [run_id for run_id, _ in retraining.roots()]
+    assert [run["run_id"] for run in retraining.runs()] == [first_id, killed_id, third_id, fourth_id, killed_id]
+    assert {status for _, status in retraining.roots()} == {"FINISHED"}
+    kept = {path.name: json.loads(path.read_bytes()) for path in splits.iterdir()}
+    assert len(kept) == 4 and any(path.read_bytes() == first for path in splits.iterdir())
+    assert sorted(len(found["files"]) for found in kept.values()) == [28, 32, 34, 36]
