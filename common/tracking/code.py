@@ -99,6 +99,8 @@ def _imported(tree: ast.Module, path: Path) -> Iterator[Path]:
             for alias in node.names:
                 yield from _files(".".join(filter(None, [node.module, alias.name])), path, above)
                 yield from _files(node.module or "", path, above, alias.name)
+        elif isinstance(node, ast.Constant) and path.name == "__init__.py" and str(node.value).isidentifier():
+            yield path.with_name(f"{node.value}.py")  # a lazy package names its modules in strings
 
 
 def _files(module: str, importer: Path, folder: Path | None = None, name: str | None = None) -> Iterator[Path]:
