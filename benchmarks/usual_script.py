@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from common.model import build_classifier
+from common.model import make_classifier
 from common.seeds import Stream
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -70,7 +70,7 @@ def evaluate(model, loader) -> float:
 def fit(args, loaders, learning_rate: float, weight_decay: float, dropout: float):
     """Train the head for an epoch, then everything for another; returns the model and its dev ROC AUC."""
     torch.manual_seed(args.seed)
-    classifier = build_classifier(Stream(args.seed), backbone=args.backbone, weights="none", dropout_rate=dropout)
+    classifier = make_classifier(Stream(args.seed), backbone=args.backbone, weights="none", dropout_rate=dropout)
     backbone, head = classifier.backbone, classifier.head
     model = nn.Sequential(backbone, head)
     with mlflow.start_run():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import io
 import os
@@ -63,6 +64,17 @@ class KilledError(UserError):
 
 class Terminated(SystemExit):
     """SIGTERM has come; the exit code is 143."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of an error, where there is a known name like the one that was found."""
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 class _Parser(argparse.ArgumentParser):

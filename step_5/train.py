@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 from common import cli, data, evaluation, plots, search, tracking, training
-from common.config import find_spaces, first_values, load_experiment, resolve, to_source
+from common.config import find_spaces, first_values, load_experiment, model_name, resolve, to_source
 from common.seeds import Stream
 
 N_TRIALS = 5
@@ -141,7 +141,7 @@ def main(argv=None):
     outcomes = []
     for number, config in cli.only(configs, args.only_model):
         args.only_model = number if len(configs) > 1 else None
-        outcomes.append((training.model_name(config), *run_experiment(args, config)))
+        outcomes.append((model_name(config), *run_experiment(args, config)))
     evaluation.compare_models(args, outcomes)
     return outcomes[-1][1]
 

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import torch
 
-from common.model import build_classifier
+from common.model import make_classifier
 from common.production.ensemble import Ensemble
 from common.production.promotion import create_version
 from common.production.registry import register_version
@@ -21,7 +21,7 @@ def an_ensemble(sizes=(32, 48)):
     """Untrained networks whose probabilities differ between images."""
     networks = []
     for number, size in enumerate(sizes):
-        network = build_classifier(Stream(number), input_shape=(3, size, size), hidden_dim=8, dropout_rate=0.1)
+        network = make_classifier(Stream(number), input_shape=(3, size, size), hidden_dim=8, dropout_rate=0.1)
         network.precision = "fp32"
         with torch.no_grad():
             network.head[-1].weight *= 8

@@ -42,7 +42,7 @@ class Range:
         )
 
 
-def check(config: Any) -> None:
+def check_config(config: Any) -> None:
     """Check each field of a dataclass against its annotation, in nested dataclasses, lists and dicts too.
 
     A bool is no int, an int does for a float and a str for a Path; nan and infinity are refused. A space is checked by

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
-from common.cli import Terminated, UserError, regular
-from common.config.checks import check
+from common.cli import Terminated, UserError, did_you_mean, regular
+from common.config.checks import check_config
 from common.config.settings import TrainingConfig
 from common.config.source import CONFIG_MODULE
 from common.config.spaces import FieldError
@@ -41,7 +40,7 @@ def load_config(path: str | Path, kind: type[T]) -> T:
     ------
     UserError
         If the file cannot be read or run, `config` is missing or no `kind`, or a value is wrong
-        (:func:`common.config.checks.check`). One line: the file, its line, the field, the value and what was expected.
+        (:func:`common.config.checks.check_config`). One line: file, line, field, value and what was expected.
     """
     return _config_of(*_run(path), path, kind)
 
@@ -93,14 +92,14 @@ def load_experiment(path: str | Path) -> tuple[list[TrainingConfig], dict[str, A
 
 def _config_of(module: ModuleType, tree: ast.Module, path: str | Path, kind: type[T]) -> T:
     if "config" not in vars(module):
-        near = _did_you_mean("config", vars(module))
+        near = did_you_mean("config", vars(module))
         raise UserError(f"{path}: expected a variable `config` of class {kind.__name__}, found none{near}")
     config = module.config
     with _errors_placed(path, tree, vars(module)):
         if not isinstance(config, kind):
             found = f"the class {config.__name__}" if isinstance(config, type) else f"{config!r:.80}"
             raise FieldError("config", f"expected a {kind.__name__}, found {found}")
-        check(config)
+        check_config(config)
         _use(asdict(config))
     return config
 
@@ -109,17 +108,6 @@ def _use(values: dict[str, Any]) -> None:
     """Do with values what a run does when it records them: what goes wrong then goes wrong now."""
     for value in values.values():
         str(value), repr(value)
-
-
-def run_config_file(path: str | Path) -> ModuleType:
-    """Run a Python file, leaving the import path as it was, and return its module.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read or run; one line, as :func:`load_config`.
-    """
-    return _run(path)[0]
 
 
 def _run(path: str | Path) -> tuple[ModuleType, ast.Module]:
@@ -174,7 +162,7 @@ def _told(
     if isinstance(error, UserError):
         text = str(error)
     elif isinstance(error, NameError):
-        text += _did_you_mean(error.name, names)
+        text += did_you_mean(error.name, names)
     elif isinstance(error, TypeError) and unknown:
         line, text = _unknown_field(*unknown.groups(), tree, line, [scope, names])
     if isinstance(error, FieldError):
@@ -195,7 +183,7 @@ def _unknown_field(
     found = f"{field}={ast.unparse(keyword.value)}" if keyword else field
     seen = [value if isinstance(value, type) else type(value) for scope in scopes for value in scope.values()]
     known = next((kind.__dataclass_fields__ for kind in seen if kind.__name__ == owner and is_dataclass(kind)), ())
-    text = f"{owner}.{field}: expected a field of {owner}, found {found}{_did_you_mean(field, known)}"
+    text = f"{owner}.{field}: expected a field of {owner}, found {found}{did_you_mean(field, known)}"
     return keyword.value.lineno if keyword else line, text
 
 
@@ -227,11 +215,6 @@ def _line_of_config(tree: ast.Module) -> int:
         (node.lineno for node in ast.walk(tree) if getattr(node, "id", getattr(node, "name", "")) == "config"),
         default=1,
     )
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _one_line(path: str | Path, line: int | None, text: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from common.config.checks import Range, check
+from common.config.checks import Range, check_config
 from common.config.places import find_spaces, first_values
 from common.config.spaces import FieldError, Space
 from common.seeds import Stream
@@ -19,7 +19,7 @@ FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
 
 class _Checked:
     def __post_init__(self) -> None:
-        check(self)
+        check_config(self)
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ class TrainingConfig(_Checked):
         UserError
             When the network cannot be built.
         """
-        from common.model import build_classifier, summary_of
+        from common.model import make_classifier, summary_of
 
         searched, first = find_spaces(self), first_values(self)
-        network = build_classifier(
+        network = make_classifier(
             Stream(0),
             n_classes,
             input_shape,
@@ -171,3 +171,11 @@ class TrainingConfig(_Checked):
         )
         note = f"\nat the first values of what is searched: {', '.join(searched)}" if searched else ""
         return summary_of(network) + note
+
+
+def model_name(config: TrainingConfig) -> str:
+    """What a network is called: its backbone, or the class of a network of one's own."""
+    kind = config.model.func if isinstance(config.model, partial) else config.model
+    if kind is None:
+        return config.backbone if isinstance(config.backbone, str) else "backbone"
+    return kind.__name__ if isinstance(kind, type) else type(kind).__name__

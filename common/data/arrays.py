@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import zipfile
 from collections.abc import Sequence
@@ -66,14 +65,6 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
     pixels, _ = cached_array(f"arrays-{table.fingerprint[:24]}", make, cached)
     object.__setattr__(table, "pixels", pixels)
     return table
-
-
-def metadata_of(path: Path) -> dict[str, object]:
-    """What an ``.npz`` file says of itself under ``metadata``, as JSON; empty if it says nothing."""
-    try:
-        return json.loads(str(read_npz(path, ["metadata"])["metadata"]))
-    except (UserError, KeyError, ValueError):
-        return {}
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

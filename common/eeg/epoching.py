@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tqdm import tqdm
 
-from common.cli import UserError
+from common.cli import UserError, reason_of
 from common.eeg.epochs import Epochs
-from common.eeg.recordings import Recording, events_of, import_mne, quiet_mne, reason_of
+from common.eeg.recordings import Recording, events_of, import_mne, quiet_mne
 
 
 @dataclass(frozen=True)

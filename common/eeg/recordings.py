@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from common.cli import UserError, regular
+from common.cli import UserError, reason_of, regular
 from common.state import data_folder
 
 if TYPE_CHECKING:
@@ -144,8 +144,3 @@ def load_eegbci(n_subjects: int) -> list[Recording]:
                 recording.raw.set_montage("standard_1005")
                 found.append(recording)
     return found
-
-
-def reason_of(error: Exception) -> str:
-    """An exception's message in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

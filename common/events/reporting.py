@@ -10,7 +10,7 @@ from common.cli import KilledError
 from common.events import sending as events
 
 
-class Run(Protocol):
+class _Run(Protocol):
     """What of a :class:`common.tracking.runs.Run` events are about."""
 
     run_id: str
@@ -20,7 +20,7 @@ class Run(Protocol):
 
 
 @contextlib.contextmanager
-def reporting(**details: object) -> Iterator[Callable[[Run], None]]:
+def reporting(**details: object) -> Iterator[Callable[[_Run], None]]:
     """Bring a run's events to the brokers; to be called with the run when it is open, and left when it is closed.
 
     Parameters
@@ -34,9 +34,9 @@ def reporting(**details: object) -> Iterator[Callable[[Run], None]]:
         As :func:`common.events.sending.open`: when a broker's topic does not exist.
     """
     with events.open() as log:
-        opened: list[Run] = []
+        opened: list[_Run] = []
 
-        def begin(run: Run) -> None:
+        def begin(run: _Run) -> None:
             run.brokers = log.names
             opened.append(run)
             log.send("run_started", run.run_id, resumed=run.resumed, **details)
@@ -53,7 +53,7 @@ def reporting(**details: object) -> Iterator[Callable[[Run], None]]:
                 log.send("run_ended", run.run_id, **end)
 
 
-def report(run: Run, kind: str, once: str, **payload: object) -> None:
+def report(run: _Run, kind: str, once: str, **payload: object) -> None:
     """Leave an event of a run, or of one below it, to the process that began the root run; nothing without brokers.
 
     Parameters

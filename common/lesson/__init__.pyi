@@ -1,7 +1,7 @@
 from .exercises import check as check
 from .folds import (
+    backbone_features as backbone_features,
     fold_diagram as fold_diagram,
-    frozen_features as frozen_features,
     probe_score as probe_score,
     simulated_scores as simulated_scores,
 )
@@ -13,8 +13,8 @@ from .pictures import (
     spread_plot as spread_plot,
 )
 from .reading import delta as delta, source as source
-from .running import analyse as analyse, begin as begin, module as module, run as run
-from .runs import history as history, runs_table as runs_table
+from .run_tables import history as history, runs_table as runs_table
+from .running import analyse as analyse, begin as begin, module as module, run_step as run_step
 from .searches import (
     best_config_file as best_config_file,
     best_of_n_plot as best_of_n_plot,

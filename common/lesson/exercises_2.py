@@ -9,7 +9,7 @@ import numpy as np
 
 from common.data.images import ImageTable
 from common.lesson.exercises import exercise
-from common.lesson.runs import runs_table
+from common.lesson.run_tables import runs_table
 from common.seeds import Stream
 
 

@@ -76,7 +76,7 @@ def fold_diagram(
     return figure
 
 
-def frozen_features(table: ImageTable, backbone: str = "small_cnn") -> np.ndarray:
+def backbone_features(table: ImageTable, backbone: str = "small_cnn") -> np.ndarray:
     """What a backbone makes of every image before any training: :func:`common.training.frozen_features`, on the CPU.
 
     Raises

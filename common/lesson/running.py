@@ -43,7 +43,7 @@ def begin(namespace: MutableMapping[str, object], *parameters: str) -> None:
         namespace[_BEGUN] = True
 
 
-def run(step: int, *flags: object, quiet: bool = False) -> dict[str, object]:
+def run_step(step: int, *flags: object, quiet: bool = False) -> dict[str, object]:
     """Run ``step_<step>/train.py`` in this process; returns what its `main` returns.
 
     Progress bars do not show: what is printed is the same each time, but for the run's name and the seconds.

@@ -2,8 +2,8 @@ from .backbones import load_backbone as load_backbone
 from .classifier import (
     Classifier as Classifier,
     HeadOnly as HeadOnly,
-    build_classifier as build_classifier,
     load_classifier as load_classifier,
+    make_classifier as make_classifier,
     save_classifier as save_classifier,
 )
 from .cnn import CNN as CNN

@@ -113,7 +113,7 @@ def _arithmetic(inputs: torch.Tensor, precision: str) -> torch.autocast:
     return torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def build_classifier(
+def make_classifier(
     stream: Stream,
     n_classes: int = 2,
     input_shape: Sequence[int] = (3, 64, 64),
@@ -183,7 +183,7 @@ def load_classifier(path: Path) -> Classifier:
             settings = json.loads(file.metadata()["classifier"])
         precision = settings.pop("precision")
         own = {name: from_record(settings.pop(name)) for name in ("model", "transforms") if name in settings}
-        network = build_classifier(Stream(0), weights="none", **settings, **own)
+        network = make_classifier(Stream(0), weights="none", **settings, **own)
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{path}: not a stored classifier ({error})") from error

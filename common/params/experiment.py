@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from common.cli import did_you_mean
 from common.config.places import first_values
 from common.config.settings import TrainingConfig
 from common.config.spaces import Categorical, FieldError, Space
-from common.params.keys import OF_NETWORK, Params, announce, did_you_mean, read_params
+from common.params.keys import OF_NETWORK, Params, announce, read_params
 
 
 def from_params(params: object) -> TrainingConfig:
@@ -155,8 +155,7 @@ def _class(given: Any, module: Any, base: type, place: str) -> type:
     if isinstance(kind, type) and issubclass(kind, base):
         return kind
     known = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
-    near = did_you_mean(difflib.get_close_matches(str(given), known, 1))
-    raise FieldError(place, f"expected a class of {module.__name__}, found {given!r}{near}")
+    raise FieldError(place, f"expected a class of {module.__name__}, found {given!r}{did_you_mean(given, known)}")
 
 
 def _made(kind: type, place: str, *arguments: Any, **keywords: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Literal
 
-from common.config.checks import Range, check
+from common.cli import did_you_mean
+from common.config.checks import Range, check_config
 from common.config.places import find_spaces
 from common.config.settings import Count, Fraction, Positive
 from common.config.spaces import FieldError
@@ -104,8 +104,7 @@ def read_params(params: object) -> Params:
     known = {entry.name: entry for entry in fields(Params)}
     for key in params:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise FieldError(f"params.{key}", f"expected a known key, found {key!r}" + did_you_mean(near))
+            raise FieldError(f"params.{key}", f"expected a known key, found {key!r}{did_you_mean(key, known)}")
     for name, entry in known.items():
         if entry.default is entry.default_factory is MISSING and name not in params:
             raise FieldError("params", f"expected the key {name}, found none")
@@ -119,7 +118,7 @@ def read_params(params: object) -> Params:
         values["device"] = values["device"].type
     read = Params(**values)
     try:
-        check(read)
+        check_config(read)
     except FieldError as error:
         raise FieldError(error.field.replace("Params", "params", 1), error.args[1]) from error
     return read
@@ -130,8 +129,3 @@ def announce(read: Params) -> None:
     for name in MESSAGES:
         if getattr(read, name) is not None:
             os.environ.setdefault(name, str(getattr(read, name)))
-
-
-def did_you_mean(near: list[str]) -> str:
-    """The end of an error, where there is a known name like the one that was found."""
-    return f"; did you mean {near[0]}?" if near else ""

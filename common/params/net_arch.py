@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from common.cli import UserError
+from common.cli import UserError, did_you_mean
 from common.seeds import Stream
 
 WANTED = {"in_channels": (0, "channels"), "num_features": (0, "channels"), "num_channels": (0, "channels")} | {
@@ -121,8 +120,7 @@ def _class_of(number: int, given: object) -> type[nn.Module]:
     if isinstance(kind, type) and issubclass(kind, nn.Module):
         return kind
     known = [name for name, value in vars(nn).items() if isinstance(value, type) and issubclass(value, nn.Module)]
-    close = difflib.get_close_matches(str(given).rpartition(".")[2], known, 1)
-    hint = f"; did you mean {close[0]}?" if close else ", such as Conv2d"
+    hint = did_you_mean(str(given).rpartition(".")[2], known) or ", such as Conv2d"
     raise UserError(f"net_arch, layer {number}: class {given!r}: expected a class of torch.nn{hint}")
 
 

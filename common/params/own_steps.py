@@ -56,7 +56,7 @@ def train(
     params : dict
         See :class:`common.params.keys.Params`; without search spaces.
     model : nn.Module
-        Such as ``build_classifier(params)``. It is left with the weights of the last epoch.
+        Such as ``make_classifier(params)``. It is left with the weights of the last epoch.
     train_step : callable
         ``train_step(x, y, model, optim, **kwargs)`` for a batch: images, as `params` prepare them, float32 (B, C, H,
         W), and labels, int64 (B,). It makes the step of the optimiser, and returns the loss and a dict of metrics.

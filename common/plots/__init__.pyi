@@ -1,6 +1,5 @@
 from .reliability import calibration_plot as calibration_plot
 from .scores import (
-    all_plots as all_plots,
     confusion_plot as confusion_plot,
     density_plot as density_plot,
     fold_plot as fold_plot,

@@ -18,7 +18,7 @@ _DASHES = ("-", "--", "-.", ":")
 _LONGEST = 20  # characters of a class name
 
 
-def roc_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
+def multiclass_roc_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     """ROC of each class against all others, and the mean of these curves, whose AUC is the macro one-vs-rest AUC.
 
     Curves and AUCs are averaged over the models of a root split and then over root splits. After ten classes the
@@ -49,7 +49,7 @@ def roc_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     return figure
 
 
-def density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
+def multiclass_density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     """Histograms, a row per true class, of the probability that its images were given for it, and their medians."""
     test = test_part(predictions)
     given = np.take_along_axis(probabilities_of(test), test["label"].to_numpy()[:, None], axis=1)[:, 0]
@@ -76,7 +76,7 @@ def density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     return figure
 
 
-def confusion_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
+def multiclass_confusion_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     """True against predicted class, counts summed over all models, as percentages of the true class.
 
     Up to five classes the counts stand below; after twenty there is room for colours only.

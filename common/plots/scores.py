@@ -21,7 +21,6 @@ from common.evaluation.report import has_many_classes, summary
 from common.plots import many_classes
 from common.plots.figures import GREY, INK, PALE, Plot, name_axes
 from common.plots.of_predictions import CLASS_COLOURS, MODEL, described, drawing, per_model, sensitivity, test_part
-from common.plots.reliability import calibration_plot
 from common.state import whole_file
 
 _YELLOW, _SKY = "#F0E442", "#56B4E9"
@@ -35,7 +34,7 @@ def roc_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     all others, and the mean of these lines.
     """
     if len(classes) > 2:
-        return many_classes.roc_plot(predictions, classes)
+        return many_classes.multiclass_roc_plot(predictions, classes)
     test = test_part(predictions)
     rate = np.linspace(0, 1, 501)
     tables = [
@@ -71,7 +70,7 @@ def density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     With more than two classes it is of the probability that was given to the true class, and there is no threshold.
     """
     if len(classes) > 2:
-        return many_classes.density_plot(predictions, classes)
+        return many_classes.multiclass_density_plot(predictions, classes)
     test = test_part(predictions)
     figure, axes = drawing(f"Predicted probability by class, {described(test)}")
     name_axes(axes, f"predicted probability of {classes[1]}", "share of the class")
@@ -97,7 +96,7 @@ def density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
 def confusion_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     """True against predicted class: shares of the true class, and counts summed over all models."""
     if len(classes) > 2:
-        return many_classes.confusion_plot(predictions, classes)
+        return many_classes.multiclass_confusion_plot(predictions, classes)
     test = test_part(predictions)
     counts = confusion(test["label"], test["prediction"])
     totals = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
@@ -147,17 +146,6 @@ def fold_plot(results: pd.DataFrame) -> Plot:
     axes.set_xticks(range(len(folds)), [str(root_split) for root_split in folds.groups])
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
-
-
-def all_plots(predictions: pd.DataFrame, results: pd.DataFrame, classes: Sequence[str]) -> dict[str, Plot]:
-    """Every plot of a run, by the stem of its file: `roc`, `density`, `calibration`, `confusion` and `folds`."""
-    return {
-        "roc": roc_plot(predictions, classes),
-        "density": density_plot(predictions, classes),
-        "calibration": calibration_plot(predictions, classes),
-        "confusion": confusion_plot(predictions, classes),
-        "folds": fold_plot(results),
-    }
 
 
 def save_plots(figures: Mapping[str, Plot], folder: str | Path) -> list[Path]:

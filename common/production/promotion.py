@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from common.cli import MODEL_NAME, UserError
+from common.cli import MODEL_NAME, UserError, reason_of
 from common.state import locked, work_folder
-from common.tracking.store import open_tracking, reason_of
+from common.tracking.store import open_tracking
 
 STAGE, PRODUCTION, ARCHIVED, ALIAS, SCORE = "stage", "Production", "Archived", "production", "test_mcc"
 

@@ -28,7 +28,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from common.cli import UserError
+from common.cli import UserError, reason_of
 from common.moved import MODULES
 from common.production import ensemble as ensembles
 from common.production.promotion import (
@@ -43,7 +43,7 @@ from common.production.promotion import (
 )
 from common.state import PROJECT
 from common.tracking.runs import Run
-from common.tracking.store import open_tracking, reason_of
+from common.tracking.store import open_tracking
 
 NEEDED = ["filelock", "lazy-loader", "mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "torchvision"]
 NEEDED += ["tqdm"]

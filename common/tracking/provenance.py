@@ -66,7 +66,7 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         "precision": compute.precision_description,
         "deterministic": compute.deterministic,
         "threads": compute.threads,
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
@@ -173,7 +173,8 @@ def _is_ours(path: Path) -> bool:
     return path.is_relative_to(PROJECT) and not path.is_relative_to(sys.prefix) and "site-packages" not in path.parts
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """The model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

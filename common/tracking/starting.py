@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.cli import KilledError, UserError, command_of, escaped, masked
+from common.config.settings import model_name
 from common.state import locked, work_folder
 from common.tracking import identity as identities
 from common.tracking.interruptions import uninterrupted
@@ -65,7 +66,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
-    name = escaped(f"{table.name} {_network(config)} seed {stream.root_seed}")
+    name = escaped(f"{table.name} {model_name(config)} seed {stream.root_seed}")
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
@@ -116,11 +117,6 @@ def _tell_who_started(run: Run) -> None:
             Path(name).write_text(run.run_id)
         except OSError as error:
             raise UserError(f"REPROAI_RUN_ID_FILE {name}: cannot be written ({error.strerror})") from error
-
-
-def _network(config) -> str:
-    kind = getattr(config.model, "func", config.model)
-    return config.backbone if kind is None else getattr(kind, "__name__", type(kind).__name__)
 
 
 def _record(run: Run, config, summary: str, params: dict[str, object], artifacts: dict[str, bytes]) -> None:

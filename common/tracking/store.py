@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from requests.exceptions import ChunkedEncodingError
 
-from common.cli import UserError, check_project
+from common.cli import UserError, check_project, reason_of
 from common.state import locked, state_folder, work_folder
 from common.tracking import upkeep
 
@@ -128,8 +128,3 @@ def _artifacts(uri: str, experiment: str) -> str | None:
         return None
     database = Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
     return (database.parent / "mlruns" / experiment).as_uri()
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of an error's message."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

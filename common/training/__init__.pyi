@@ -10,7 +10,7 @@ from .engine import (
 )
 from .features import frozen_features as frozen_features
 from .jobs import run_fits as run_fits, run_jobs as run_jobs
-from .networks import model_name as model_name, new_model as new_model
+from .networks import new_model as new_model
 from .optimizers import Schedules as Schedules, make_optimizer as make_optimizer
 from .precision import precision_for as precision_for, set_up as set_up, step_seconds as step_seconds
 from .single import fit_on as fit_on

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
+
+from common.tracking.provenance import processor
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,3 @@ def describe_machine(device: torch.device | str) -> str:
     if torch.device(device).type != "cpu" and not torch.are_deterministic_algorithms_enabled():
         parts.append("fast math")
     return ", ".join([*parts, torch.device(device).type])
-
-
-def processor() -> str:
-    """The model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
 from common.cli import UserError
 from common.config.settings import TrainingConfig
 from common.data.images import ImageTable
-from common.model.classifier import Classifier, build_classifier
+from common.model.classifier import Classifier, make_classifier
 from common.seeds import Stream
 from common.training.compute import Compute
 
@@ -32,19 +30,11 @@ def new_model(config: TrainingConfig, table: ImageTable, compute: Compute, strea
     return build_network(config, len(table.classes), table.pixels.shape[1:], compute, stream)
 
 
-def model_name(config: TrainingConfig) -> str:
-    """What a network is called: its backbone, or the class of a network of one's own."""
-    kind = config.model.func if isinstance(config.model, partial) else config.model
-    if kind is None:
-        return config.backbone if isinstance(config.backbone, str) else "backbone"
-    return kind.__name__ if isinstance(kind, type) else type(kind).__name__
-
-
 def build_network(
     config: TrainingConfig, n_classes: int, input_shape: tuple[int, ...], compute: Compute, stream: Stream
 ) -> Classifier:
     """As :func:`new_model`, for images or arrays of `input_shape`."""
-    network = build_classifier(
+    network = make_classifier(
         stream,
         n_classes,
         input_shape,

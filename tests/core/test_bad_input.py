@@ -230,7 +230,7 @@ def test_what_cannot_be_registered_is_refused_before_any_fit(tmp_path, refusal, 
     np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).normal(size=(200, 8)), y=np.arange(200) % 2)
     config = tmp_path / "config.py"
     config.write_text(
-        "from common.training import TrainingConfig\nfrom torch import nn\n\n"
+        "from common.config import TrainingConfig\nfrom torch import nn\n\n"
         "config = TrainingConfig(model=nn.Linear(8, 1), augmentation=None)\n"
         f"data = {str(tmp_path / 'a.npz')!r}\nregister = {name!r}\n"
     )
@@ -291,7 +291,7 @@ def test_weights_that_cannot_be_fetched(refusal, tmp_path, tiny_pets):
 def test_a_config_file_that_is_missing_or_has_an_unknown_field(tmp_path, refusal):
     assert f"{tmp_path}/none.py: expected a Python file" in refusal("step_5/train.py", tmp_path / "none.py")
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("from common.training import TrainingConfig\n\nconfig = TrainingConfig(epoch=3)\n")
+    wrong.write_text("from common.config import TrainingConfig\n\nconfig = TrainingConfig(epoch=3)\n")
     line = refusal("step_5/train.py", wrong)
     assert f"{wrong}:3: TrainingConfig.epoch: expected a field" in line
     assert "did you mean `epochs`?" in line
@@ -300,7 +300,7 @@ def test_a_config_file_that_is_missing_or_has_an_unknown_field(tmp_path, refusal
 def test_a_loss_that_is_not_finite(tmp_path, refusal, tiny_pets, new_runs):
     config = tmp_path / "steep.py"
     config.write_text(
-        "from common.training import TrainingConfig\n\n"
+        "from common.config import TrainingConfig\n\n"
         "config = TrainingConfig(warmup_epochs=0, epochs=2, batch_size=8, learning_rate=1e30)\n"
     )
     line = refusal("step_5/train.py", config, "--data", tiny_pets, "--device", "cpu", "--inner-splits", 1)

@@ -19,15 +19,15 @@ import pytest
 
 from common.cli import Terminated, UserError, _terminate
 from common.config import settings
-from common.config.file import load_config, load_experiment, run_config_file
+from common.config.file import load_config, load_experiment
 from common.config.places import find_spaces, resolve
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.config.source import to_source
 from common.config.spaces import Categorical, FieldError, Float, Int
 from common.state import PROJECT
 
-IMPORTS = "from common.search import Categorical, Float, HyperParameter, Int\n"
-IMPORTS += "from common.training import SGD, AdamW, Augmentation, TrainingConfig\n"
+IMPORTS = "from common.config import Categorical, Float, HyperParameter, Int\n"
+IMPORTS += "from common.config import SGD, AdamW, Augmentation, TrainingConfig\n"
 
 
 class Colour(Enum):
@@ -72,8 +72,15 @@ def test_a_file_is_run_as_a_module_and_leaves_the_import_path_alone(write):
         "here = Path(__file__).name\nconfig = TrainingConfig(weights=here, dropout_rate=Own().rate)\n"
     )
     assert load_config(path, TrainingConfig) == TrainingConfig(weights="config.py", dropout_rate=0.5)
-    assert run_config_file(path).here == "config.py"
     assert sys.path == before
+
+
+def test_a_config_file_of_an_earlier_version_loads(write):
+    text = "from common.search import Categorical, Float, Int\nfrom common.training import SGD, AdamW, TrainingConfig\n"
+    path = write(
+        f"{text}config = TrainingConfig(epochs=Int(1, 3), optimizer=Categorical([SGD(), AdamW(Float(0, 0.5))]))"
+    )
+    assert list(find_spaces(load_config(path, TrainingConfig))) == ["epochs", "optimizer", "optimizer.AdamW.beta1"]
 
 
 def test_an_edit_is_seen_at_once(write):
@@ -121,7 +128,7 @@ MISTAKES = [
     ),
     ("x = HyperParameter(method='suggest_flot', name='lr', kwargs={})", 3, "HyperParameter.method: .*'suggest_flot'"),
     ("config = TrainingConfg()", 3, "'TrainingConfg' is not defined; did you mean `TrainingConfig`?"),
-    ("\nfrom common.training import Adam", 4, "ImportError: .*Adam"),
+    ("\nfrom common.config import Adam", 4, "ImportError: .*Adam"),
     ("import no_such_module", 3, "no_such_module"),
     ("def f():\n  return 1 / 0\nf()", 4, "ZeroDivisionError"),
     ("raise ValueError('two\\nlines')", 3, "ValueError: two lines"),
@@ -251,7 +258,7 @@ def test_what_python_text_cannot_stand_for_is_refused_by_its_path(write):
     class Local:
         pass
 
-    own = run_config_file(write("class Own: pass\n")).Own
+    own = load_config(write(f"{IMPORTS}class Own: pass\nconfig = TrainingConfig(model=Own)\n"), TrainingConfig).model
     for value in (object(), Local(), lambda: 0, own, {1, 2}):
         with pytest.raises(FieldError, match=r"Anything\.value\.a\.0: expected "):
             to_source(Anything({"a": [value]}))

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, matthews_corrcoef, roc_auc_score
 
+from common import plots
 from common.evaluation import metrics, report, statistics
-from common.plots import scores as plots
 
 CLASSES = ["cat", "dog"]
 
@@ -264,6 +264,16 @@ def legend_texts(figure):
     return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
+def plot(predictions, results):
+    return {
+        "roc": plots.roc_plot(predictions, CLASSES),
+        "density": plots.density_plot(predictions, CLASSES),
+        "calibration": plots.calibration_plot(predictions, CLASSES),
+        "confusion": plots.confusion_plot(predictions, CLASSES),
+        "folds": plots.fold_plot(results),
+    }
+
+
 @pytest.mark.parametrize(
     "run",
     [
@@ -276,7 +286,7 @@ def legend_texts(figure):
     ids=str,
 )
 def test_every_plot_has_title_labels_and_legend(run):
-    figures = plots.all_plots(*a_run(**run), CLASSES)
+    figures = plot(*a_run(**run))
     assert list(figures) == ["roc", "density", "calibration", "confusion", "folds"]
     for stem, figure in figures.items():
         assert figure.get_suptitle()
@@ -288,7 +298,7 @@ def test_every_plot_has_title_labels_and_legend(run):
 
 def test_plots_state_the_numbers_of_the_table():
     predictions, results = a_run(root_splits=3)
-    figures = plots.all_plots(predictions, results, CLASSES)
+    figures = plot(predictions, results)
     by_fold = results.groupby("root_split").mean()
     low, high = report.summary(results)["ci"]
     assert f"mean (AUC {by_fold['test_roc_auc'].mean():.3f})" in legend_texts(figures["roc"])
@@ -331,8 +341,8 @@ def test_calibration_interval_counts_a_photo_once():
 
 
 def test_saved_plots_are_the_same_bytes_each_time(tmp_path):
-    first = plots.save_plots(plots.all_plots(*a_run(), CLASSES), tmp_path / "new" / "first")
-    second = plots.save_plots(plots.all_plots(*a_run(), CLASSES), tmp_path / "second")
+    first = plots.save_plots(plot(*a_run()), tmp_path / "new" / "first")
+    second = plots.save_plots(plot(*a_run()), tmp_path / "second")
     assert [path.name for path in first] == [
         f"{stem}.png" for stem in ("roc", "density", "calibration", "confusion", "folds")
     ]

@@ -91,7 +91,7 @@ def test_everything_public_is_used_outside_of_tests():
 
 
 def public(members=True):
-    """Public functions and classes of `common` and, with `members`, methods of classes that inherit no documentation."""
+    """Public functions and classes of `common` and, with `members`, methods of classes without a base."""
 
     def of(tree, prefix=""):
         for node in tree.body:

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common import plots
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.evaluation import metrics, predictions, report
-from common.plots import scores as plots
 from common.plots.of_predictions import CLASS_COLOURS
+from step_4.analyze_predictions import plot
 
 TEN = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 THREE = ("cat", "dog", "a_name_too_long_to_stand_below_a_column")
@@ -63,7 +64,7 @@ RUNS = {
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_nothing_in_a_plot_of_many_classes_leaves_the_page_or_overlaps(run):
     found, results = a_run(**run)
-    for stem, figure in plots.all_plots(found, results, run["classes"]).items():
+    for stem, figure in plot(found, results).items():
         assert figure.png().startswith(b"\x89PNG")
         assert figure.get_suptitle() and figure.axes[-1].get_xlabel() and all(a.get_ylabel() for a in figure.axes)
         page = figure.bbox.padded(1)
@@ -79,7 +80,7 @@ def test_nothing_in_a_plot_of_many_classes_leaves_the_page_or_overlaps(run):
 
 def test_plots_of_many_classes_state_the_numbers_of_the_table():
     found, results = a_run(TEN)
-    figures = {stem: texts(figure) for stem, figure in plots.all_plots(found, results, TEN).items()}
+    figures = {stem: texts(figure) for stem, figure in plot(found, results).items()}
     by_fold = results.groupby("root_split").mean().mean()
     assert f"mean of the classes (AUC {by_fold.test_roc_auc:.3f})" in figures["roc"]
     assert f"found, 95 % interval (Brier {by_fold.test_brier:.3f})" in figures["calibration"]

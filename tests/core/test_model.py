@@ -20,7 +20,7 @@ from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model import backbones
 from common.model.backbones import load_backbone, native_image_size
-from common.model.classifier import build_classifier
+from common.model.classifier import make_classifier
 from common.seeds import Stream
 from common.training import make_optimizer, new_model, set_up, train_and_validate_model
 from common.training.networks import check_network
@@ -62,7 +62,7 @@ def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_l
 
 
 def test_images_in_bytes_and_in_floats_give_the_same_logits():
-    network = build_classifier(Stream(0), weights="DEFAULT", hidden_dim=8).eval()
+    network = make_classifier(Stream(0), weights="DEFAULT", hidden_dim=8).eval()
     logits = network(IMAGES)
     assert torch.equal(logits, network(IMAGES.float() / 255))
     assert logits.shape == (12,) and logits.dtype == torch.float32
@@ -72,17 +72,17 @@ def test_images_in_bytes_and_in_floats_give_the_same_logits():
 def test_random_weights_come_from_the_stream_and_leave_the_global_generator_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = build_classifier(Stream(0).at("model"), weights="none", hidden_dim=8).state_dict()
+    first = make_classifier(Stream(0).at("model"), weights="none", hidden_dim=8).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert same(first, build_classifier(Stream(0).at("model"), weights="none", hidden_dim=8).state_dict())
-    other = build_classifier(Stream(1).at("model"), weights="none", hidden_dim=8).state_dict()
+    assert same(first, make_classifier(Stream(0).at("model"), weights="none", hidden_dim=8).state_dict())
+    other = make_classifier(Stream(1).at("model"), weights="none", hidden_dim=8).state_dict()
     assert not torch.equal(first["head.1.weight"], other["head.1.weight"])
     assert not torch.equal(first["backbone.blocks.0.0.weight"], other["backbone.blocks.0.0.weight"])
 
 
 def test_the_embedded_backbone_ships_its_weights():
-    first, other = (build_classifier(Stream(seed), weights="DEFAULT", hidden_dim=8) for seed in (0, 1))
+    first, other = (make_classifier(Stream(seed), weights="DEFAULT", hidden_dim=8) for seed in (0, 1))
     assert same(first.backbone.state_dict(), other.backbone.state_dict())
     assert not same(first.head.state_dict(), other.head.state_dict())
     assert backbones.weights_file("small_cnn", "DEFAULT").stat().st_size <= 2**20

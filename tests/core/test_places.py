@@ -33,7 +33,7 @@ def test_an_experiment_that_is_no_folder_name_is_one_line(name, capsys):
 @pytest.mark.parametrize("where", ["flag", "config"])
 def test_such_a_name_is_refused_before_anything_is_written(where, project, run_script, tiny_pets, tmp_path):
     config = tmp_path / "config.py"
-    config.write_text("from common.training import TrainingConfig\nconfig = TrainingConfig()\n")
+    config.write_text("from common.config import TrainingConfig\nconfig = TrainingConfig()\n")
     flag = ["--experiment", "../../outside"] if where == "flag" else []
     if where == "config":
         config.write_text(config.read_text() + "experiment = '../../outside'\n")

@@ -26,7 +26,7 @@ from common.config import Int
 from common.config.settings import SGD, TrainingConfig
 from common.data.images import ImageTable
 from common.data.splits import Fold
-from common.model import build_classifier, load_classifier, summary_of
+from common.model import load_classifier, make_classifier, summary_of
 from common.seeds import Stream
 from common.state import PROJECT, work_folder
 from common.tracking import identity, outbox, provenance, runs
@@ -506,7 +506,7 @@ def test_layers_that_cannot_be_followed_are_listed_without_sizes():
         def forward(self, inputs):
             raise ValueError("not today")
 
-    text = summary_of(build_classifier(Stream(0), 2, (4,), model=partial(Fussy, in_features=4, out_features=1)))
+    text = summary_of(make_classifier(Stream(0), 2, (4,), model=partial(Fussy, in_features=4, out_features=1)))
     assert "Fussy(" in text and text.endswith("no sizes of its layers: ValueError: not today")
 
 

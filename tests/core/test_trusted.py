@@ -161,7 +161,7 @@ def test_untracked_code_repeats_and_all_else_is_recorded_by_name_and_size_alone(
         scan.write_bytes(scan.read_bytes() + secret)
     for name in (".env", "notes.txt", "key.py", "scans/list of names.csv", "line\nbreak"):
         (project / name).write_bytes(secret)
-    config = "from common.training import TrainingConfig\nconfig = TrainingConfig()\n"
+    config = "from common.config import TrainingConfig\nconfig = TrainingConfig()\n"
     (project / "mine.py").write_text(f"import now_used\n{config}def later():\n    import used_later\n")
     (project / "now_used.py").write_text("A = 1\n")
     (project / "used_later.py").write_text("B = 1\n")

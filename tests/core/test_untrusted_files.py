@@ -13,7 +13,7 @@ from test_bad_input import DOWNLOAD, refusal  # noqa: F401
 from test_cnn import Linear
 
 from common.cli import UserError
-from common.config.file import run_config_file
+from common.config.file import load_experiment
 from common.data import find_images, load_images
 from common.data.images import FORMATS, decode_image
 from common.data.sources import list_images
@@ -143,7 +143,7 @@ def test_in_a_folder_of_images(tmp_path, refusal, kind, name):  # noqa: F811
     ("name", "read"),
     [
         ("a.npz", lambda path: load_images(str(path), 32)),
-        ("a.py", run_config_file),
+        ("a.py", load_experiment),
         ("a.pt", lambda path: load_backbone("small_cnn", str(path))),
         ("a.safetensors", lambda path: load_backbone("small_cnn", str(path))),
         ("a.jpg", lambda path: [_read(file) for file in _files([path])]),

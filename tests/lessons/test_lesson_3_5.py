@@ -53,7 +53,7 @@ def never_chooses(trial):
 
 def searched(optimizers, rate="Float(1e-4, 1e-2, log=True)"):
     return (
-        "from common.search import Categorical, Float\nfrom common.training import SGD, AdamW, TrainingConfig\n"
+        "from common.config import SGD, AdamW, Categorical, Float, TrainingConfig\n"
         f"config = TrainingConfig(learning_rate={rate}, optimizer={optimizers})\n"
     )
 
@@ -318,4 +318,4 @@ def test_features_of_a_backbone_are_those_that_training_uses():
     table = data.ImageTable("t", cli.PROJECT, tuple("abcd"), np.arange(4) % 2, ("cat", "dog"), None, ("",) * 4)
     table = replace(table, pixels=pixels, cached=False)
     network = training.new_model(TrainingConfig(), table, training.set_up("cpu", "fp32"), Stream(1))
-    assert (lesson.frozen_features(table) == training.frozen_features(network, table)).all()
+    assert (lesson.backbone_features(table) == training.frozen_features(network, table)).all()

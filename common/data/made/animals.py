@@ -61,7 +61,7 @@ def individual(breed: Breed, rng: np.random.Generator) -> Breed:
     return replace(breed, **changed, iris=iris, coats=(breed.coats[rng.integers(len(breed.coats))],))
 
 
-def plain(tone: Vector) -> Paint:
+def one_tone(tone: Vector) -> Paint:
     """A paint of one colour."""
     return lambda x, y, z: np.broadcast_to(np.asarray(tone, np.float32), (len(x), 3))
 
@@ -88,9 +88,9 @@ def head(b: Breed, coat: Coat, at: Frame, open_eyes: float) -> list[Solid]:
         Solid(at, (b.head_width, 0.9, 0.95), coat.on("head"), f),
         Solid(at.at((0, -0.22, 0.45 + 0.45 * s)), (0.4 * w, 0.33, 0.5 + 0.5 * s), bridge, 0.03),
         Solid(at.at((0, -0.56, 0.5 + 0.7 * s)), (0.26 * w, 0.17, 0.34), muzzle, 0.03),
-        Solid(at.at((0, -0.45, 0.58 + 0.8 * s)), (0.3 * w, 0.07, 0.3), plain((0.2, 0.1, 0.1))),
+        Solid(at.at((0, -0.45, 0.58 + 0.8 * s)), (0.3 * w, 0.07, 0.3), one_tone((0.2, 0.1, 0.1))),
         Solid(at.at((0, -0.2, 0.93 + 0.93 * s)), (b.nose, 0.72 * b.nose, 0.1),
-              plain((0.62, 0.38, 0.36) if b.nose < 0.13 and coat.base[0] > 0.4 else (0.1, 0.09, 0.1))),
+              one_tone((0.62, 0.38, 0.36) if b.nose < 0.13 and coat.base[0] > 0.4 else (0.1, 0.09, 0.1))),
     ]  # fmt: skip
     for side in (-1, 1):
         eye = at.at((side * 0.39 * b.head_width, 0.12, 0.68), turn(1, side * 0.16), turn(0, -0.04))
@@ -100,7 +100,7 @@ def head(b: Breed, coat: Coat, at: Frame, open_eyes: float) -> list[Solid]:
         parts += [
             Solid(at.at((side * 0.42 * b.head_width, -0.3, 0.3)), (0.5, 0.45 + f, 0.5), coat.on("head"), f),
             Solid(at.at((side * 0.18 * w, -0.36, 0.6 + 0.85 * s)), (0.25 * w, 0.22, 0.3), muzzle, 0.03),
-            Solid(eye.at((0, 0, -0.04)), (1.2 * b.eye, 1.15 * b.eye, 1.05 * b.eye), plain((0.13, 0.1, 0.1))),
+            Solid(eye.at((0, 0, -0.04)), (1.2 * b.eye, 1.15 * b.eye, 1.05 * b.eye), one_tone((0.13, 0.1, 0.1))),
             Solid(eye, (b.eye, 0.92 * b.eye, 1.2 * b.eye), _eye(b, open_eyes), gloss=True),
             Solid(ear, (b.ear_width, 0.2, b.ear_length), coat.on("ear"), 0.7 * f, b.ear_tip, 0.0),
         ]

@@ -130,7 +130,7 @@ def test_classes_are_objects_or_names_of_torch_nn_and_colour_has_three_channels(
 @pytest.mark.parametrize(
     ("layer", "problem"),
     [
-        ({"class": "Conv2"}, "layer 2: class 'Conv2': expected a class of torch.nn; did you mean Conv2d?"),
+        ({"class": "Conv2"}, "layer 2: class 'Conv2': expected a class of torch.nn; did you mean `Conv2d`?"),
         ({"class": "os.system"}, "layer 2: class 'os.system': expected a class of torch.nn"),
         ({"class": "functional"}, "layer 2: class 'functional': expected a class of torch.nn"),
         ({"class": dict}, "layer 2: class <class 'dict'>: expected a class of torch.nn"),

@@ -30,7 +30,7 @@ from common.config import (
 from common.data import sources
 from common.data.images import decode
 from common.data.splits import random_fold
-from common.model.classifier import build_classifier, load_classifier, save_classifier
+from common.model.classifier import load_classifier, make_classifier, save_classifier
 from common.params import from_params, idx
 from common.params.configurable import Preparation
 from common.seeds import Stream
@@ -66,14 +66,14 @@ def small(**changes):
 
 
 def classifier(config, shape=(1, 16, 16)):
-    return build_classifier(Stream(0), 10, shape, model=config.model)
+    return make_classifier(Stream(0), 10, shape, model=config.model)
 
 
 def test_the_projects_own_config_is_what_its_params_say():
     (config,), defaults = load_experiment(OWN)
     assert (defaults["data"], defaults["seed"], defaults["device"]) == ("digits", 0, "auto")
     assert (config.image_size, config.batch_size, config.epochs, config.warmup_epochs) == (28, 32, 8, 0)
-    network = build_classifier(Stream(0), 10, (1, 28, 28), model=config.model, transforms=config.transforms)
+    network = make_classifier(Stream(0), 10, (1, 28, 28), model=config.model, transforms=config.transforms)
     optimizer = make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
     assert type(optimizer) is torch.optim.SGD
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.1, 1e-2)
@@ -110,7 +110,7 @@ def test_the_sample_as_its_users_have_it_is_refused_when_the_file_is_loaded(bloc
         (
             '"batch_size": 32,',
             '"btach_size": 32,',
-            "params.btach_size: expected a known key.*; did you mean batch_size?",
+            "params.btach_size: expected a known key.*; did you mean `batch_size`?",
         ),
         ('"batch_size": 32,\n', "", "params: expected the key batch_size, found none"),
         ('"batch_size": 32,', '"batch_size": "32",', "params.batch_size: expected int of at least 1, found '32'"),
@@ -138,7 +138,7 @@ def test_the_sample_as_its_users_have_it_is_refused_when_the_file_is_loaded(bloc
         (
             '{"class": ExponentialLR, ',
             '{"class": "ExponentalLR", ',
-            "found 'ExponentalLR'; did you mean ExponentialLR?",
+            "found 'ExponentalLR'; did you mean `ExponentialLR`?",
         ),
         (
             '"optim_class": SGD',
@@ -269,12 +269,12 @@ def test_random_transforms_change_each_training_image_for_itself_and_no_others(r
 
 def test_two_classes_give_one_logit_with_the_probabilities_of_the_network():
     config = from_params(small(n_classes=2))
-    network = build_classifier(Stream(0), 2, (1, 16, 16), model=config.model).eval()
+    network = make_classifier(Stream(0), 2, (1, 16, 16), model=config.model).eval()
     images = torch.rand(5, 1, 16, 16)
     assert network(images).shape == (5,)
     assert torch.allclose(torch.sigmoid(network(images)), network.backbone.classifier(images)[:, 1])
     with pytest.raises(UserError, match=r"params\.n_classes: expected 3, as the images have, found 2"):
-        build_classifier(Stream(0), 3, (1, 16, 16), model=config.model)
+        make_classifier(Stream(0), 3, (1, 16, 16), model=config.model)
 
 
 def test_messaging_keys_go_to_the_environment_unless_they_are_there(variant, monkeypatch):

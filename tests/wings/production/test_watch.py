@@ -479,7 +479,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 # ---- as the README says
 
-QUICK = """from common.training import TrainingConfig
+QUICK = """from common.config import TrainingConfig
 
 config = TrainingConfig(image_size=32, warmup_epochs=1, epochs=2)
 """
