@@ -95,16 +95,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return _Parser(prog, description=(description or "").split("\n")[0], allow_abbrev=False)
 
 
-def check_project() -> None:
+def check_project(folder: Path = PROJECT) -> None:
     """Refuse a project folder from whose path the addresses of MLflow's and Optuna's databases cannot be made.
 
     Raises
     ------
     UserError
     """
-    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(PROJECT)):
+    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(folder)):
         expected = "a path without '?', '{', '}' and '%20' or the like, for MLflow's and Optuna's databases"
-        raise UserError(f"{PROJECT}: the project's folder has {found[0]!r} in its path; expected {expected}")
+        raise UserError(f"{folder}: the project's folder has {found[0]!r} in its path; expected {expected}")
 
 
 def _precision(text: str) -> str:
