@@ -115,16 +115,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return _Parser(prog, description=(description or "").split("\n")[0], allow_abbrev=False)
 
 
-def check_project() -> None:
-    """Refuse a project folder from whose path the addresses of MLflow's and Optuna's databases cannot be made.
+def check_project(folder: Path | None = None) -> None:
+    """Refuse a folder, by default that of all state, from whose path the addresses of MLflow's and Optuna's databases cannot be made.
 
     Raises
     ------
     UserError
     """
-    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(state_folder())):
+    folder = folder or state_folder()
+    if found := re.search(r"[?{}]|%[0-9A-Fa-f]{2}", str(folder)):
         expected = "a path without '?', '{', '}' and '%20' or the like, for MLflow's and Optuna's databases"
-        raise UserError(f"{state_folder()}: the project's folder has {found[0]!r} in its path; expected {expected}")
+        raise UserError(f"{folder}: the project's folder has {found[0]!r} in its path; expected {expected}")
 
 
 def _precision(text: str) -> str:

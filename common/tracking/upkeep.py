@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -43,10 +42,9 @@ def look_after(database: Path) -> None:
     Raises
     ------
     UserError
-        When it is damaged, of a newer MLflow, or in a folder whose path MLflow takes for another one.
+        When it is damaged, of a newer MLflow, or in a folder as :func:`common.cli.check_project` refuses.
     """
-    if odd := re.search(r"\?|%[0-9A-Fa-f]{2}", str(database.parent)):
-        raise UserError(f"{database.parent}: MLflow keeps no runs where a path has {odd[0]}; rename the folder")
+    cli.check_project(database.parent)
     if not database.exists():
         _make(database)
     version = _mend_places(database)

@@ -224,7 +224,7 @@ def test_a_number_or_a_name_that_no_database_takes(capsys, flag, value, expected
         with_defaults(train_parser("", 5), [], {flag[2:].replace("-", "_"): value})
 
 
-@pytest.mark.hostile(BEFORE, cases=2)
+@pytest.mark.hostile(BEFORE)
 @pytest.mark.parametrize("name", ["../../x", "good"])
 def test_what_cannot_be_registered_is_refused_before_any_fit(tmp_path, refusal, new_runs, name):
     np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).normal(size=(200, 8)), y=np.arange(200) % 2)

@@ -190,3 +190,30 @@ def test_step_2_goes_on_too(killer):
         killer.run(step=2, after=whole.seconds * part)
         again = killer.run(step=2)
         assert (again.code, killer.artifacts("results.csv")) == (0, expected)
+
+
+def damage(path, where):
+    content = bytearray(path.read_bytes())
+    if where == "cut":
+        del content[len(content) // 2 :]
+    else:
+        content[int(where * (len(content) - 1))] ^= 1 << 4
+    path.write_bytes(content)
+
+
+@pytest.mark.hostile("a damaged checkpoint or kept network counts as absent, and says so")
+@pytest.mark.parametrize(
+    ("where", "phases"),
+    [(0.7, 8), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.3, 5), (0.7, 5), ("cut", 5), ("cut", 8)))],
+)
+def test_a_run_that_goes_on_over_damaged_files_becomes_the_uninterrupted_one(where, phases, killer, whole):
+    state, _ = whole
+    killer.clean()
+    killer.run(phases=phases)
+    kept = list((killer.folder / "cache" / "checkpoints").rglob("*.pt"))
+    assert len(kept) > 2, "also those of the best trial so far"
+    for path in kept:
+        damage(path, where)
+    again = killer.run()
+    assert again.code == 0 and "damaged, so it counts as absent" in again.output, again.output
+    assert killer.state() == state

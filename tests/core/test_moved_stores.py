@@ -159,7 +159,7 @@ def test_all_artifacts_and_models_open_after_a_rename(rename, made, tmp_path):
 @pytest.mark.parametrize("name", ["a%41", "a?b=c"])
 def test_a_folder_whose_name_mlflow_takes_for_another_is_refused(name, tmp_path):
     (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=r"a(%41|\?b=c): MLflow keeps no runs where a path has (%41|\?); rename"):
+    with pytest.raises(UserError, match=r"a(%41|\?b=c): the project's folder has '(%41|\?)' in its path"):
         look_after(tmp_path / name / "mlflow.db")
     assert list(tmp_path.rglob("*")) == [tmp_path / name]
 

@@ -83,7 +83,7 @@ def repository(tmp_path):
 
 
 def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(repository):
-    run_id = repository.train(3, "--n-jobs", 1)
+    run_id = repository.train(3, "--n-jobs", 1, "--precision", "measure")
     before = repository.client.get_run(run_id).to_dictionary()
     repository.change_training()
     repository.commit("another learning rate")

@@ -188,6 +188,18 @@ def test_a_finished_training_is_left_as_it_is_may_be_tested_and_may_go_on_for_mo
     assert [step for step, _ in scalars(home / "log")[1]["train/loss"]] == [1, 2, 3]
 
 
+@pytest.mark.hostile("a damaged checkpoint or kept network counts as absent, and says so")
+def test_a_training_whose_newest_saved_model_is_damaged_comes_to_the_same_weights(home, capsys):
+    whole = fit(home, small()).state_dict()
+    newest = home / "log" / "models" / "epoch-00004.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    again = fit(home, small()).state_dict()
+    assert "epoch-00004.pt: damaged, so it counts as absent" in capsys.readouterr().err
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
 def test_a_loss_that_is_not_finite_ends_it_with_false_and_the_saved_model_stays(home, capsys):
     def step(x, y, model, optim, **kwargs):
         loss, values = train_step(x, y, model, optim)
