@@ -204,6 +204,13 @@ run_in_docker() {
     for name in *; do # data, cache or mlruns may be links to a larger disk
         [ ! -L "$name" ] || mount_outside "$(readlink -f "$name")"
     done
+    for name in REPROAI_STATE REPROAI_CACHE; do
+        if [ -n "${!name}" ]; then
+            mkdir -p "${!name}"
+            flags+=(--env "$name")
+            mount_outside "$(readlink -f "${!name}")"
+        fi
+    done
     if [ -n "$REPROAI_FOLDER" ]; then # of results, whose paths are mended
         mount_outside "$REPROAI_FOLDER"
         [ ! -L "$REPROAI_FOLDER/mlruns" ] || mount_outside "$(readlink -f "$REPROAI_FOLDER/mlruns")" ,readonly

@@ -11,13 +11,15 @@ import re
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from traceback import walk_tb
+from typing import TypeVar
 
 from common.state import PROJECT, state_folder
 
+Item = TypeVar("Item")
 WINGS = {
     "eeg": "--data eeg",
     "events": "a broker in the environment",
@@ -116,7 +118,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def check_project(folder: Path | None = None) -> None:
-    """Refuse a folder, by default that of all state, from whose path the addresses of MLflow's and Optuna's databases cannot be made.
+    """Refuse a folder, by default that of all state, from whose path addresses of databases cannot be made.
 
     Raises
     ------
@@ -264,7 +266,7 @@ def with_defaults(
     return flags.parse_args(argv)
 
 
-def only(items: list, number: int | None) -> list[tuple[int, object]]:
+def only(items: Sequence[Item], number: int | None) -> list[tuple[int, Item]]:
     """The items with their numbers, or the one that ``--only-model`` names.
 
     Raises
