@@ -27,8 +27,9 @@ def contents(*names):
 
 
 def objects(store):
-    """The files of a remote or a cache, by their MD5 sums."""
-    return {p.parent.name + p.name: p for p in (Path(store) / "files").rglob("*") if p.is_file()}
+    """The files of a remote or a cache, by their MD5 sums; not what a killed DVC has half-copied."""
+    found = (p for p in (Path(store) / "files").rglob("*") if p.is_file() and p.suffix != ".tmp")
+    return {p.parent.name + p.name: p for p in found}
 
 
 def write(name, text):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from common.cli import UserError
 
@@ -40,15 +40,8 @@ class _Errors(logging.Handler):
 
 
 @contextlib.contextmanager
-def open_dvc(root: Path, anew: bool = False) -> Iterator:
+def open_dvc(root: Path) -> Iterator[Any]:
     """DVC in a folder, as ``dvc.repo.Repo``, whose methods are the commands of the ``dvc`` program.
-
-    Parameters
-    ----------
-    root : Path
-    anew : bool
-        Forget what DVC keeps outside of the folder. A push or fetch needs it: where one was killed while it listed
-        the files, DVC takes that part of the list for all of it, ever after.
 
     Raises
     ------
@@ -56,8 +49,8 @@ def open_dvc(root: Path, anew: bool = False) -> Iterator:
         When DVC is not installed, or with the first error that a command in the context tells.
     """
     try:
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
+        from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+        from dvc.repo import Repo  # type: ignore[import-untyped]
     except ImportError as error:
         raise UserError("versions of data need DVC: pip install 'reproai[versions]'") from error
     errors = _Errors()
@@ -67,11 +60,18 @@ def open_dvc(root: Path, anew: bool = False) -> Iterator:
     if lock.exists() and not lock.read_text():  # a dvc that was killed as it wrote it: no other would start
         lock.unlink()
     try:
-        with (
-            tempfile.TemporaryDirectory() as new,
-            Repo(str(root), config={"core": {"site_cache_dir": new}} if anew else {}) as repo,
-        ):
+        with Repo(str(root)) as repo:
             yield repo
     except (DvcException, OSError) as error:
         said = [*errors.said, str(error), type(error).__name__]
         raise UserError(f"DVC: {textwrap.shorten(next(filter(None, said)), 500)}") from error
+
+
+def transfer(repo: Any, action: str, pointers: Iterable[Path]) -> int:
+    """Have data pushed or fetched; returns how many files were.
+
+    DVC keeps the list of files that it had begun to make: where it was killed meanwhile, it would take that part for
+    all of them, ever after, and push or fetch no others.
+    """
+    repo.drop_data_index()
+    return getattr(repo, action)(targets=[str(pointer) for pointer in pointers])

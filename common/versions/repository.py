@@ -30,9 +30,6 @@ def find_place(path: Path) -> tuple[Path, Path]:
     path = Path(os.path.abspath(path))
     repository = find_repository(path)
     if repository is None:
-        here = find_repository(Path.cwd() / "any")
-        if here is not None:
-            raise UserError(f"{path}: outside the git repository {here}; expected a path in it")
         raise UserError(f"{path}: not in a git repository; git init makes one")
     return repository, path.parent.resolve() / path.name
 
@@ -56,7 +53,7 @@ def ignoring_rule(root: Path, path: Path | str) -> str | None:
     """
     if git(root, "check-ignore", "--no-index", "-q", "--", str(path)) is None:
         return None
-    found = git(root, "check-ignore", "--no-index", "-v", "--", str(path))
+    found = git(root, "check-ignore", "--no-index", "-v", "--", str(path)) or "::"
     return "{}:{}: {}".format(*found.split("\t")[0].split(":", 2))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from common.cli import UserError
-from common.versions.program import find_dvc, md5_in, open_dvc, pointer_of
+from common.versions.program import find_dvc, md5_in, open_dvc, pointer_of, transfer
 from common.versions.repository import find_place, git, recorded
 
 
@@ -32,20 +33,21 @@ def checkout(version: str, path: Path | None = None) -> str:
     root = find_dvc(next(iter(wanted)).parent, repository)
     if root is None:
         raise UserError(f"{repository}: no DVC here; python -m common.versions track PATH begins it")
-    texts = {p: git(repository, "show", f"{commit}:{p.relative_to(repository)}") for p, commit in wanted.items()}
-    for p, commit in wanted.items():
-        if md5_in(texts[p]) is None:
-            raise UserError(f"{p}: no .dvc file of one file or folder in commit {commit[:8]}")
+    texts = {p: git(repository, "show", f"{commit}:{p.relative_to(repository)}") or "" for p, commit in wanted.items()}
+    sums = {p.relative_to(root).with_suffix(""): md5_in(text) for p, text in texts.items()}
+    if None in sums.values():
+        bad = next(data for data, md5 in sums.items() if md5 is None)
+        raise UserError(f"{version}: {bad}.dvc is no .dvc file of one file or folder in it")
+    told = " and ".join(f"{data} (md5 {md5})" for data, md5 in sums.items())
     before = {p: p.read_text() if p.exists() else None for p in wanted}
     try:
         _write(texts)
-        _fetch(root, texts)
+        _fetch(root, texts, told)
         _checkout(root, list(texts))
     except UserError:
         _write(before)
         raise
-    restored = ", ".join(f"{p.relative_to(repository).with_suffix('')} (md5 {md5_in(texts[p])})" for p in wanted)
-    return f"restored from commit {next(iter(wanted.values()))[:8]}: {restored}"
+    return f"restored from commit {next(iter(wanted.values()))[:8]}: {told}"
 
 
 def _wanted(repository: Path, version: str, pointer: Path | None) -> dict[Path, str]:
@@ -63,7 +65,7 @@ def _wanted(repository: Path, version: str, pointer: Path | None) -> dict[Path, 
         raise UserError(f"{version}: commit {commit[:8]} holds no {what}")
     if commit is not None:
         return dict.fromkeys(pointers, commit)
-    sums = {}
+    sums: dict[tuple[Path, str], str] = {}
     for p in pointers if re.fullmatch(r"[0-9a-f]{4,32}(\.dir)?", version) else []:
         for at, md5 in recorded(repository, p, "--all"):
             if md5 and md5.startswith(version):
@@ -74,23 +76,19 @@ def _wanted(repository: Path, version: str, pointer: Path | None) -> dict[Path, 
     return {p: at for (p, _), at in sums.items()}
 
 
-def _fetch(root: Path, texts: dict[Path, str]) -> None:
+def _fetch(root: Path, pointers: Collection[Path], told: str) -> None:
     """Bring what the cache lacks from the remote, since without it DVC's checkout would delete the data."""
-    data = [p.with_suffix("").relative_to(root) for p in texts]
-    versions = " and ".join(f"{md5_in(text)} of {each}" for each, text in zip(data, texts.values(), strict=True))
-    told = f"version {versions} is neither whole in the cache nor in the remote"
-    with open_dvc(root) as repo:
-        if not repo.data_status(data, granular=True)["not_in_cache"]:
-            return
+    data = [p.relative_to(root).with_suffix("") for p in pointers]
     try:
-        with open_dvc(root, anew=True) as repo:
-            repo.fetch(targets=list(map(str, texts)))
         with open_dvc(root) as repo:
+            if not repo.data_status(data, granular=True)["not_in_cache"]:
+                return
+            transfer(repo, "fetch", pointers)
             lacking = repo.data_status(data, granular=True)["not_in_cache"]
+            if lacking:
+                raise UserError(f"the remote lacks {lacking[0]}")
     except UserError as error:
-        raise UserError(f"{told}: {error}") from error
-    if lacking:
-        raise UserError(f"{told}: lacking {lacking[0]}")
+        raise UserError(f"version {told} is neither whole in the cache nor in the remote ({error})") from error
 
 
 def _checkout(root: Path, pointers: list[Path]) -> None:
@@ -109,7 +107,7 @@ def _checkout(root: Path, pointers: list[Path]) -> None:
         raise UserError(f"{lost[1]}: in no version and would be lost; {again} keeps it") from error
 
 
-def _write(texts: dict[Path, str | None]) -> None:
+def _write(texts: Mapping[Path, str | None]) -> None:
     for path, text in texts.items():
         if text is None:
             path.unlink(missing_ok=True)

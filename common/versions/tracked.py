@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from common.cli import UserError
-from common.versions.program import find_dvc, md5_in, open_dvc, pointer_of
+from common.versions.program import find_dvc, md5_in, open_dvc, pointer_of, transfer
 from common.versions.repository import (
     commit_files,
     find_place,
@@ -75,14 +77,15 @@ def track(path: Path, push: bool = False, commit: bool = False, git_push: bool =
             _check_remote(repo)
         repo.add(str(data), relink=False)
         text = pointer.read_text()
+        md5 = md5_in(text) or ""
         did = ["recorded"] if text != before else []
-    did += _push(root, data) if push else []
-    message = f"Data: {name} is {md5_in(text)[:8]}"
+        did += _push(repo, data, md5) if push else []
+    message = f"Data: {name} is {md5[:8]}"
     if commit and commit_files(repository, _files_to_commit(repository, root, pointer), message):
         did.append("committed")
     if git_push and push_branch(repository):
         did.append("branch pushed")
-    return f"{name}: {', '.join(did) or 'nothing to do'}; md5 {md5_in(text)}"
+    return f"{name}: {', '.join(did) or 'nothing to do'}; md5 {md5}"
 
 
 def version_of(path: Path) -> dict[str, str | None] | None:
@@ -103,21 +106,22 @@ def version_of(path: Path) -> dict[str, str | None] | None:
     """
     path = Path(os.path.abspath(path))
     path = path.parent.resolve() / path.name
-    data = next((p for p in (path, *path.parents) if p.name and pointer_of(p).is_file()), None)
-    repository = data and find_repository(data)
-    root = repository and find_dvc(data.parent, repository)
-    if root is None:
+    data = next((p for p in (path, *path.parents) if p.name and pointer_of(p).is_file()), path)
+    pointer = pointer_of(data)
+    repository = find_repository(data) if pointer.is_file() else None
+    root = find_dvc(data.parent, repository) if repository else None
+    if repository is None or root is None:
         return None
-    md5 = md5_in(pointer_of(data).read_text())
+    md5 = md5_in(pointer.read_text())
     if md5 is None:
-        raise UserError(f"{pointer_of(data)}: not a .dvc file of one file or folder")
-    version = {"path": data.relative_to(repository).as_posix(), "state": "modified", "md5": None, "git_revision": None}
+        raise UserError(f"{pointer}: not a .dvc file of one file or folder")
+    name = data.relative_to(repository).as_posix()
     with open_dvc(root) as repo:
         if repo.data_status([data.relative_to(root)])["uncommitted"]:
-            return version
-    branches = ([], ["--all"])
-    commits = (at for options in branches for at, its in recorded(repository, pointer_of(data), *options) if its == md5)
-    return {**version, "state": "clean", "md5": md5, "git_revision": next(commits, None)}
+            return {"path": name, "state": "modified", "md5": None, "git_revision": None}
+    commits = chain(recorded(repository, pointer), recorded(repository, pointer, "--all"))
+    at = next((commit for commit, its in commits if its == md5), None)
+    return {"path": name, "state": "clean", "md5": md5, "git_revision": at}
 
 
 def status(path: Path) -> str:
@@ -126,12 +130,12 @@ def status(path: Path) -> str:
     version = version_of(data)
     if version is None:
         return f"{path}: not under DVC"
-    hidden = _hidden(repository, pointer_of(repository / version["path"]))
+    name, md5, commit = version["path"], version["md5"], version["git_revision"]
+    hidden = _hidden(repository, repository / f"{name}.dvc")
     warning = f"; {hidden}" if hidden else ""
-    if version["state"] == "modified":
-        return f"{version['path']}: modified, no version (differs from {version['path']}.dvc){warning}"
-    at = f"commit {version['git_revision'][:8]}" if version["git_revision"] else "not committed"
-    return f"{version['path']}: clean, {at}, md5 {version['md5']}{warning}"
+    if md5 is None:
+        return f"{name}: modified, no version (differs from {name}.dvc){warning}"
+    return f"{name}: clean, {f'commit {commit[:8]}' if commit else 'not committed'}, md5 {md5}{warning}"
 
 
 def _check_trackable(repository: Path, data: Path, pointer: Path) -> None:
@@ -186,7 +190,7 @@ def _begin_dvc(root: Path) -> Path:
     return root
 
 
-def _check_remote(repo) -> None:
+def _check_remote(repo: Any) -> None:
     """Refuse a remote that is a missing folder, such as a disk that is not mounted: DVC would make it."""
     name = repo.config["core"].get("remote")
     if name is None:
@@ -196,15 +200,14 @@ def _check_remote(repo) -> None:
         raise UserError(f"DVC's remote {name}: {url} is no folder; make it, or configure another")
 
 
-def _push(root: Path, data: Path) -> list[str]:
+def _push(repo: Any, data: Path, md5: str) -> list[str]:
     """Push data and say how many files; DVC does not look for single files that the remote has lost."""
-    with open_dvc(root, anew=True) as repo:
-        pushed = repo.push(targets=[str(pointer_of(data))])
-        lost = repo.data_status([data.relative_to(root)], granular=True, not_in_remote=True, remote_refresh=True)
-    if lost["not_in_remote"]:
-        name, md5 = lost["not_in_remote"][0], md5_in(pointer_of(data).read_text())
+    pushed = transfer(repo, "push", [pointer_of(data)])
+    name = data.relative_to(repo.root_dir)
+    lost = repo.data_status([name], granular=True, not_in_remote=True, remote_refresh=True)["not_in_remote"]
+    if lost:
         again = f"without files/md5/{md5[:2]}/{md5[2:]} there the same command pushes what it lacks"
-        raise UserError(f"DVC's remote has lost {name} (of {len(lost['not_in_remote'])}); {again}")
+        raise UserError(f"DVC's remote has lost {lost[0]} (of {len(lost)}); {again}")
     return [f"{pushed} file{'s' * (pushed > 1)} pushed"] if pushed else []
 
 
