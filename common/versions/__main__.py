@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import cli
@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("version", metavar="VERSION", help="a git revision, or the beginning of an MD5 sum")
     command.add_argument("path", nargs="?", type=Path, metavar="PATH", help="(default: all that is under DVC)")
     arguments = vars(flags.parse_args(argv))
-    action = {"track": track, "status": status, "checkout": checkout}[arguments.pop("command")]
-    print(action(**arguments))
+    actions: dict[str, Callable[..., str]] = {"track": track, "status": status, "checkout": checkout}
+    print(actions[arguments.pop("command")](**arguments))
 
 
 if __name__ == "__main__":

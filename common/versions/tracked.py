@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from common.cli import UserError
-from common.versions.dvc_repo import (
-    STORE,
-    begin_dvc,
-    check_remote,
-    find_dvc,
-    import_dvc,
-    md5_in,
-    open_dvc,
-    output_of,
-    pointer_of,
-    push_version,
+from common.versions.program import find_dvc, md5_in, open_dvc, pointer_of, transfer
+from common.versions.repository import (
+    commit_files,
+    find_place,
+    find_repository,
+    git,
+    ignoring_rule,
+    push_branch,
+    recorded,
 )
-from common.versions.repository import Repository, find_place
-from common.versions.restoring import interrupted
+
+STORE = "dvcstore"
+"""The folder, in the repository and ignored by git, that is the remote where DVC is begun."""
+
+CONFIG = f"""\
+[core]
+    analytics = false
+    check_update = false
+    remote = store
+['remote "store"']
+    url = ../{STORE}
+"""
+
+IGNORED = f"/{STORE}\ndataset_splits*.json\n"
+"""What DVC ignores where it is begun: splits are no data, although those of a folder of images lie in it."""
 
 
 def track(path: Path, push: bool = False, commit: bool = False, git_push: bool = False) -> str:
@@ -46,44 +59,33 @@ def track(path: Path, push: bool = False, commit: bool = False, git_push: bool =
     Raises
     ------
     UserError
-        Before anything is changed: when there is no such path or no repository, git or DVC ignores the ``.dvc`` file,
-        git keeps the data itself, the repository is in the middle of something, the branch has no upstream, or DVC's
-        remote cannot be reached. After the commit: when git cannot push.
+        With what DVC or git says: what was done before stays, and the same command does the rest. Before anything is
+        changed: when there is no such path or no repository, the path is inside of tracked data, git or DVC ignores
+        the ``.dvc`` file, DVC has no remote or its folder is not there, or git cannot push.
     """
     if git_push and not (push and commit):
         raise UserError("--git-push: expected --push and --commit too, since others need the data and the commit")
-    import_dvc()
     repository, data = find_place(path)
-    pointer = pointer_of(data)
+    pointer, name = pointer_of(data), data.relative_to(repository).as_posix()
     _check_trackable(repository, data, pointer)
-    repository.check_ready(commit)
     if git_push:
-        repository.upstream()
-    with repository.alone():
-        version = interrupted(repository).get(repository.name(pointer))
-        if version is not None:
-            again = f"python -m common.versions checkout {version} {path}"
-            raise UserError(f"{path}: a checkout was interrupted and these data are no version; run it again: {again}")
-        root = find_dvc(data.parent, repository.root) or begin_dvc(repository.root)
-        with open_dvc(root) as repo:
-            if push:
-                check_remote(repo)
-            changed = _has_changed(repo, pointer)
-            if changed:
-                repo.add(str(data), relink=False)
-            pushed = push_version(repo, pointer, md5_in(pointer.read_text())) if push else 0
-        md5 = md5_in(pointer.read_text())
-        files = _files_to_commit(repository, root, pointer)
-        committed = commit and repository.commit(files, f"Data: {repository.name(data)} is {md5[:8]}")
-        branch_pushed = git_push and repository.push()
-    did = {
-        "recorded": changed,
-        f"{pushed} object{'s' * (pushed > 1)} pushed": pushed,
-        "committed": committed,
-        "branch pushed": branch_pushed,
-    }
-    done = ", ".join(what for what, yes in did.items() if yes) or "nothing to do"
-    return f"{repository.name(data)}: {done}; md5 {md5}"
+        push_branch(repository, "--dry-run")
+    root = find_dvc(data.parent, repository) or _begin_dvc(repository)
+    before = pointer.read_text() if pointer.exists() else None
+    with open_dvc(root) as repo:
+        if push:
+            _check_remote(repo)
+        repo.add(str(data), relink=False)
+        text = pointer.read_text()
+        md5 = md5_in(text) or ""
+        did = ["recorded"] if text != before else []
+        did += _push(repo, data, md5) if push else []
+    message = f"Data: {name} is {md5[:8]}"
+    if commit and commit_files(repository, _files_to_commit(repository, root, pointer), message):
+        did.append("committed")
+    if git_push and push_branch(repository):
+        did.append("branch pushed")
+    return f"{name}: {', '.join(did) or 'nothing to do'}; md5 {md5}"
 
 
 def version_of(path: Path) -> dict[str, str | None] | None:
@@ -96,29 +98,30 @@ def version_of(path: Path) -> dict[str, str | None] | None:
         the repository), ``state`` (``clean``, or ``modified`` where the data differ from their ``.dvc`` file), ``md5``
         and ``git_revision``, the commit that brought this version: both None for modified data, which are no version,
         and the latter None while the version is not committed.
+
+    Raises
+    ------
+    UserError
+        When the ``.dvc`` file is none, or with what DVC says.
     """
     path = Path(os.path.abspath(path))
     path = path.parent.resolve() / path.name
-    data = next((p for p in (path, *path.parents) if p.name and pointer_of(p).is_file()), None)
-    if data is None:  # most often: then neither git nor DVC needs to be there
+    data = next((p for p in (path, *path.parents) if p.name and pointer_of(p).is_file()), path)
+    pointer = pointer_of(data)
+    repository = find_repository(data) if pointer.is_file() else None
+    root = find_dvc(data.parent, repository) if repository else None
+    if repository is None or root is None:
         return None
-    repository = Repository.around(data)
-    if repository is None:
-        return None
-    pointer, root = pointer_of(data), find_dvc(data.parent, repository.root)
-    if root is None:
-        return None
+    md5 = md5_in(pointer.read_text())
+    if md5 is None:
+        raise UserError(f"{pointer}: not a .dvc file of one file or folder")
+    name = data.relative_to(repository).as_posix()
     with open_dvc(root) as repo:
-        out = output_of(repo, pointer)
-        md5 = None if out.workspace_status() else out.hash_info.value
-    commits = repository.history(pointer) + repository.history(pointer, everywhere=True)
-    at = next((r for r in commits if md5_in(repository.text_at(r, pointer)) == md5), None)
-    return {
-        "path": repository.name(data),
-        "state": "clean" if md5 else "modified",
-        "md5": md5,
-        "git_revision": at if md5 else None,
-    }
+        if repo.data_status([data.relative_to(root)])["uncommitted"]:
+            return {"path": name, "state": "modified", "md5": None, "git_revision": None}
+    commits = chain(recorded(repository, pointer), recorded(repository, pointer, "--all"))
+    at = next((commit for commit, its in commits if its == md5), None)
+    return {"path": name, "state": "clean", "md5": md5, "git_revision": at}
 
 
 def status(path: Path) -> str:
@@ -127,77 +130,95 @@ def status(path: Path) -> str:
     version = version_of(data)
     if version is None:
         return f"{path}: not under DVC"
-    hidden = _hidden(repository, pointer_of(repository.root / version["path"]))
+    name, md5, commit = version["path"], version["md5"], version["git_revision"]
+    hidden = _hidden(repository, repository / f"{name}.dvc")
     warning = f"; {hidden}" if hidden else ""
-    if version["state"] == "modified":
-        return f"{version['path']}: modified, no version (differs from {version['path']}.dvc){warning}"
-    at = f"commit {version['git_revision'][:8]}" if version["git_revision"] else "not committed"
-    return f"{version['path']}: clean, {at}, md5 {version['md5']}{warning}"
+    if md5 is None:
+        return f"{name}: modified, no version (differs from {name}.dvc){warning}"
+    return f"{name}: clean, {f'commit {commit[:8]}' if commit else 'not committed'}, md5 {md5}{warning}"
 
 
-def _check_trackable(repository: Repository, data: Path, pointer: Path) -> None:
-    if data.is_symlink() or not data.exists():
-        found = "a symbolic link" if data.is_symlink() else "no such file or folder"
-        raise UserError(f"{data}: {found}; expected data to track")
-    if data == repository.root or data.suffix == ".dvc" or {".git", ".dvc", STORE} & set(data.parts):
-        raise UserError(f"{data}: not data; expected a file or folder inside {repository.root}")
-    if data.is_dir() and not any(data.iterdir()):
-        raise UserError(f"{data}: an empty folder; expected data to track")
-    whole = next((p for p in data.parents if p.is_relative_to(repository.root) and pointer_of(p).is_file()), None)
+def _check_trackable(repository: Path, data: Path, pointer: Path) -> None:
+    if data == repository or not data.exists():
+        raise UserError(f"{data}: no such file or folder in {repository}; expected data to track")
+    whole = next((p for p in data.parents if p.is_relative_to(repository) and pointer_of(p).is_file()), None)
     if whole is not None:
         raise UserError(f"{data}: inside {whole}, which is tracked as a whole; track that")
-    if repository.git("ls-files", "--", str(data)):
-        raise UserError(f"{data}: kept by git itself; git rm -r --cached {repository.name(data)} leaves it to DVC")
     hidden = _hidden(repository, pointer)
     if hidden:
         raise UserError(f"{data}: {hidden}")
 
 
-def _hidden(repository: Repository, pointer: Path) -> str | None:
+def _hidden(repository: Path, pointer: Path) -> str | None:
     """Why git does not see a ``.dvc`` file, or DVC does not, and what helps; None where both see it.
 
     DVC looks for ``.dvc`` files in folders that git does not ignore, and deletes the data of those it does not find.
     """
-    folders = [p for p in reversed(pointer.parents) if p != repository.root and p.is_relative_to(repository.root)]
+    folders = [p for p in reversed(pointer.parents) if p != repository and p.is_relative_to(repository)]
     for number, place in enumerate([*folders, pointer]):
-        rule = repository.ignoring_rule(place if place == pointer else f"{place}/")
-        if rule and repository.ignoring_rule(place):
-            names = [repository.name(folder) for folder in folders]
+        rule = ignoring_rule(repository, place if place == pointer else f"{place}/")
+        if rule and ignoring_rule(repository, place):
+            names = [folder.relative_to(repository).as_posix() for folder in folders]
             lines = [line for name in names[number:] for line in (f"!/{name}/", f"/{name}/?*")]
             lines.append("/".join(["!", *names[-1:], "*.dvc"]))
             return (
-                f"git ignores {repository.name(pointer)}, which is to keep the version ({rule}); "
+                f"git ignores {pointer.relative_to(repository)}, which is to keep the version ({rule}); "
                 f"with {' '.join(lines)} as lines at the end of .gitignore it sees it"
             )
         if rule:
             better = re.sub(r"\*+(/?)$", r"?*\1", rule.rsplit(": ", 1)[1])
             return (
-                f"DVC takes {repository.name(place)}/ for ignored, and dvc checkout would delete the data ({rule}); "
-                f"with {better} in place of that line it does not"
+                f"DVC takes {place.relative_to(repository)}/ for ignored, and dvc checkout would delete the data "
+                f"({rule}); with {better} in place of that line it does not"
             )
     return None
 
 
-def _has_changed(repo, pointer: Path) -> bool:
-    """Whether data differ from their ``.dvc`` file; one that a killed process has left half-written is removed."""
-    if not pointer.exists():
-        return True
+def _begin_dvc(root: Path) -> Path:
+    """Make ``.dvc``, whole or not at all, and stage nothing as ``dvc init`` would."""
+    part = root / ".dvc.part"
     try:
-        return bool(output_of(repo, pointer).status())
-    except UserError:
-        if pointer.read_text().startswith("outs:\n- md5: ") or not pointer.read_text():
-            pointer.unlink()
-            return True
-        raise
+        (root / STORE).mkdir(exist_ok=True)
+        (root / STORE / ".gitignore").write_text("*\n")
+        if not (root / ".dvcignore").exists():
+            (root / ".dvcignore").write_text(IGNORED)
+        part.mkdir(exist_ok=True)
+        (part / "config").write_text(CONFIG)
+        os.replace(part, root / ".dvc")
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: DVC cannot begin here ({error.strerror})") from error
+    return root
 
 
-def _files_to_commit(repository: Repository, root: Path, pointer: Path) -> list[Path]:
+def _check_remote(repo: Any) -> None:
+    """Refuse a remote that is a missing folder, such as a disk that is not mounted: DVC would make it."""
+    name = repo.config["core"].get("remote")
+    if name is None:
+        raise UserError("DVC has no remote; dvc remote add --default NAME URL sets one")
+    url = repo.config["remote"].get(name, {}).get("url", "")
+    if os.path.isabs(url) and not os.path.isdir(url):
+        raise UserError(f"DVC's remote {name}: {url} is no folder; make it, or configure another")
+
+
+def _push(repo: Any, data: Path, md5: str) -> list[str]:
+    """Push data and say how many files; DVC does not look for single files that the remote has lost."""
+    pushed = transfer(repo, "push", [pointer_of(data)])
+    name = data.relative_to(repo.root_dir)
+    lost = repo.data_status([name], granular=True, not_in_remote=True, remote_refresh=True)["not_in_remote"]
+    if lost:
+        again = f"without files/md5/{md5[:2]}/{md5[2:]} there the same command pushes what it lacks"
+        raise UserError(f"DVC's remote has lost {lost[0]} (of {len(lost)}); {again}")
+    return [f"{pushed} file{'s' * (pushed > 1)} pushed"] if pushed else []
+
+
+def _files_to_commit(repository: Path, root: Path, pointer: Path) -> list[Path]:
     """The ``.dvc`` file, DVC's own files where they are new, and .gitignore where DVC alone has changed it."""
     own = [root / ".dvc" / "config", root / ".dvc" / ".gitignore", root / ".dvcignore"]
-    files = [pointer] + [file for file in own if file.exists() and repository.text_at("HEAD", file) is None]
+    held = {file: git(repository, "show", f"HEAD:{file.relative_to(repository)}") for file in own}
+    files = [pointer, *(file for file in own if file.exists() and held[file] is None)]
     ignore = pointer.with_name(".gitignore")
     if ignore.exists():
-        before = (repository.text_at("HEAD", ignore) or "").splitlines()
+        before = (git(repository, "show", f"HEAD:{ignore.relative_to(repository)}") or "").splitlines()
         now = ignore.read_text().splitlines()
         new = [re.sub(r"\\(.)", r"\1", line[1:]) for line in now[len(before) :]]  # /name, escaped
         if now[: len(before)] == before and all(ignore.with_name(f"{name}.dvc").exists() for name in new):
