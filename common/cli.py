@@ -166,7 +166,19 @@ def seed(text: str) -> int:
     return whole_number(0, 2**63 - 1)(text)
 
 
+def need_wing(name: str) -> None:
+    """Refuse what needs a folder of `common` that was left out.
+
+    Raises
+    ------
+    UserError
+    """
+    if not (PROJECT / "common" / name).exists():
+        raise UserError(f"{WINGS[name]} needs common/{name}, which is not here")
+
+
 def _model_name(text: str) -> str:
+    need_wing("production")
     if not re.fullmatch(MODEL_NAME, text, re.ASCII):
         raise argparse.ArgumentTypeError(f"expected up to 250 letters, digits, '_' and '-', found {text!r:.80}")
     return text

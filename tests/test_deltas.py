@@ -16,7 +16,7 @@ TAUGHT = {
     5: {"suggest", "run_trial", "run_search", "run_experiment", "main"},
 }
 """Functions of train.py that a step adds, changes or drops."""
-BUDGET = {2: (24, 22), 3: (30, 14), 4: (72, 18), 5: (30, 36)}
+BUDGET = {2: (24, 22), 3: (30, 14), 4: (73, 18), 5: (30, 36)}
 """Most lines that a step adds to train.py, and most that it takes away."""
 
 

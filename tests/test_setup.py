@@ -36,8 +36,9 @@ ELSEWHERE = {
     "in a folder of the project": {"configs/"},
     "an artifact of a run": {"results.csv"},
     "with a .gitignore of its own": {"dvcstore/"},
-    "a file that git is to keep": {".dvc/config", "requirements-own.txt"},
+    "a file that git is to keep": {".dvc/config", "data/waves.npz.dvc", "requirements-own.txt"},
     "the project": {"reproai/"},
+    "beside the project": {"../HOST"},
 }
 
 # What makes the environments here, in place of uv: it counts its installations and, while the file `hold` is there,

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,6 +133,8 @@ def make_folders(folder: Path, classes: Sequence[str] = CLASSES["digits"]) -> li
                     if not (target / "info.csv").is_file() or (target / "info.csv").read_bytes() != table:
                         raise UserError(f"{target}: other files are there already; move them away")
                     continue
+                for left in folder.glob(f".{split}-*"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 with whole_folder(target) as part:
                     (part / "images").mkdir()
                     _write_images(part, images, f"writing {split}")

@@ -93,7 +93,7 @@ def write_event(folder):
 
 
 def write_splits(folder):
-    content = dict.fromkeys(("root_folds", "root_repeats", "nested_folds", "nested_repeats", "seed"), 1)
+    content = dict.fromkeys(("root_folds", "root_repeats", "nested_folds", "nested_repeats", "seed", "fingerprint"), 1)
     splits.save_splits(content, folder / "dataset_splits.json")
 
 
@@ -108,8 +108,7 @@ def write_splits(folder):
     ],
 )
 def test_what_must_outlive_a_power_cut_is_synced_before_it_counts(write, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(outbox, "OUTBOX", tmp_path / "outbox")
-    monkeypatch.setattr(spool, "EVENTS", tmp_path / "events")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     done, sync, rename = [], os.fsync, os.replace
 
     def record_sync(descriptor):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from common.config import Categorical, TrainingConfig
-from common.data import cache
 from common.training import precision, precision_for, set_up
 from conftest import PROJECT
 
@@ -33,7 +32,7 @@ def processor(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     return tmp_path / "cache"
 
 

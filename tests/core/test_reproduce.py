@@ -99,7 +99,7 @@ def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(r
     done = repository.reproduce(run_id, "--in-place", "--only", "root_split=1")
     verdict = done.stdout.split("verdict: ")[1].splitlines()[0]
     assert (done.returncode, verdict) in [(0, "within tolerance"), (1, "differs")]
-    assert "changed: code\n" in done.stdout
+    assert "changed: code of " in done.stdout
     assert "they part at root split 1, trial 0, inner split 0, warm-up, epoch 1: " in done.stdout
     assert "the standard error over its 2 folds" in done.stdout
 

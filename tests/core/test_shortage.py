@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import cache, load_images
+from common.data import load_images
 from conftest import PROJECT, make_tiny_pets
 
 LOAD = """
 import resource, sys
 from pathlib import Path
 from common import cli
-from common.data import cache, images, load_images
+from common.data import images, load_images
 
-cache.CACHE, read = Path(sys.argv[2]), images.read_image
-if sys.argv[3] == "memory":
+read = images.read_image
+if sys.argv[2] == "memory":
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + 80_000_000
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 else:
@@ -42,11 +42,15 @@ cli.run(lambda: load_images(sys.argv[1], 64, "--skip-unreadable" in sys.argv))
 def test_an_image_that_there_was_no_room_to_read_is_read_when_there_is(what, kind, told, flags, tmp_path, monkeypatch):
     pets = make_tiny_pets(tmp_path / "pets", 2)
     Image.fromarray(np.zeros((6000, 6000, 3), np.uint8)).save(pets / "images" / f"beagle_9.{kind}")
-    command = [sys.executable, "-c", LOAD, pets, tmp_path / "cache", what, *flags]
+    command = [sys.executable, "-c", LOAD, pets, what, *flags]
     short = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=300
+        command,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "REPROAI_STATE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert (short.returncode, len(short.stderr.splitlines())) == (2, 1), short.stderr
     assert short.stderr.startswith(f"error: {pets / 'images'}") and told in short.stderr
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     assert len(load_images(str(pets), 64, skip_unreadable=True)) == 5

@@ -29,7 +29,7 @@ from common.data.splits import Fold
 from common.model import load_classifier, make_classifier, summary_of
 from common.seeds import Stream
 from common.state import PROJECT, work_folder
-from common.tracking import identity, outbox, provenance, runs
+from common.tracking import code, identity, outbox, provenance, runs
 from common.tracking.finding import find_run
 from common.tracking.starting import start as start_step
 from common.training import set_up
@@ -304,7 +304,8 @@ def repository(tmp_path, monkeypatch):
     git(repository, "init", "-q")
     git(repository, "add", "-A")
     git(repository, "commit", "-qm", "first")
-    monkeypatch.setattr(provenance, "PROJECT", repository)
+    for module in (code, provenance):
+        monkeypatch.setattr(module, "PROJECT", repository)
     return repository
 
 

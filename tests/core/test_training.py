@@ -13,7 +13,6 @@ import torch
 from common import cli, progress
 from common.cli import UserError
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
-from common.data import cache, sources
 from common.data.sources import load_images
 from common.data.splits import Fold
 from common.seeds import Stream
@@ -39,8 +38,7 @@ EVERYTHING = Augmentation(1, 180, 0.5, 0.9, 1, 1, 1)
 @pytest.fixture(scope="module")
 def table(tiny_pets, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((cache, "CACHE"), (sources, "DATA")):
-            patch.setattr(module, name, tmp_path_factory.mktemp(name))
+        patch.setenv("REPROAI_STATE", str(tmp_path_factory.mktemp("state")))
         return load_images(str(tiny_pets), 32)
 
 

@@ -32,8 +32,8 @@ def run_of(shared, monkeypatch):
     """Makes a finished run of any command, commit and diff."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(shared.folder.parent)
-    for module in (store, reproduce):
-        monkeypatch.setattr(module, "PROJECT", shared.folder)
+    monkeypatch.setenv("REPROAI_STATE", str(shared.folder))
+    monkeypatch.setattr(reproduce, "PROJECT", shared.folder)
     head = shared.git("rev-parse", "HEAD").strip()
 
     def make(command, commit=head, diff="", **files):

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from scipy import stats
 
 from common import cli, data, evaluation, lesson, search, training
-from common.config import SGD, AdamW, Augmentation, Categorical, Float, TrainingConfig
+from common.config import SGD, AdamW, Augmentation, Categorical, Float, TrainingConfig, find_spaces
 from common.lesson import exercises_3, exercises_4
 from common.lesson.folds import PART_COLOURS
 from common.lesson.searches import tree_lines
@@ -232,7 +232,7 @@ def test_a_space_tree_puts_a_choice_above_what_only_it_asks_for():
         optimizer=Categorical([AdamW(), SGD(momentum=Float(0.5, 0.99))]),
         augmentation=Augmentation(flip=Float(0, 1), rotation=Float(0, 20, name="turn")),
     )
-    lines = tree_lines("TrainingConfig", config.find_spaces(config))
+    lines = tree_lines("TrainingConfig", find_spaces(config))
     assert lines == [
         (0, "TrainingConfig", ""),
         (1, "learning_rate", "Float(0.0001, 0.01, log=True)"),

@@ -5,12 +5,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common.config.file import load_experiment
+from common.config.settings import model_name
 from common.data import folds_of, make_splits
 from common.data.arrays import load_arrays
 from common.eeg.__main__ import main as make_epochs
 from common.eeg.eegnet import DenseEEG, EEGNet
 from common.seeds import Stream
-from common.training import fit_on, model_name, set_up, test_model
+from common.training import fit_on, set_up, test_model
 from conftest import PROJECT
 
 C, T, F1, D, F2, N = 64, 128, 8, 2, 16, 4

@@ -15,6 +15,7 @@ import pytest
 from common.cli import UserError
 from common.events import sending as events, spool
 from common.events.broker import idle_time
+from common.events.requests import serve_requests
 from conftest import PROJECT
 
 TOPICS = ("training", "training-requests", "training-predictions")
@@ -338,7 +339,7 @@ def test_tail_shows_each_event_once_in_a_line(broker):
         "training", (last[0], last[1], json.loads(last[1])["id"]), ("", b"\xff", "odd"), ("", b'{"version": 2}', "new")
     )
     done = subprocess.run(
-        [sys.executable, "-m", "common.events.sending", "tail", *(["--from-start"] if broker.name == "kafka" else [])],
+        [sys.executable, "-m", "common.events", "tail", *(["--from-start"] if broker.name == "kafka" else [])],
         cwd=PROJECT,
         env={"PATH": "", "TIMEOUT": "2", **broker.environ},
         capture_output=True,
@@ -354,8 +355,8 @@ def test_tail_shows_each_event_once_in_a_line(broker):
     ]
 
 
-def test_tail_without_a_broker_says_what_to_set(broker):
-    command = [sys.executable, "-m", "common.events.sending", "tail"]
+def test_tail_without_a_broker_says_what_to_set(broker, home):
+    command = [sys.executable, "-m", "common.events", "tail"]
     done = subprocess.run(command, cwd=PROJECT, env={"PATH": ""}, capture_output=True, text=True)
     expected = "error: no broker: set KAFKA_HOST and KAFKA_TOPIC or PUB_SUB_PROJECT and PUB_SUB_TOPIC\n"
     assert (done.returncode, done.stderr) == (2, expected)
@@ -386,7 +387,7 @@ def serve(broker, handler, until, is_done=True):
 
     worker.done = interrupted
     with pytest.raises(KeyboardInterrupt):
-        events.serve_requests(worker, handler)
+        serve_requests(worker, handler)
 
 
 def test_requests_are_answered_and_what_was_not_done_is_answered_again_with_the_same_id(broker):
@@ -409,7 +410,7 @@ def test_requests_are_answered_and_what_was_not_done_is_answered_again_with_the_
     assert [*first, again] == [*expected, expected[2]]
     assert new == ("lab", {"request_id": "r4", "answer": {"probability": 0.5}})
     if broker.name == "pubsub":
-        assert events.serve_requests(events.only_broker(None, broker.environ), handler, idle=0.1) == 0
+        assert serve_requests(events.only_broker(None, broker.environ), handler, idle=0.1) == 0
 
 
 def test_a_worker_whose_broker_goes_and_comes_back_answers_everything(broker):

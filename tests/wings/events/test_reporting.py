@@ -14,6 +14,7 @@ from common.events import sending as events, spool
 from common.events.broker import Message
 from common.events.display import Display
 from common.events.reporting import report, reporting
+from conftest import PROJECT
 
 FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--n-trials", "1", "--n-jobs", "2")
 
@@ -148,7 +149,7 @@ register_pets(open(sys.argv[1], "rb").read())
 
 def test_requests_with_images_are_answered_with_probabilities_by_class(broker, project, tiny_pets):
     photo = tiny_pets / "images" / "Bengal_1.jpg"
-    environ = {**os.environ, "PYTHONPATH": f"{project}{os.pathsep}{os.path.dirname(__file__)}", "TIMEOUT": "2"}
+    environ = {**os.environ, "PYTHONPATH": f"{project}{os.pathsep}{PROJECT / 'tests'}", "TIMEOUT": "2"}
     subprocess.run([sys.executable, "-c", REGISTER, photo], cwd=project, env=environ, check=True)
     broker.ask("training-requests", ("lab", photo.read_bytes(), "r1"), ("lab", b"no image", "r2"))
     command = [sys.executable, "-m", "common.production.predict", "--model", "pets", "--from", broker.name]

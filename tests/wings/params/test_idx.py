@@ -151,7 +151,7 @@ def test_a_conversion_that_is_killed_leaves_no_half_made_folder_and_can_be_run_a
     write_standin(folder, 20_000, 10)
     command = [sys.executable, "-m", "common.params.idx", str(folder)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list(folder.glob(".train.part/images/*")):
+    while not list(folder.glob(".train-*/images/*")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_a_conversion_that_is_killed_leaves_no_half_made_folder_and_can_be_run_a
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines() == [f"{folder / split}: made" for split in FILES]
     assert len(list(folder.glob("train/images/*.png"))) == 10
-    assert not list(folder.glob(".*part*"))
+    assert not list(folder.glob(".train-*"))
 
 
 def test_the_command_says_what_is_wrong_in_one_line(home):
