@@ -109,8 +109,12 @@ def test_same_seed_gives_same_results(step):
 
 def test_another_seed_gives_other_results(step):
     comes_with(2, step)
-    same = set(step.first.predictions.probability) & set(step.other_seed.predictions.probability)
-    hold(not same, f"{len(same)} predicted probabilities of --seed 1 and --seed 2 are equal: the seed is not used")
+    first, other = (set(run.predictions.probability) for run in (step.first, step.other_seed))
+    same = len(first & other)  # some by chance, where bf16 gives few different numbers
+    hold(
+        same < len(first) / 2,
+        f"{same} predicted probabilities of --seed 1 and --seed 2 are equal: the seed is not used",
+    )
 
 
 def test_runs_are_nested_by_level(step):
