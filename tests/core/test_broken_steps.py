@@ -69,7 +69,7 @@ def report(tmp_path_factory):
             source = source.replace(old, new)
         (root / name / "train.py").write_text(source)
         flags += ["--step-dir", str(root / name)]
-    contract = PROJECT / "tests" / "test_step_contract.py"
+    contract = PROJECT / "tests" / "core" / "test_step_contract.py"
     command = [sys.executable, "-m", "pytest", str(contract), *flags, "-n", "0", "-p", "no:cacheprovider"]
     done = subprocess.run([*command, f"--junitxml={root / 'report.xml'}"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
