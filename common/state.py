@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +106,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def regular(path: Path) -> Path:
+    """The path, unless it is a FIFO, a socket or a device, which might be read for ever.
+
+    Raises
+    ------
+    OSError
+        Then, or when there is no such file.
+    """
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "expected a regular file, found a FIFO, a socket or a device", str(path))
+    return path
 
 
 def sync(file: IO) -> None:

@@ -14,11 +14,12 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any, TypeVar
 
-from common.cli import Terminated, UserError, did_you_mean, regular
+from common.cli import Terminated, UserError, did_you_mean
 from common.config.checks import check_config
 from common.config.settings import TrainingConfig
 from common.config.source import CONFIG_MODULE
 from common.config.spaces import FieldError
+from common.state import regular
 
 T = TypeVar("T")
 

@@ -11,9 +11,10 @@ from typing import IO
 
 import numpy as np
 
-from common.cli import UserError, regular
+from common.cli import UserError
 from common.data.cache import cached_array
 from common.data.images import ImageTable
+from common.state import regular
 
 
 def load_arrays(path: Path, cached: bool = True) -> ImageTable:

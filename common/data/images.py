@@ -18,8 +18,9 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from common.cli import UserError, escaped, regular
+from common.cli import UserError, escaped
 from common.data.cache import cached_array, open_array
+from common.state import regular
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What images may be: formats that Pillow decodes itself. It would start Ghostscript for EPS."""

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common.cli import SOURCES, UserError, regular
+from common.cli import SOURCES, UserError
 from common.data.arrays import load_arrays
 from common.data.images import FORMATS, ImageTable, check_classes, decode, digest_files
-from common.state import data_folder, locked
+from common.state import data_folder, locked, regular
 
 PETS = ("cat", "dog")
 MADE = {

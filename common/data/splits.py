@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from common.cli import UserError, escaped, regular
+from common.cli import UserError, escaped
 from common.data.images import ImageTable
 from common.seeds import Stream
-from common.state import data_folder, whole_file
+from common.state import data_folder, regular, whole_file
 
 FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
 """The settings of splits, besides their seed."""

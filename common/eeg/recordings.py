@@ -14,8 +14,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from common.cli import UserError, reason_of, regular
-from common.state import data_folder
+from common.cli import UserError, reason_of
+from common.state import data_folder, regular
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from common.cli import UserError, regular
-from common.state import whole
+from common.cli import UserError
+from common.state import regular, whole
 
 
 def load_backbone(name: str, weights: str = "DEFAULT") -> tuple[nn.Module, int, tuple, tuple]:

@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from common import cli
-from common.cli import UserError, regular
+from common.cli import UserError
 from common.params.idx_files import FILES, read_idx, read_split
 from common.params.idx_stand_in import write_standin
-from common.state import locked, whole_folder
+from common.state import locked, regular, whole_folder
 
 __all__ = ["CLASSES", "load_idx", "make_folders", "read_idx", "read_split", "write_standin"]
 

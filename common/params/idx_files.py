@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import UserError, regular
+from common.cli import UserError
+from common.state import regular
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),

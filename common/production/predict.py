@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
-from common.cli import UserError, escaped, regular
-from common.state import whole_file
+from common.cli import UserError, escaped
+from common.state import regular, whole_file
 
 if TYPE_CHECKING:
     import pandas as pd

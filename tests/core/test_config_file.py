@@ -17,7 +17,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from common.cli import Terminated, UserError, _terminate
+from common.cli import Terminated, UserError
+from common.cli.script import _terminate
 from common.config import settings
 from common.config.file import load_config, load_experiment
 from common.config.places import find_spaces, resolve

@@ -1,33 +1,19 @@
-"""The flags that all scripts share, and how a script ends: exit codes and one-line errors."""
+"""The flags that all scripts share."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import errno
-import io
-import os
 import re
-import signal
-import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from traceback import walk_tb
 from typing import TypeVar
 
+from common.cli.errors import UserError, escaped, lacking, masked
 from common.state import PROJECT, state_folder
 
 Item = TypeVar("Item")
-WINGS = {
-    "eeg": "--data eeg",
-    "events": "a broker in the environment",
-    "params": "--data digits, or `params` in a config file",
-    "production": "--register",
-    "versions": "data under DVC",
-}
-"""Folders of `common` that may be left out, and what needs them."""
 SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
 """What ``--data`` takes besides paths."""
 MODEL_NAME = r"\w[\w-]{0,249}"
@@ -36,71 +22,9 @@ MOST = 10**9
 """Of anything that a flag counts."""
 
 
-class UserError(Exception):
-    """A mistake in the input: a script shows it as one line and ends with exit code 2.
-
-    The message names the file, field or flag, what was found and what was expected; URLs in it are :func:`masked`.
-    """
-
-    exit_code = 2
-
-    def __init__(self, *parts: object) -> None:
-        super().__init__(*(masked(part) if isinstance(part, str) else part for part in parts))
-
-
-def masked(text: str) -> str:
-    """A text whose URLs show no password, token or key: ``http://me:***@host/db?token=***``."""
-    text = re.sub(r"(:/+[^\s/:]*:)(?:\S*@|(?!\d+(?:\W|$))[^\n@]*@)", r"\1***@", text)  # a password may hold an @
-    text = re.sub(r"(https?://)[^\s/:@]+@", r"\1***@", text)  # a token in place of a user
-    return re.sub(r"(?i)([?&][^\s=&]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^\s=&]*=)[^\s&]*", r"\1***", text)
-
-
-class KilledError(UserError):
-    """A process of a run was ended by the system, as it does when memory runs out: the same command goes on.
-
-    The exit code is 137, as a shell says of a killed program, so that a scheduler or the watcher runs it again.
-    """
-
-    exit_code = 137
-
-
-class Terminated(SystemExit):
-    """SIGTERM has come; the exit code is 143."""
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The end of an error, where there is a known name like the one that was found."""
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    return f"; did you mean `{near[0]}`?" if near else ""
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"error: {escaped(masked(message))} (see {self.prog} --help)\n")
-
-
-def escaped(text: str) -> str:
-    """The text on one line, with each character that is no plain one escaped, such as a terminal's codes in a name."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def regular(path: Path) -> Path:
-    """The path, unless it is a FIFO, a socket or a device, which might be read for ever.
-
-    Raises
-    ------
-    OSError
-        Then, or when there is no such file.
-    """
-    kind = os.stat(path).st_mode
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise OSError(errno.EINVAL, "expected a regular file, found a FIFO, a socket or a device", str(path))
-    return path
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -166,19 +90,9 @@ def seed(text: str) -> int:
     return whole_number(0, 2**63 - 1)(text)
 
 
-def need_wing(name: str) -> None:
-    """Refuse what needs a folder of `common` that was left out.
-
-    Raises
-    ------
-    UserError
-    """
-    if not (PROJECT / "common" / name).exists():
-        raise UserError(f"{WINGS[name]} needs common/{name}, which is not here")
-
-
 def _model_name(text: str) -> str:
-    need_wing("production")
+    if problem := lacking("production"):
+        raise UserError(problem)
     if not re.fullmatch(MODEL_NAME, text, re.ASCII):
         raise argparse.ArgumentTypeError(f"expected up to 250 letters, digits, '_' and '-', found {text!r:.80}")
     return text
@@ -322,96 +236,3 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
         elif value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words
-
-
-class _Output(io.FileIO):
-    """A standard stream; from its first failure on, what is written there goes nowhere."""
-
-    problem: OSError | None = None
-
-    def write(self, data) -> int:
-        try:
-            return super().write(data)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            self.problem = error
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self.fileno())
-            return len(data)
-
-
-def keep_going_without_reader() -> _Output | None:
-    """Let this process go on when nobody reads its output any more (``| head -1``), or when its disk is full.
-
-    Returns
-    -------
-    _Output or None
-        The standard output, whose `problem` says why it ended; None where it is not a file of this process.
-    """
-    outputs = []
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None or stream is not getattr(sys, f"__{name}__"):  # closed, or a notebook's
-            outputs.append(None)
-            continue
-        stream.flush()
-        outputs.append(_Output(stream.fileno(), "wb", closefd=False))
-        options = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
-        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(outputs[-1]), **options))
-    return outputs[0]
-
-
-def run(main: Callable[[], object]) -> None:
-    """Run a script's `main` and end the process.
-
-    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, 137 after a :class:`KilledError`,
-    or 143 after SIGTERM. A Ctrl-C after `main` ends the process at once: what it had to do is done then.
-
-    When nobody reads the output any more, as after ``| head -1``, the script goes on in silence: what it computes is
-    kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
-    """
-    signal.signal(signal.SIGTERM, _terminate)
-    output = keep_going_without_reader()
-    code = problem = None
-    try:
-        main()
-    except UserError as error:
-        code, problem = error.exit_code, f"error: {escaped(str(error))}"
-    except ModuleNotFoundError as error:
-        wing = (error.name or "").removeprefix("common.").split(".")[0]
-        if wing not in WINGS or (PROJECT / "common" / wing).exists():
-            raise
-        code, problem = 2, f"error: {WINGS[wing]} needs common/{wing}, which is not here"
-    except KeyboardInterrupt:
-        code, problem = 130, "interrupted"
-    except SystemExit as end:
-        code = end.code
-        if place := _place_of_foreign(end):
-            code, problem = 2, f"error: {place}: expected it to go on, but it ended the program (SystemExit: {code})"
-    finally:
-        is_shell = hasattr(sys, "ps1") or sys.flags.interactive
-        if not is_shell and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if output is not None:
-        sys.stdout.flush()
-        if output.problem and not isinstance(output.problem, BrokenPipeError) and not code:
-            code, problem = 2, f"error: standard output: {output.problem.strerror}; all but what was printed is kept"
-    if problem:
-        print(problem, file=sys.stderr)
-    if code:
-        raise SystemExit(code)
-
-
-def _terminate(signal_number: int, frame: object) -> None:
-    raise Terminated(143)
-
-
-def _place_of_foreign(end: SystemExit) -> str | None:
-    """Where the program was ended by code that is not ours, such as a config's or a network's."""
-    *_, (frame, line) = walk_tb(end.__traceback__)
-    file = frame.f_code.co_filename
-    if file == argparse.__file__ or Path(file).is_relative_to(PROJECT / "common"):
-        return None
-    in_process = re.findall(r'File "(.+)", line (\d+)', str(end.__cause__))  # as a pool passes it on
-    return ":".join(in_process[-1]) if in_process else f"{file}:{line}"

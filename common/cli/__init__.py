@@ -1,0 +1,28 @@
+"""The command line: flags, errors of one line, and how a script ends."""
+
+from common.cli.errors import (
+    WINGS,
+    KilledError,
+    Terminated,
+    UserError,
+    did_you_mean,
+    escaped,
+    masked,
+    reason_of,
+)
+from common.cli.flags import (
+    MODEL_NAME,
+    SOURCES,
+    check_project,
+    command_of,
+    data_flags,
+    only,
+    parser,
+    root_splits,
+    seed,
+    train_parser,
+    whole_number,
+    with_defaults,
+)
+from common.cli.script import keep_going_without_reader, run
+from common.state import PROJECT

@@ -1,0 +1,111 @@
+"""How a script ends: its exit code, its one line of error, and what becomes of its output when nobody reads it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from traceback import walk_tb
+
+from common.cli.errors import Terminated, UserError, escaped, lacking
+from common.state import PROJECT
+
+
+class _Output(io.FileIO):
+    """A standard stream; from its first failure on, what is written there goes nowhere."""
+
+    problem: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.problem = error
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            return len(data)
+
+
+def keep_going_without_reader() -> _Output | None:
+    """Let this process go on when nobody reads its output any more (``| head -1``), or when its disk is full.
+
+    Returns
+    -------
+    _Output or None
+        The standard output, whose `problem` says why it ended; None where it is not a file of this process.
+    """
+    outputs: list[_Output | None] = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__"):  # closed, or a notebook's
+            outputs.append(None)
+            continue
+        stream.flush()
+        output = _Output(stream.fileno(), "wb", closefd=False)
+        outputs.append(output)
+        options = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(output), **options))
+    return outputs[0]
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a script's `main` and end the process.
+
+    The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, 137 after a :class:`KilledError`,
+    or 143 after SIGTERM. A Ctrl-C after `main` ends the process at once: what it had to do is done then.
+
+    When nobody reads the output any more, as after ``| head -1``, the script goes on in silence: what it computes is
+    kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    output = keep_going_without_reader()
+    code: int | str | None = None
+    problem: str | None = None
+    try:
+        main()
+    except UserError as error:
+        code, problem = error.exit_code, f"error: {escaped(str(error))}"
+    except ModuleNotFoundError as error:
+        wing = (error.name or "").removeprefix("common.").split(".")[0]
+        if not (problem := lacking(wing)):
+            raise
+        code, problem = 2, f"error: {problem}"
+    except KeyboardInterrupt:
+        code, problem = 130, "interrupted"
+    except SystemExit as end:
+        code = end.code
+        if place := _place_of_foreign(end):
+            code, problem = 2, f"error: {place}: expected it to go on, but it ended the program (SystemExit: {code})"
+    finally:
+        is_shell = hasattr(sys, "ps1") or sys.flags.interactive
+        if not is_shell and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if output is not None:
+        sys.stdout.flush()
+        if output.problem and not isinstance(output.problem, BrokenPipeError) and not code:
+            code, problem = 2, f"error: standard output: {output.problem.strerror}; all but what was printed is kept"
+    if problem:
+        print(problem, file=sys.stderr)
+    if code:
+        raise SystemExit(code)
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    raise Terminated(143)
+
+
+def _place_of_foreign(end: SystemExit) -> str | None:
+    """Where the program was ended by code that is not ours, such as a config's or a network's."""
+    *_, (frame, line) = walk_tb(end.__traceback__)
+    file = frame.f_code.co_filename
+    if file == argparse.__file__ or Path(file).is_relative_to(PROJECT / "common"):
+        return None
+    in_process = re.findall(r'File "(.+)", line (\d+)', str(end.__cause__))  # as a pool passes it on
+    return ":".join(in_process[-1]) if in_process else f"{file}:{line}"
