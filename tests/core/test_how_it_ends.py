@@ -11,13 +11,18 @@ import pytest
 from common.state import PROJECT
 
 SCRIPT = """
-import atexit, os, sys, threading, time
+import atexit, os, signal, sys, threading, time
 from common import cli
 
 class Late:
     def __del__(self, sleep=time.sleep, write=os.write):
         write(1, b"leaving\\n")
         sleep(60)
+
+def leave_late():
+    while signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # until `main` has returned
+        time.sleep(0.01)
+    leave()
 
 def leave():
     print("leaving", flush=True)
@@ -95,7 +100,7 @@ def test_a_training_whose_output_ends_keeps_its_results(target, code, killer):
 
 @pytest.mark.hostile("Ctrl-C after the last line ends a script at once, without a traceback")
 @pytest.mark.parametrize(
-    "line", ["leave()", "threading.Thread(target=leave).start()", "atexit.register(leave)", "sys.late = Late()"]
+    "line", ["leave()", "threading.Thread(target=leave_late).start()", "atexit.register(leave)", "sys.late = Late()"]
 )
 def test_ctrl_c_after_the_last_line_ends_a_script_at_once(line, start):
     process = start(line)
