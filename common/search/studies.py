@@ -133,7 +133,7 @@ def optimize(
                 continue
             best_before = _best(study)
             study.sampler = optuna.samplers.TPESampler(seed=stream.at(f"trial {number}").integer())
-            trial = optuna.Trial(study, trials[number]._trial_id) if number < len(trials) else study.ask()
+            trial = _taken_up(study, trials[number]) if number < len(trials) else study.ask()
             try:
                 networks, scores = run_trial(trial)
             except catch as error:
@@ -157,6 +157,15 @@ def optimize(
         return winner, networks_of_best
     except (StorageInternalError, SQLAlchemyError) as error:
         raise UserError(f"studies at {storage_url()}: {str(error).splitlines()[0]}") from None
+
+
+def _taken_up(study: optuna.Study, interrupted: FrozenTrial) -> optuna.Trial:
+    """A trial that goes on; its sampler is brought to where it stood by drawing what the trial has again."""
+    trial = optuna.Trial(study, interrupted._trial_id)
+    for name, distribution in interrupted.distributions.items():
+        if not distribution.single() and name not in trial.relative_params:
+            study.sampler.sample_independent(study, interrupted, name, distribution)
+    return trial
 
 
 def _best(study: optuna.Study) -> int | None:

@@ -165,6 +165,43 @@ def test_a_stream_gives_the_same_trials_in_any_process(storage, tmp_path):
     assert len({str(params) for _, params, *_ in first}) == 14
 
 
+@pytest.mark.hostile("a search that was killed anywhere becomes the uninterrupted one", cases=7)
+def test_a_study_that_ends_between_two_parameters_of_a_trial_goes_on_as_if_it_had_not(storage):
+    def search(name, ends=()):
+        """Each of `ends`, (trial, parameters), is where it ends and is run again."""
+        suggestions = [
+            lambda trial: trial.suggest_float("rate", 1e-4, 1e-1, log=True),
+            lambda trial: trial.suggest_int("units", 4, 64),
+            lambda trial: trial.suggest_categorical("one", ["alone"]),
+            lambda trial: trial.suggest_categorical("norm", ["batch", "layer", "none"]),
+            lambda trial: trial.suggest_float("dropout", 0.0, 0.6),
+        ]
+        ends = list(ends)
+
+        def run_trial(trial):
+            for n, suggest in enumerate(suggestions):
+                if (trial.number, n) in ends:
+                    ends.remove((trial.number, n))
+                    raise KeyboardInterrupt
+                suggest(trial)
+            return run_folds(trial, [trial.params["dropout"], trial.params["rate"]])
+
+        while True:
+            study = create_study(name, 2)
+            try:
+                optimize(study, run_trial, 13, Stream(0))
+            except KeyboardInterrupt:
+                continue
+            assert not ends
+            return [(trial.state, trial.params, trial.values) for trial in study.trials]
+
+    whole = search("whole")
+    ends = [(number, n) for number in (2, 11) for n in (1, 3, 4)]  # drawn at random, and by TPE
+    for place in ends:
+        assert search(str(place), [place]) == whole
+    assert search("all", ends) == whole
+
+
 def test_the_first_of_equal_trials_is_the_best(storage):
     study = create_study("ties", 1)
     best, networks = optimize(study, lambda trial: ([trial.number], [[0.5, 0.75, 0.75][trial.number]]), 3, Stream(0))
