@@ -25,21 +25,23 @@ def load(args, config, stream):
     return table, data.random_fold(table, stream.at("split"))
 
 
-def warm_up(network, table, fold, config, stream, log):
+def warm_up(network, table, fold, config, stream, log, checkpoint=None):
     """Phase 1: train the head alone; the backbone stays as it is."""
     network.freeze_backbone()
     optimizer = training.make_optimizer(
         network, config.optimizer, config.warmup_learning_rate, config.warmup_weight_decay
     )
-    return training.train_and_validate_model(network, table, fold, optimizer, config.warmup_epochs, config, stream, log)
+    return training.train_and_validate_model(
+        network, table, fold, optimizer, config.warmup_epochs, config, stream, log, checkpoint=checkpoint
+    )
 
 
-def fine_tune(network, table, fold, config, stream, log):
+def fine_tune(network, table, fold, config, stream, log, checkpoint=None):
     """Phase 2: train everything, on augmented images."""
     network.freeze_backbone(False)
     optimizer = training.make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
     return training.train_and_validate_model(
-        network, table, fold, optimizer, config.epochs, config, stream, log, config.augmentation
+        network, table, fold, optimizer, config.epochs, config, stream, log, config.augmentation, checkpoint
     )
 
 

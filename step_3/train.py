@@ -26,21 +26,23 @@ def load(args, config):
     return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
-def warm_up(network, table, fold, config, stream, log):
+def warm_up(network, table, fold, config, stream, log, checkpoint=None):
     """Phase 1: train the head alone; the backbone stays as it is."""
     network.freeze_backbone()
     optimizer = training.make_optimizer(
         network, config.optimizer, config.warmup_learning_rate, config.warmup_weight_decay
     )
-    return training.train_and_validate_model(network, table, fold, optimizer, config.warmup_epochs, config, stream, log)
+    return training.train_and_validate_model(
+        network, table, fold, optimizer, config.warmup_epochs, config, stream, log, checkpoint=checkpoint
+    )
 
 
-def fine_tune(network, table, fold, config, stream, log):
+def fine_tune(network, table, fold, config, stream, log, checkpoint=None):
     """Phase 2: train everything, on augmented images."""
     network.freeze_backbone(False)
     optimizer = training.make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
     return training.train_and_validate_model(
-        network, table, fold, optimizer, config.epochs, config, stream, log, config.augmentation
+        network, table, fold, optimizer, config.epochs, config, stream, log, config.augmentation, checkpoint
     )
 
 
@@ -48,9 +50,9 @@ def run_fold(table, fold, config, compute, stream, run):
     """Fit one network in two phases, each with a run of its own; returns it with its dev ROC AUC."""
     network = training.new_model(config, table, compute, stream.at("model"))
     with run.phase("warm-up") as phase:
-        warm_up(network, table, fold, config, stream.at("warm-up"), phase.log)
+        warm_up(network, table, fold, config, stream.at("warm-up"), phase.log, phase.checkpoint)
     with run.phase("fine-tuning") as phase:
-        score = fine_tune(network, table, fold, config, stream.at("fine-tuning"), phase.log)
+        score = fine_tune(network, table, fold, config, stream.at("fine-tuning"), phase.log, phase.checkpoint)
     return network, score
 
 

@@ -22,7 +22,6 @@ def an_ensemble(sizes=(32, 48)):
     networks = []
     for number, size in enumerate(sizes):
         network = make_classifier(Stream(number), input_shape=(3, size, size), hidden_dim=8, dropout_rate=0.1)
-        network.precision = "fp32"
         with torch.no_grad():
             network.head[-1].weight *= 8
         networks.append(network)

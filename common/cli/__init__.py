@@ -16,7 +16,7 @@ from common.cli.flags import (
     check_project,
     command_of,
     data_flags,
-    only,
+    each_model,
     parser,
     root_splits,
     seed,

@@ -192,17 +192,19 @@ def with_defaults(
     return flags.parse_args(argv)
 
 
-def only(items: Sequence[Item], number: int | None) -> list[tuple[int, Item]]:
-    """The items with their numbers, or the one that ``--only-model`` names.
+def each_model(args: argparse.Namespace, models: Sequence[Item]) -> list[tuple[argparse.Namespace, Item]]:
+    """Of a config's models all, or the one that ``--only-model`` names, each with the flags that run it alone.
 
     Raises
     ------
     UserError
         When there is none of that number.
     """
-    if number is not None and number >= len(items):
-        raise UserError(f"--only-model {number}: expected less than {len(items)}, the number of models of the config")
-    return [(i, item) for i, item in enumerate(items) if number in (None, i)]
+    number, n_models = args.only_model, len(models)
+    if number is not None and number >= n_models:
+        raise UserError(f"--only-model {number}: expected less than {n_models}, the number of models of the config")
+    alone = [argparse.Namespace(**{**vars(args), "only_model": i if n_models > 1 else None}) for i in range(n_models)]
+    return [(alone[i], model) for i, model in enumerate(models) if number in (None, i)]
 
 
 def root_splits(args: argparse.Namespace) -> Iterable[int]:

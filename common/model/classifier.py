@@ -32,17 +32,41 @@ class Classifier(nn.Module):
         Normalisation of images in [0, 1].
     transforms : sequence of nn.Module
         Applied before the normalisation, in evaluation as in training.
+    settings : dict, optional
+        What :func:`make_classifier` builds it again from.
+    precision : {"fp32", "bf16"}
+        Of the arithmetic; weights are fp32.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, mean=None, std=None, transforms: Sequence[nn.Module] = ()):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        mean=None,
+        std=None,
+        transforms: Sequence[nn.Module] = (),
+        settings: dict[str, Any] | None = None,
+        precision: str = "fp32",
+    ):
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.transforms = nn.Sequential(*transforms)
-        self.precision = "fp32"
+        self.settings = settings or {}
+        self.precision = precision
         self.backbone_frozen = False
         self.register_buffer("mean", None if mean is None else torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", None if std is None else torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def channels(self) -> int:
+        """Of the images that it takes: 1 or 3."""
+        return self.settings["input_shape"][0]
+
+    @property
+    def image_size(self) -> int:
+        """Width and height, in pixels, of the images that it takes."""
+        return self.settings["input_shape"][-1]
 
     @property
     def has_head(self) -> bool:
@@ -123,6 +147,7 @@ def make_classifier(
     dropout_rate: float = 0.2,
     model: Any = None,
     transforms: Sequence[Any] = (),
+    precision: str = "fp32",
 ) -> Classifier:
     """A :class:`Classifier`, its new weights seeded from `stream`.
 
@@ -138,7 +163,13 @@ def make_classifier(
         A network of one's own instead, see :func:`build_module`.
     transforms : sequence of the same
         Applied to images in [0, 1], or to arrays, before.
+    precision : {"fp32", "bf16"}
     """
+    settings = {"n_classes": n_classes, "input_shape": list(input_shape), "transforms": as_record(transforms)}
+    if model is None:
+        settings |= {"backbone": backbone, "hidden_dim": hidden_dim, "dropout_rate": dropout_rate}
+    else:
+        settings |= {"model": as_record(model)}
     n_outputs = 1 if n_classes == 2 else n_classes
     with torch.random.fork_rng():
         torch.manual_seed(stream.integer())
@@ -152,16 +183,9 @@ def make_classifier(
                 nn.Dropout(dropout_rate),
                 nn.Linear(hidden_dim, n_outputs),
             )
-            network = Classifier(features, head, mean, std, before)
-        else:
-            network = Classifier(build_module(model, tuple(input_shape), n_classes), nn.Identity(), transforms=before)
-    network.settings = {"n_classes": n_classes, "input_shape": list(input_shape), "transforms": as_record(transforms)}
-    if model is None:
-        network.settings |= {"backbone": backbone, "hidden_dim": hidden_dim, "dropout_rate": dropout_rate}
-    else:
-        network.settings |= {"model": as_record(model)}
-    network.channels, network.image_size = input_shape[0], input_shape[-1]
-    return network
+            return Classifier(features, head, mean, std, before, settings, precision)
+        module = build_module(model, tuple(input_shape), n_classes)
+        return Classifier(module, nn.Identity(), None, None, before, settings, precision)
 
 
 def save_classifier(network: Classifier, path: Path) -> None:
@@ -181,11 +205,9 @@ def load_classifier(path: Path) -> Classifier:
     try:
         with safe_open(path, "pt") as file:
             settings = json.loads(file.metadata()["classifier"])
-        precision = settings.pop("precision")
         own = {name: from_record(settings.pop(name)) for name in ("model", "transforms") if name in settings}
         network = make_classifier(Stream(0), weights="none", **settings, **own)
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{path}: not a stored classifier ({error})") from error
-    network.precision = precision
     return network.eval()

@@ -121,10 +121,11 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where what belongs to this place is kept until the root run is finished: a path to add a suffix to."""
+        """Where a phase stands until the root run is finished; of others, what the names of those below begin with."""
         levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
         names = [f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place]
-        return work_folder("checkpoints") / self.place["root_run_id"] / " ".join(names or ["run"])
+        name = " ".join(names or ["run"]) + (".pt" if "phase" in self.place else "")
+        return work_folder("checkpoints") / self.place["root_run_id"] / name
 
     @property
     def log(self) -> Log:
@@ -226,11 +227,6 @@ class Log:
     """Records metrics of a run. Those named ``batch_...`` wait for the next others (an epoch's end) to go with."""
 
     run: Run
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file in which a phase keeps where it stands."""
-        return self.run.checkpoint.with_name(f"{self.run.checkpoint.name}.pt")
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
         run, now = self.run, int(time.time() * 1000)

@@ -19,18 +19,17 @@ PAUSE = 5.0
 
 
 class Checkpoint:
-    """The file that `log.checkpoint` names; without such an attribute nothing is kept.
+    """A file in which a phase keeps where it stands; without a path nothing is kept.
 
     It is what ``torch.save`` writes: a zip file, which has a checksum of each of its parts.
 
     Parameters
     ----------
-    log : callable
-        See :func:`common.training.train_and_validate_model`.
+    path : Path, optional
     """
 
-    def __init__(self, log: Callable):
-        self.path: Path | None = getattr(log, "checkpoint", None)
+    def __init__(self, path: Path | None):
+        self.path = path
         self._last = time.monotonic()
 
     def load(self) -> dict | None:

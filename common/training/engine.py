@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -151,6 +152,7 @@ def train_and_validate_model(
     stream: Stream,
     log: Log,
     augmentation: Augmentation | None = None,
+    checkpoint: Path | None = None,
 ) -> float:
     """One phase: train for at most `epochs`, stop early on the dev score, and leave the best weights in the network.
 
@@ -163,8 +165,10 @@ def train_and_validate_model(
     log : callable
         Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss`` and ``dev_roc_auc`` (and ``dev_mcc``, where that
         is the score, and ``learning_rate``, where it changes) by epoch; epoch 0 is before training and has no
-        ``train_loss``. If it has an attribute `checkpoint`, the path of a file, the phase goes on
-        from there: to the same weights and score, without logging again what was logged before the last epoch kept.
+        ``train_loss``.
+    checkpoint : Path, optional
+        A file in which the phase keeps where it stands, and from which it goes on: to the same weights and score,
+        without logging again what was logged before the last epoch kept.
 
     Returns
     -------
@@ -175,7 +179,7 @@ def train_and_validate_model(
     is_frozen = network.backbone_frozen and augmentation is None
     if is_frozen:
         network, table = head, replace(table, pixels=frozen_features(whole, table))
-    stopper, checkpoint = EarlyStopper(network, config.patience), Checkpoint(log)
+    stopper, kept = EarlyStopper(network, config.patience), Checkpoint(checkpoint)
 
     def train(epoch: int) -> dict[str, float]:
         settings = (epoch, config.batch_size, stream, log, augmentation, config.shuffle)
@@ -195,9 +199,9 @@ def train_and_validate_model(
             ) from error
         return metrics, metrics["dev_loss"], metrics[f"dev_{config.score}"]
 
-    phase = (network, optimizer, schedules, checkpoint, range(epochs + 1), train, evaluate, log, stopper)
+    phase = (network, optimizer, schedules, kept, range(epochs + 1), train, evaluate, log, stopper)
     if run_epochs(*phase, config.eval_every, config.save_every) < epochs:
-        checkpoint.save(lambda: {"epoch": epochs, "stopper": stopper.state_dict()}, always=True)
+        kept.save(lambda: {"epoch": epochs, "stopper": stopper.state_dict()}, always=True)
     stopper.restore_best()
     return stopper.best_score
 

@@ -44,8 +44,8 @@ def build_network(
         config.dropout_rate,
         config.model,
         config.transforms,
+        compute.exceptions.get(config.backbone, compute.precision),
     )
-    network.precision = compute.exceptions.get(config.backbone, compute.precision)
     if config.model is not None:
         _check_outputs(network, n_classes, input_shape)
     return network.to(compute.device, memory_format=torch.channels_last)

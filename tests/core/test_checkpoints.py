@@ -18,10 +18,6 @@ from common.training.checkpoints import Checkpoint, SavedModels
 STATE = {"epoch": 3, "network": {"a": torch.arange(60.0).view(4, 15), "b": torch.ones(7)}, "stopper": {"best": 0.5}}
 
 
-def kept_in(path):
-    return Checkpoint(SimpleNamespace(checkpoint=path))
-
-
 def is_state(found):
     weights = found["network"]
     return (found["epoch"], found["stopper"]) == (3, {"best": 0.5}) and all(
@@ -32,15 +28,15 @@ def is_state(found):
 @pytest.mark.hostile("a damaged checkpoint or kept network counts as absent, and says so", cases=1000)
 def test_a_checkpoint_with_any_bit_flipped_gives_what_was_saved_or_nothing_and_says_so(tmp_path, capsys):
     path = tmp_path / "warm-up.pt"
-    kept_in(path).save(lambda: STATE, always=True)
+    Checkpoint(path).save(lambda: STATE, always=True)
     whole, draw = path.read_bytes(), random.Random(0)
-    assert is_state(kept_in(path).load())
+    assert is_state(Checkpoint(path).load())
     n_absent = 0
     for _ in range(1000):
         content = bytearray(whole)
         content[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         path.write_bytes(content)
-        found = kept_in(path).load()
+        found = Checkpoint(path).load()
         told = capsys.readouterr().err
         assert is_state(found) if found else told.startswith(f"{path}: damaged, so it counts as absent (")
         n_absent += not found
@@ -62,7 +58,7 @@ def test_a_strangers_file_in_the_place_of_a_checkpoint_runs_nothing(kind, tmp_pa
     else:
         torch.save(intruder, path)
         assert zipfile.is_zipfile(path)
-    assert kept_in(path).load() is None
+    assert Checkpoint(path).load() is None
     assert "counts as absent" in capsys.readouterr().err and not intruder.folder.exists()
 
 
@@ -79,7 +75,7 @@ def test_the_newest_saved_model_that_is_sound_is_where_a_training_goes_on(tmp_pa
 
 
 def write_checkpoint(folder):
-    kept_in(folder / "warm-up.pt").save(lambda: STATE, always=True)
+    Checkpoint(folder / "warm-up.pt").save(lambda: STATE, always=True)
 
 
 def write_metrics(folder):
