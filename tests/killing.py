@@ -156,11 +156,15 @@ class Killer:
         process.wait()
         return Ended(process.returncode, time.monotonic() - started, log.read_text())
 
-    def wait_for(self, phases):
-        """Wait until that many phases are finished."""
+    def phases(self):
+        """How many phases are finished."""
         is_phase = "SELECT run_uuid FROM tags WHERE key = 'phase'"
         finished = f"SELECT COUNT(*) FROM runs WHERE status = 'FINISHED' AND run_uuid IN ({is_phase})"
-        while self.query("mlflow.db", finished)[0][0] < phases:
+        return self.query("mlflow.db", finished)[0][0]
+
+    def wait_for(self, phases):
+        """Wait until that many phases are finished."""
+        while self.phases() < phases:
             time.sleep(0.05)
 
     @staticmethod

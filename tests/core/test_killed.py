@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-MOMENTS = 6
+MOMENTS = 3
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,9 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(killer, whole):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does(number, code, killer, whole):
+def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does_unless_another_process_is_on_it(
+    number, code, killer, whole
+):
     state, _ = whole
     killer.clean()
     ended = killer.run(phases=5, number=number)
@@ -76,8 +78,13 @@ def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does(number, code, k
     assert "the same command goes on from here" in ended.output
     statuses = {status for (status,) in killer.query("mlflow.db", "SELECT status FROM runs")}
     assert statuses <= {"FINISHED", "KILLED"} and "KILLED" in statuses
+    ((run_id, _),) = killer.roots()
+    with FileLock(killer.folder / "cache" / "checkpoints" / f"{run_id}.lock"):  # as another process holds it
+        second = killer.run()
+    assert second.code == 2
+    assert f"error: run {run_id}: another process is working on it" in second.output
     again = killer.run()
-    assert f"resuming run {killer.roots()[0][0]}: " in again.output
+    assert f"resuming run {run_id}: " in again.output
     assert " of 8 fits done" in again.output
     assert (again.code, killer.state()) == (0, state)
 
@@ -149,35 +156,18 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, 
     assert {status for _, status in killer.roots()} == {"FINISHED"}
 
 
-def test_a_second_process_on_the_same_run_says_so_and_harms_nothing(killer, whole):
-    state, _ = whole
+def test_other_settings_a_finished_run_and_fresh_start_anew_and_what_is_given_up_is_marked_killed(killer):
     killer.clean()
-    killer.run(phases=5)
-    ((run_id, _),) = killer.roots()
-    with FileLock(killer.folder / "cache" / "checkpoints" / f"{run_id}.lock"):  # as the first process holds it
-        second = killer.run()
-    assert second.code == 2
-    assert f"error: run {run_id}: another process is working on it" in second.output
-    go_on_until_the_end(killer.run, killer, state)
-
-
-def test_other_settings_start_a_new_run_that_says_what_differs_and_the_old_one_is_marked_killed(killer):
-    killer.clean()
-    killer.run(phases=5)
+    one_trial = ("--root-splits", 1, "--n-trials", 1)
+    killer.run(*one_trial, phases=2)
     ((first, _),) = killer.roots()
-    ended = killer.run("--seed", 1)
+    ended = killer.run(*one_trial, "--seed", 1)
     assert f"a new run: the unfinished run {first} differs in --seed 1 (was 0)" in ended.output
-    assert dict(killer.roots())[first] == "KILLED"
+    after_finished = killer.run(*one_trial, "--seed", 1, phases=killer.phases() + 1)
+    fresh = killer.run(*one_trial, "--seed", 1, "--fresh")
+    assert "resuming" not in after_finished.output + fresh.output and fresh.code == 0
+    assert [status for _, status in killer.roots()] == ["KILLED", "FINISHED", "KILLED", "FINISHED"]
     assert killer.query("mlflow.db", "SELECT COUNT(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]
-
-
-def test_a_finished_run_is_not_resumed_and_fresh_starts_anew(killer):
-    killer.clean()
-    assert "resuming" not in killer.run("--n-trials", 1).output + killer.run("--n-trials", 1).output
-    assert [status for _, status in killer.roots()] == ["FINISHED", "FINISHED"]
-    killer.run("--n-trials", 1, "--seed", 3, phases=3)
-    fresh = killer.run("--n-trials", 1, "--seed", 3, "--fresh")
-    assert "resuming" not in fresh.output and fresh.code == 0
 
 
 @pytest.mark.slow

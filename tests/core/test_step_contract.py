@@ -5,7 +5,7 @@ hold. The folder may have any name and lie anywhere; a relative path starts at t
 which step it is (``train_parser(__doc__, step=3)``), or ``--step 3`` does; what comes with a later step is skipped.
 The script runs on a few tiny pictures, from a copy of its folder: your runs, data and outputs stay as they are.
 How it computes in several processes is not looked at. ``--step-dir`` may be given several times; without it steps 1
-and 3 are checked, to save time: test_broken_steps.py holds altered copies of steps 2 and 4 against the same behaviours.
+and 4 are checked, to save time: test_broken_steps.py holds altered copies of steps 2 and 4 against the same behaviours.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from common.evaluation import results_of, youden_threshold
 from common.evaluation.report import RESULT_COLUMNS
 from conftest import PROJECT
 
-CHEAP = ("step_1", "step_3")
+BY_DEFAULT = ("step_1", "step_4")
 KEYS = {"step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"}
 PREDICTION_COLUMNS = ["root_split", "inner_split", "part", "file", "class", "label", "probability", "threshold"]
 PREDICTION_COLUMNS += ["prediction"]
@@ -42,7 +42,7 @@ PARENTS = {
 def pytest_generate_tests(metafunc):
     if "runs" in metafunc.fixturenames:
         folders = [(PROJECT / name).resolve() for name in metafunc.config.getoption("--step-dir")]
-        folders = folders or [PROJECT / name for name in CHEAP]
+        folders = folders or [PROJECT / name for name in BY_DEFAULT]
         steps = [metafunc.config.getoption("--step") or step_of(folder / "train.py") for folder in folders]
         found = list(zip(folders, steps, strict=True))
         metafunc.parametrize("runs", found, ids=[folder.name for folder in folders], indirect=True, scope="module")
