@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from common.cli import Terminated, UserError, did_you_mean
 from common.config.checks import check_config
 from common.config.settings import TrainingConfig
-from common.config.source import CONFIG_MODULE
+from common.config.source import CONFIG_MODULE, check_source
 from common.config.spaces import FieldError
 from common.state import regular
 
@@ -88,6 +88,9 @@ def load_experiment(path: str | Path) -> tuple[list[TrainingConfig], dict[str, A
                 raise FieldError("models", f"expected a list of networks, found {models!r:.80}")
             configs = [replace(configs[0], model=model) for model in models]
             _use({"models": [asdict(config) for config in configs]})
+    with _errors_placed(path, tree, vars(module)):
+        for config in configs:
+            check_source(config)
     return configs, found
 
 

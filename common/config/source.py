@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from common.config.places import find_spaces, first_values
 from common.config.spaces import FieldError
 from common.state import PROJECT
 
@@ -48,6 +49,19 @@ def to_source(config: Any) -> str:
     writer = _Writer(frozenset(name for name, count in homes.items() if count > 1 or name == "config"))
     text = writer.text(config, type(config).__name__, column=len("config = "))
     return f"{_import_lines(writer.imports)}config = {text}\n"
+
+
+def check_source(config: Any) -> None:
+    """Raise now what :func:`to_source` would raise of a config with any of the values that are searched.
+
+    Raises
+    ------
+    FieldError
+    """
+    to_source(first_values(config))
+    for place, space in find_spaces(config).items():
+        for _, value in space.extremes():
+            _Writer(frozenset()).text(value, f"{type(config).__name__}.{place}")
 
 
 class _Writer:
