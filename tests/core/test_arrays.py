@@ -144,25 +144,17 @@ def broken_stream(path):
     path.write_bytes(content)
 
 
+PROMISES_15_TB = header_of((2 * 10**12,)) + bytes(99)
 DAMAGED = {
     "broken stream": (broken_stream, "X.npy: "),
     "encrypted": (lambda path: path.write_bytes(everywhere(npz(path), 6, 8, 1)), "X.npy: .* is encrypted"),
-    "header of 15 TB": (
-        lambda path: archive(path, header_of((2 * 10**12,)) + bytes(99)),
-        r"X.npy: its header promises 16000000000000 bytes, found 99",
-    ),
-    "header and directory of 15 TB": (
-        lambda path: archive(path, header_of((2 * 10**12,)) + bytes(99), 16 * 10**12 + 128),
-        "X.npy: ",
-    ),
+    "header of 15 TB": (lambda path: archive(path, PROMISES_15_TB), "promises 16000000000000 bytes, found 99"),
+    "header and directory of 15 TB": (lambda path: archive(path, PROMISES_15_TB, 16 * 10**12 + 128), "X.npy: "),
     "more than promised": (lambda path: archive(path, header_of((40, 2)) + bytes(10**6)), "640 bytes, found more"),
     "negative shape": (lambda path: archive(path, header_of((-40, -2)) + bytes(640)), "X.npy: "),
     "pickle": (lambda path: archive(path, pickle.dumps(np.zeros((40, 2)))), "X.npy: .*magic"),
     "pickled objects": (lambda path: archive(path, header_of((40, 2), "|O") + pickle.dumps([0])), "Python objects"),
-    "deep header": (
-        lambda path: archive(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"(" * 9000),
-        "X.npy: ",
-    ),
+    "deep header": (lambda path: archive(path, b"\x93NUMPY\x01\x00\x28\x23" + b"(" * 9000), "X.npy: "),
     "a lone .npy": (lambda path: path.write_bytes(header_of((40, 2)) + bytes(640)), "not a zip file"),
 }
 
