@@ -13,7 +13,7 @@ from test_cnn import Linear
 
 from common.cli import UserError
 from common.config import TrainingConfig
-from common.data import load_images, make_splits
+from common.data import load_images
 from common.data.splits import Fold
 from common.seeds import Stream
 from common.training import fit_on, new_model, set_up
@@ -52,15 +52,6 @@ def test_an_npz_file_is_a_table_with_its_arrays_labels_and_groups(home, capsys):
     assert load_images(str(home / "eeg.npz"), 64).fingerprint != table.fingerprint
 
 
-def test_no_group_is_on_both_sides_of_a_split(home):
-    write(home / "eeg.npz")
-    table = load_images(str(home / "eeg.npz"), 64)
-    for root in make_splits(table, Stream(0), 5, 1, 4)["root_splits"]:
-        for inner in root["nested_splits"]:
-            sides = [set(table.groups[rows]) for rows in (root["test_indices"], *inner.values())]
-            assert sum(map(len, sides)) == 10 == len(set.union(*sides))
-
-
 def test_samples_that_are_copies_stay_together_and_text_labels_are_sorted(home):
     x = np.random.default_rng(0).normal(size=(20, 4))
     x[1::2] = x[::2]
@@ -78,7 +69,6 @@ def test_samples_that_are_copies_stay_together_and_text_labels_are_sorted(home):
         ({"y": np.linspace(0, 1, 40)}, "y: expected whole numbers or text, found float64"),
         ({"X": np.full((40, 2), np.nan)}, "X: expected finite numbers, found nan or infinity in sample 0"),
         ({"X": np.array(["a"] * 40)}, "X: expected real numbers of shape"),
-        ({"X": np.array([None] * 40)}, "expected an .npz file with the arrays X, y, groups"),
         ({"y": np.zeros(40, int)}, "expected images of two or more classes, found 1"),
     ],
 )
@@ -89,16 +79,13 @@ def test_wrong_arrays_are_refused_in_one_line(changes, message, home):
     assert "\n" not in str(error.value) and "eeg.npz" in str(error.value)
 
 
-def test_a_damaged_file_and_settings_for_images_are_refused(home):
+def test_settings_for_images_are_refused(home):
     write(home / "eeg.npz")
     table, compute = load_images(str(home / "eeg.npz"), 64), set_up("cpu", "fp32")
     with pytest.raises(UserError, match="model: expected a network that takes arrays"):
         new_model(TrainingConfig(), table, compute, Stream(0))
     with pytest.raises(UserError, match="augmentation: expected None"):
         new_model(replace(TrainingConfig(), model=Linear), table, compute, Stream(0))
-    (home / "eeg.npz").write_bytes((home / "eeg.npz").read_bytes()[:300])
-    with pytest.raises(UserError, match=r"eeg\.npz: expected an \.npz file"):
-        load_images(str(home / "eeg.npz"), 64)
 
 
 def test_folds_of_arrays_train(home):
@@ -157,31 +144,19 @@ def broken_stream(path):
     path.write_bytes(content)
 
 
+PROMISES_15_TB = header_of((2 * 10**12,)) + bytes(99)
 DAMAGED = {
     "broken stream": (broken_stream, "X.npy: "),
     "encrypted": (lambda path: path.write_bytes(everywhere(npz(path), 6, 8, 1)), "X.npy: .* is encrypted"),
-    "unknown compression": (lambda path: path.write_bytes(everywhere(npz(path), 8, 10, 99)), "X.npy: .*compression"),
-    "header of 15 TB": (
-        lambda path: archive(path, header_of((2 * 10**12,)) + bytes(99)),
-        r"X.npy: its header promises 16000000000000 bytes, found 99",
-    ),
-    "header and directory of 15 TB": (
-        lambda path: archive(path, header_of((2 * 10**12,)) + bytes(99), 16 * 10**12 + 128),
-        "X.npy: ",
-    ),
+    "header of 15 TB": (lambda path: archive(path, PROMISES_15_TB), "promises 16000000000000 bytes, found 99"),
+    "header and directory of 15 TB": (lambda path: archive(path, PROMISES_15_TB, 16 * 10**12 + 128), "X.npy: "),
     "more than promised": (lambda path: archive(path, header_of((40, 2)) + bytes(10**6)), "640 bytes, found more"),
     "negative shape": (lambda path: archive(path, header_of((-40, -2)) + bytes(640)), "X.npy: "),
-    "overflowing shape": (lambda path: archive(path, header_of((2**40, 2**40)) + bytes(640)), "X.npy: its header"),
     "pickle": (lambda path: archive(path, pickle.dumps(np.zeros((40, 2)))), "X.npy: .*magic"),
     "pickled objects": (lambda path: archive(path, header_of((40, 2), "|O") + pickle.dumps([0])), "Python objects"),
-    "nothing": (lambda path: archive(path, b""), "X.npy: "),
-    "deep header": (
-        lambda path: archive(path, b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"(" * 9000),
-        "X.npy: ",
-    ),
-    "unknown version": (lambda path: archive(path, b"\x93NUMPY\x09" + header_of((40, 2))[7:] + bytes(640)), "X.npy: "),
+    "deep header": (lambda path: archive(path, b"\x93NUMPY\x01\x00\x28\x23" + b"(" * 9000), "X.npy: "),
     "a lone .npy": (lambda path: path.write_bytes(header_of((40, 2)) + bytes(640)), "not a zip file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.hostile(ARRAYS)
@@ -199,12 +174,12 @@ def test_a_damaged_or_malicious_file_of_arrays_is_refused_with_the_array_and_the
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.hostile(ARRAYS, cases=300)
+@pytest.mark.hostile(ARRAYS, cases=100)
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
 def test_a_file_of_arrays_with_any_bytes_changed_gives_a_table_or_one_line(home, capsys, compression):
     whole, rng, ended = npz(home / "a.npz", compression), np.random.default_rng(0), set()
     headers = [i for i in range(len(whole)) if whole[i : i + 2] in (b"PK", b"\x93N")]
-    for _ in range(300):
+    for _ in range(100):
         content = whole.copy()
         for _ in range(rng.integers(1, 4)):
             near = rng.choice(headers) + rng.integers(0, 130) if rng.random() < 0.6 else rng.integers(len(whole))
@@ -220,10 +195,9 @@ def test_a_file_of_arrays_with_any_bytes_changed_gives_a_table_or_one_line(home,
 
 
 @pytest.mark.hostile(ARRAYS)
-@pytest.mark.parametrize("number", [1e39, -1e300])
-def test_a_number_too_large_for_float32_is_refused_with_its_sample(home, recwarn, number):
+def test_a_number_too_large_for_float32_is_refused_with_its_sample(home, recwarn):
     x = np.zeros((40, 3))
-    x[[7, 9], 2] = number
+    x[[7, 9], 2] = -1e300, 1e39
     np.savez(home / "a.npz", X=x, y=np.arange(40) % 2)
     with pytest.raises(UserError, match="too large for float32, in sample 7"):
         load_images(str(home / "a.npz"), 64)

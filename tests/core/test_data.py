@@ -24,6 +24,8 @@ from common.data.images import read_image
 from common.seeds import Stream
 from common.state import data_folder
 from conftest import make_tiny_pets
+from step_1 import download_data
+from step_3 import make_dataset_splits
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +40,10 @@ def pets(home):
     return make_tiny_pets(home / "pets", n_per_class=6)
 
 
-def draw(root, *names):
-    """A different picture for each name."""
+def draw(root, *names, value=None):
+    """A different picture for each name, or the one of `value`."""
     for name in names:
-        pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (20, 20, 3), np.uint8)
+        pixels = np.random.default_rng(list((value or name).encode())).integers(0, 256, (20, 20, 3), np.uint8)
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(root / name)
 
@@ -59,29 +61,20 @@ def labelled(table):
 
 @pytest.mark.parametrize("folder", ["images/", ""], ids=["oxford", "flat oxford"])
 def test_breeds_that_begin_with_a_capital_are_cats(home, folder):
-    draw(home / "mine", *(f"{folder}{name}" for name in ("pug_1.jpg", "Manx_2.jpg", "Manx_10.PNG", "great_dane_1.jpg")))
+    names = [f"{folder}{name}" for name in ("Manx_10.PNG", "Manx_2.jpg", "great_dane_1.jpg", "pug_1.jpg")]
+    draw(home / "mine", *reversed(names))
     table = load(home / "mine")
-    assert table.files == tuple(
-        f"{folder}{name}" for name in ("Manx_10.PNG", "Manx_2.jpg", "great_dane_1.jpg", "pug_1.jpg")
-    )
-    assert table.classes == ("cat", "dog")
-    assert table.labels.tolist() == [0, 0, 1, 1]
-    assert table.pixels.shape == (4, 3, 16, 16)
-    assert table.pixels.dtype == np.uint8
-    assert (table.pixels[1] == read_image(home / "mine" / f"{folder}Manx_2.jpg", 16)).all()
+    assert list(table.files) == names
+    assert (table.classes, table.labels.tolist()) == (("cat", "dog"), [0, 0, 1, 1])
+    assert (table.pixels.shape, table.pixels.dtype) == ((4, 3, 16, 16), np.uint8)
+    assert (table.pixels[1] == read_image(home / "mine" / names[1], 16)).all()
 
 
-@pytest.mark.parametrize(
-    ("names", "classes"),
-    [
-        (["melanoma/a.jpg", "naevus/b.jpg", "naevus/site 2/a.jpg"], ("melanoma", "naevus")),
-        (["dog/a.jpg", "cat/b.jpg", "cat/ä.jpg"], ("cat", "dog")),
-    ],
-)
-def test_a_folder_per_class_names_the_classes_in_order(home, names, classes):
+def test_a_folder_per_class_names_the_classes_in_order(home):
+    names = ["melanoma/a.jpg", "naevus/site 2/ä.jpg", "naevus/b.jpg"]
     draw(home / "mine", *names)
     table = load(home / "mine")
-    assert table.classes == classes
+    assert table.classes == ("melanoma", "naevus")
     assert labelled(table) == {name: name.split("/")[0] for name in names}
     assert list(table.files) == sorted(names)
 
@@ -107,20 +100,14 @@ def test_groups_csv_names_the_group_of_each_image(home):
 
 def test_what_is_no_image_of_the_set_is_reported_and_not_read(pets, capsys):
     names = load(pets).files
-    draw(
-        pets, "annotations/trimaps/Bengal_1.png", "images/.hidden_1.jpg", "__MACOSX/images/Bengal_1.jpg", ".git/x_1.jpg"
-    )
+    draw(pets, "annotations/trimaps/Bengal_1.png", "images/.hidden_1.jpg", "__MACOSX/images/a_1.jpg", ".git/x_1.jpg")
     (pets / "images" / "Bengal_1.mat").write_bytes(b"MATLAB 5.0")
     (pets / "images" / "Thumbs").write_bytes(b"")
     (pets / "annotations" / "list.txt").write_text("Bengal_1 1 1 1\n")
     capsys.readouterr()
     assert load(pets).files == names
-    left_out = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert left_out == [
-        "  left out: 1 files without suffix",
-        "  left out: 1 .mat",
-        "  left out: 1 images without a label",
-    ]
+    left_out = [line.split(": ")[1] for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert left_out == ["1 files without suffix", "1 .mat", "1 images without a label"]
 
 
 # ---- reading by content
@@ -129,36 +116,26 @@ QUADRANTS = np.array([[[250, 10, 10], [10, 240, 20]], [[20, 10, 245], [240, 240,
 PICTURE = Image.fromarray(QUADRANTS).resize((48, 48), Image.Resampling.NEAREST)
 
 
-def as_gif(path):
-    PICTURE.quantize().save(path, "GIF")
-
-
-def as_palette_png(path):
-    PICTURE.quantize().save(path, "PNG")
-
-
-def as_rgba_png(path):
-    PICTURE.convert("RGBA").save(path, "PNG")
-
-
-def as_cmyk_jpeg(path):
-    PICTURE.convert("CMYK").save(path, "JPEG", quality=98)
-
-
-def as_rotated_jpeg(path):
+def turned(picture):
+    """As it was, with a note that it is to be shown turned by 90 degrees clockwise."""
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6  # shown turned by 90 degrees clockwise
-    PICTURE.transpose(Image.Transpose.ROTATE_90).save(path, "JPEG", quality=98, exif=exif)
+    exif[ExifTags.Base.Orientation] = 6
+    return picture.transpose(Image.Transpose.ROTATE_90), {"quality": 98, "exif": exif}
 
 
-def as_webp(path):
-    PICTURE.save(path, "WEBP", lossless=True)
-
-
-@pytest.mark.parametrize("save", [as_gif, as_palette_png, as_rgba_png, as_cmyk_jpeg, as_rotated_jpeg, as_webp])
-def test_a_picture_is_read_by_its_content_and_not_its_name(home, save):
+@pytest.mark.parametrize(
+    ("form", "picture", "options"),
+    [
+        ("GIF", PICTURE.quantize(), {}),
+        ("PNG", PICTURE.convert("RGBA"), {}),
+        ("JPEG", PICTURE.convert("CMYK"), {"quality": 98}),
+        ("JPEG", *turned(PICTURE)),
+    ],
+    ids=["gif", "rgba", "cmyk", "turned"],
+)
+def test_a_picture_is_read_by_its_content_and_not_its_name(home, form, picture, options):
     draw(home / "mine", "b/1.jpg", "a/1.jpg")
-    save(home / "mine" / "a" / "1.jpg")
+    picture.save(home / "mine" / "a" / "1.jpg", form, **options)
     pixels = load(home / "mine").pixels[0].astype(int)
     for row, column in np.ndindex(2, 2):
         assert abs(pixels[:, 4 + 8 * row, 4 + 8 * column] - QUADRANTS[row, column]).max() < 12
@@ -172,28 +149,7 @@ def test_sixteen_bit_grey_keeps_its_range(home):
     assert abs(pixels[0].mean(axis=1) - np.linspace(8, 247, 16)).max() < 3
 
 
-def test_the_two_odd_photos_of_the_real_set_load_as_rgb(home, pets_dir):
-    odd = {"Abyssinian_34.jpg": ("GIF", "P"), "Abyssinian_5.jpg": ("PNG", "RGBA")}
-    (home / "mine" / "images").mkdir(parents=True)
-    for name, kind in odd.items():
-        shutil.copy(pets_dir / "images" / name, home / "mine" / "images")
-        with Image.open(pets_dir / "images" / name) as image:
-            assert (image.format, image.mode) == kind
-            expected = np.asarray(image.convert("RGB")).mean(axis=(0, 1))
-        pixels = read_image(home / "mine" / "images" / name, 64)
-        assert (pixels.shape, pixels.dtype) == ((3, 64, 64), np.uint8)
-        assert abs(pixels.mean(axis=(1, 2)) - expected).max() < 25  # the centre square alone
-        assert pixels.std() > 20
-    draw(home / "mine", "images/pug_1.jpg")
-    assert len(load(home / "mine")) == 3
-
-
 # ---- fingerprint
-
-
-def test_a_copy_elsewhere_has_the_same_fingerprint(pets, home):
-    shutil.copytree(pets, home / "elsewhere" / "copy")
-    assert load(pets).fingerprint == load(home / "elsewhere" / "copy").fingerprint
 
 
 def write_table(root, name, column, value_of):
@@ -206,45 +162,32 @@ def pairs(file):
     return file.split("/")[1][:3] + str(int(file[-5]) % 2)
 
 
-def a_byte(root):
-    with open(root / "images" / "Bengal_1.jpg", "ab") as file:
-        file.write(b"\0")
+def test_any_change_changes_the_fingerprint(pets):
+    def fingerprint_with(column, value_of):
+        write_table(pets, {"group": "groups.csv", "type": "info.csv"}[column], column, value_of)
+        return load(pets).fingerprint
 
-
-def a_group(root):
-    write_table(root, "groups.csv", "group", lambda file: "another" if file.endswith("l_1.jpg") else pairs(file))
-
-
-def a_label(root):
-    write_table(root, "info.csv", "type", lambda file: "dog" if file.endswith("_1.jpg") or "beagle" in file else "cat")
-
-
-def a_name(root):
-    (root / "images" / "Bengal_1.jpg").rename(root / "images" / "Bengal_01.jpg")  # the first one still
-    write_table(root, "groups.csv", "group", pairs)
-
-
-def an_image_less(root):
-    (root / "images" / "Bengal_1.jpg").unlink()
-
-
-@pytest.mark.parametrize("change", [a_byte, a_group, a_label, a_name, an_image_less])
-def test_any_change_changes_the_fingerprint(pets, change):
-    write_table(pets, "groups.csv", "group", pairs)
-    before = load(pets).fingerprint
-    change(pets)
-    assert load(pets).fingerprint != before
+    first = pets / "images" / "Bengal_1.jpg"
+    found = [fingerprint_with("group", pairs), fingerprint_with("group", lambda file: pairs(file)[0])]
+    found.append(fingerprint_with("type", lambda file: "dog" if file.endswith("_1.jpg") or "beagle" in file else "cat"))
+    first.write_bytes(first.read_bytes() + b"\0")
+    found.append(load(pets).fingerprint)
+    first.rename(first.with_name("Bengal_01.jpg"))  # the first one still
+    for table in (pets / "groups.csv", pets / "info.csv"):
+        table.write_text(table.read_text().replace("Bengal_1.", "Bengal_01."))
+    found.append(load(pets).fingerprint)
+    assert len(set(found)) == 5
 
 
 # ---- cache
 
 
-def test_images_are_decoded_once(pets, home, monkeypatch):
+def test_images_are_decoded_once_and_a_copy_elsewhere_is_the_same_data(pets, home, monkeypatch):
     first = load(pets)
     shutil.copytree(pets, home / "copy")
     monkeypatch.setattr(images, "read_image", lambda *_: pytest.fail("decoded again"))
-    assert (load(pets).pixels == first.pixels).all()
-    assert (load(home / "copy").pixels == first.pixels).all()
+    for table in (load(pets), load(home / "copy")):
+        assert table.fingerprint == first.fingerprint and (table.pixels == first.pixels).all()
 
 
 def test_a_pickled_table_still_maps_its_pixels(pets):
@@ -295,19 +238,18 @@ def test_an_interrupted_decoding_leaves_no_cache(pets, monkeypatch):
 
 
 def test_unreadable_images_are_named_or_left_out(pets, capsys):
-    good = load(pets)
+    good = load_images(str(pets), 64)
     photo = (pets / "images" / "Bengal_1.jpg").read_bytes()
     bad = {"Bengal_7.jpg": photo[: len(photo) // 2], "Bengal_8.jpg": b"", "beagle_7.jpg": b"a text, no picture"}
     for name, content in bad.items():
         (pets / "images" / name).write_bytes(content)
     for _ in range(2):  # the second time from the cache
         with pytest.raises(UserError, match=r"pets/images/Bengal_7\.jpg.*truncated.*2 more.*--skip-unreadable"):
-            load(pets)
+            load_images(str(pets), 64)
         capsys.readouterr()
-        table = load(pets, skip_unreadable=True)
+        table = download_data.main(["--data", str(pets), "--skip-unreadable"])
         out = capsys.readouterr().out
         assert all(f"left out: images/{name}: not a readable image" in out for name in bad)
-        assert table.files == good.files
         assert table.fingerprint == good.fingerprint
         assert (table.pixels == good.pixels).all()
 
@@ -318,7 +260,7 @@ def test_copies_of_an_image_are_never_on_both_sides_of_a_split(pets):
             shutil.copy(pets / "images" / f"{name}_{copy - 6}.jpg", pets / "images" / f"{name}_{copy}.jpg")
     table = load(pets)
     digests = np.array(table.digests)
-    folds = [data.random_fold(table, Stream(seed)) for seed in range(5)]
+    folds = [data.random_fold(table, Stream(seed)) for seed in range(2)]
     sides = [(fold.train, fold.dev, fold.test) for fold in folds]
     for root in data.make_splits(table, Stream(0), root_folds=3, nested_folds=2)["root_splits"]:
         sides += [(n["train_indices"], n["dev_indices"], root["test_indices"]) for n in root["nested_splits"]]
@@ -363,7 +305,7 @@ def site(pets, monkeypatch):
             pass  # a client that asks only for the address hangs up
 
     server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
     server.files, server.broken = files, broken
     point_to(server.address, files, monkeypatch)
@@ -389,28 +331,25 @@ def test_the_download_becomes_a_table_and_is_not_repeated(site, pets, home):
     assert load_images("oxford-pets", 16).fingerprint == table.fingerprint
 
 
-@pytest.mark.parametrize("name", ["/images.tar.gz", "/annotations.tar.gz"])
-def test_an_interrupted_download_can_be_repeated(site, home, name):
-    site.broken.add(name)
+def test_a_download_that_is_interrupted_or_damaged_is_refused_and_can_be_repeated(site, home, monkeypatch):
+    site.broken.add("/annotations.tar.gz")
     with pytest.raises(UserError, match="download failed"):
         load_images("oxford-pets", 16)
     assert not (home / "data" / "oxford-pets").exists()
     site.broken.clear()
-    assert len(load_images("oxford-pets", 16)) == 12
-
-
-def test_an_interrupted_unpacking_can_be_repeated(site, home):
-    partial = home / "data" / "oxford-pets.partial" / "oxford-iiit-pet"
-    draw(partial, "images/Bengal_1.jpg", "annotations/trimaps/Bengal_1.png")
-    assert len(load_images("oxford-pets", 16)) == 12
-
-
-def test_a_wrong_checksum_is_refused_and_no_data_set_is_left(site, home, monkeypatch):
     point_to(site.address, site.files, monkeypatch, md5=lambda content: "0" * 32)
     with pytest.raises(UserError, match=r"download failed \(.*corrupted.*--data drawn"):
         load_images("oxford-pets", 16)
     assert not (home / "data" / "oxford-pets").exists()
     point_to(site.address, site.files, monkeypatch)
+    assert len(load_images("oxford-pets", 16)) == 12
+
+
+def test_neither_an_interrupted_unpacking_nor_splits_of_that_name_are_taken_for_the_download(site, home):
+    partial = home / "data" / "oxford-pets.partial" / "oxford-iiit-pet"
+    draw(partial, "images/Bengal_1.jpg", "annotations/trimaps/Bengal_1.png")
+    (home / "data" / "oxford-pets").mkdir()
+    (home / "data" / "oxford-pets" / "dataset_splits.json").write_text("{}")
     assert len(load_images("oxford-pets", 16)) == 12
 
 
@@ -429,12 +368,6 @@ def test_without_a_network_the_error_says_where_to_put_the_archives(site, home, 
     assert not (home / "data" / "oxford-pets").exists()
     for name, content in site.files.items():
         (folder / name[1:]).write_bytes(content)
-    assert len(load_images("oxford-pets", 16)) == 12
-
-
-def test_splits_of_a_folder_called_oxford_pets_are_not_taken_for_the_download(site, home):
-    (home / "data" / "oxford-pets").mkdir(parents=True)
-    (home / "data" / "oxford-pets" / "dataset_splits.json").write_text("{}")
     assert len(load_images("oxford-pets", 16)) == 12
 
 
@@ -459,9 +392,13 @@ def by_threes(row):
     return f"animal {row // 3}"
 
 
-def test_splits_are_nested_and_stratified_ten_by_ten():
+def test_splits_by_default_are_nested_and_stratified_ten_by_ten_and_are_kept(capsys):
     table = a_table()
-    roots = data.make_splits(table, Stream(0))["root_splits"]
+    splits = data.load_splits(table)
+    assert str(data.splits_file(table)) in capsys.readouterr().out
+    assert data.load_splits(table) == splits == data.make_splits(table, Stream(0).at("splits"))
+    assert capsys.readouterr().out == ""
+    roots = splits["root_splits"]
     assert len(roots) == 10
     assert sorted(row for root in roots for row in root["test_indices"]) == list(range(100))
     for root in roots:
@@ -500,39 +437,32 @@ def test_splits_depend_on_the_seed_alone(group_of):
 
 
 def test_too_few_images_or_groups_of_a_class_are_refused():
-    with pytest.raises(UserError, match="9 images of class dog; expected at least 10"):
+    with pytest.raises(UserError, match=r"9 images of class dog; expected at least 10.*--root-folds"):
         data.make_splits(a_table(20, 9), Stream(0))
     with pytest.raises(UserError, match="4 groups of images of class dog; expected at least 5"):
         data.random_fold(a_table(60, 12, by_threes), Stream(0))
 
 
-def test_a_table_without_splits_gets_those_of_the_default_settings(capsys):
-    table = a_table()
-    first = data.load_splits(table)
-    assert first == data.make_splits(table, Stream(0).at("splits"))
-    assert str(data.splits_file(table)) in capsys.readouterr().out
-    assert data.load_splits(table) == first
-    assert capsys.readouterr().out == ""
+def test_other_splits_are_replaced_only_when_asked_to(home, pets, capsys):
+    def make(seed, *flags):
+        return make_dataset_splits.main(
+            ["--data", str(pets), "--root-folds", "3", "--nested-folds", "2", "--seed", str(seed), *flags]
+        )
 
-
-def test_other_splits_are_replaced_only_when_asked_to(home, capsys):
-    table = a_table()
-    path = data.splits_file(table)
-    first, other = (data.make_splits(table, Stream(seed), 3, 1, 3, 1) for seed in (0, 1))
-    data.save_splits(first, path)
-    data.save_splits(first, path)
-    assert "up to date" in capsys.readouterr().out
+    first = make(0)
+    assert make(0) == first and "up to date" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"dataset_splits\.json: holds other splits already; --force"):
-        data.save_splits(other, path)
-    assert data.load_splits(table) == first
-    data.save_splits(other, path, replace=True)
-    assert data.load_splits(table) == other
-    assert list((home / "data").rglob("*.*")) == [path]
+        make(1)
+    assert data.load_splits(load(pets)) == first
+    other = make(1, "--force")
+    assert data.load_splits(load(pets)) == other != first
+    assert [path.name for path in (home / "data" / "pets").iterdir()] == ["dataset_splits.json"]
 
 
 def test_splits_of_changed_photos_are_refused_and_say_what_changed(pets):
     original = (pets / "images" / "Bengal_2.jpg").read_bytes()
-    data.save_splits(data.make_splits(load(pets), Stream(0), 3, 1, 3, 1), data.splits_file(load(pets)))
+    splits, path = data.make_splits(load(pets), Stream(0), 3, 1, 3, 1), data.splits_file(load(pets))
+    data.save_splits(splits, path)
 
     def refusal():
         with pytest.raises(UserError, match=r"pets/dataset_splits\.json: made for other data than .*/pets: ") as error:
@@ -548,9 +478,12 @@ def test_splits_of_changed_photos_are_refused_and_say_what_changed(pets):
     for number in (1, 2):
         (pets / "images" / f"pug_{number}.jpg").unlink()
     (pets / "images" / "Bengal_2.jpg").write_bytes(original)
-    assert data.load_splits(load(pets))
-    write_table(pets, "groups.csv", "group", pairs)
+    assert data.load_splits(load(pets)) == splits
+    write_table(pets, "groups.csv", "group", lambda file: file)
     assert refusal().startswith("labels or groups changed;")
+    data.save_splits(data.make_splits(load(pets), Stream(0), 3, 1, 3, 1), path)
+    (kept,) = path.parent.glob("dataset_splits-*.json")
+    assert json.loads(kept.read_text()) == splits != data.load_splits(load(pets))
 
 
 @pytest.mark.parametrize(
@@ -560,13 +493,12 @@ def test_splits_of_changed_photos_are_refused_and_say_what_changed(pets):
         (lambda train, dev, test, roots: train.append(test[0]), "HERE: FILE is in train and in test"),
         (lambda train, dev, test, roots: dev.append(test[0]), "HERE: FILE is in dev and in test"),
         (lambda train, dev, test, roots: dev.append(train.pop()), "HERE: group animal [0-9]+ is in train and in dev"),
-        (lambda train, dev, test, roots: dev.append(dev[0]), "HERE: dev is empty, repeats an index"),
+        (lambda train, dev, test, roots: dev.append(dev[0]), "HERE: dev .*repeats an index"),
         (lambda train, dev, test, roots: dev.clear(), "HERE: dev is empty"),
         (lambda train, dev, test, roots: train.append(-1), "HERE: train .* has one outside 0-101"),
         (lambda train, dev, test, roots: train.append(102), "HERE: train .* has one outside 0-101"),
         (lambda train, dev, test, roots: roots.append(roots[0]), "FILE is tested 2 times; expected once"),
         (lambda train, dev, test, roots: roots.pop(), "FILE is tested 0 times; expected once"),
-        (lambda train, dev, test, roots: roots.clear(), "FILE is tested 0 times; expected once"),
         (lambda train, dev, test, roots: roots[2].pop("nested_splits"), "not a splits file .*nested_splits"),
         (lambda train, dev, test, roots: test.append("first"), "not a splits file .*first"),
     ],
@@ -584,7 +516,7 @@ def test_splits_that_leak_or_leave_out_are_refused(tamper, message):
         data.load_splits(table)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"fingerprint": "a"}', "\0"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": "a"}'])
 def test_a_damaged_splits_file_is_refused(text):
     table = a_table()
     path = data.splits_file(table)
@@ -592,13 +524,10 @@ def test_a_damaged_splits_file_is_refused(text):
     path.write_text(text)
     with pytest.raises(UserError, match=r"dataset_splits\.json: not a splits file .*make_dataset_splits.py makes one"):
         data.load_splits(table)
-
-
-def test_a_splits_file_that_cannot_be_read_is_named():
-    path = data.splits_file(a_table())
-    path.mkdir(parents=True)
+    path.unlink()
+    path.mkdir()
     with pytest.raises(UserError, match=f"^{re.escape(str(path))}: cannot be read"):
-        data.load_splits(a_table())
+        data.load_splits(table)
 
 
 def test_more_splits_than_the_file_holds_are_refused():

@@ -25,13 +25,14 @@ hostile = pytest.mark.hostile("a password in a URL is shown, logged and stored n
         ("tracking at http://me:pw@host:5000: no answer", "tracking at http://me:***@host:5000: no answer"),
         ("postgresql+psycopg2://me:p@ss/w:o?r#d@host/db", "postgresql+psycopg2://me:***@host/db"),
         ("postgresql://me@azure:pw@host/db", "postgresql://me@azure:***@host/db"),
-        ("mysql://me:two words@host/db", "mysql://me:***@host/db"),
         ("redis://:1234@host", "redis://:***@host"),
-        ("(a http://a:x@h, b http://b:y@h)", "(a http://a:***@h, b http://b:***@h)"),
+        ("(a http://a:x@h, b mysql://b:y z@h)", "(a http://a:***@h, b mysql://b:***@h)"),
         ("https://ghp_token@github.com/me/it.git", "https://***@github.com/me/it.git"),
         ("--data https:/me:pw@host/x", "--data https:/me:***@host/x"),
-        ("postgresql://h/db?user=me&password=pw&sslmode=on", "postgresql://h/db?user=me&password=***&sslmode=on"),
-        ("http://h/x?access_token=t1&n=1&API_KEY=t2", "http://h/x?access_token=***&n=1&API_KEY=***"),
+        (
+            "http://h/x?access_token=t1&n=1&API_KEY=t2&password=p",
+            "http://h/x?access_token=***&n=1&API_KEY=***&password=***",
+        ),
     ],
 )
 def test_the_secret_part_of_a_url_is_masked_and_the_rest_is_shown(text, shown):
@@ -47,7 +48,6 @@ def test_the_secret_part_of_a_url_is_masked_and_the_rest_is_shown(text, shown):
     [
         "tracking at http://127.0.0.1:5000: no model pets@production",
         "sqlite:////a folder/with@sign/mlflow.db?timeout=60",
-        "models:/pets@production",
         "git@github.com:me/it.git, ssh://git@github.com/me/it.git",
         "a.py:3: TrainingConfig.epochs: expected 1 @ least",
     ],
@@ -88,15 +88,15 @@ def nowhere(project, *dones):
 
 
 @hostile
-@pytest.mark.parametrize("script", ["step_2/train.py", "step_5/train.py", "common/production/predict.py"])
+@pytest.mark.parametrize("script", ["step_2/train.py", "common/production/predict.py"])
 def test_a_tracking_server_that_does_not_let_in_is_named_without_its_password(
     script, project, run_script, refusing, tiny_pets
 ):
-    host = "127.0.0.1:9" if script == "step_5/train.py" else refusing
     arguments = ["--model", "pets", tiny_pets] if "predict" in script else ["--fast", "--data", tiny_pets]
-    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_TRACKING_URI": f"http://bob:{PASSWORD}@{host}"}
-    done = run_script(script, *arguments, **quick)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: tracking at http://bob:***@{host}")
+    uri = f"http://bob:{PASSWORD}@{refusing}"
+    done = run_script(script, *arguments, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_TRACKING_URI=uri)
+    told = f"error: tracking at http://bob:***@{refusing}"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(told)
     nowhere(project, done)
 
 

@@ -17,22 +17,14 @@ from common.cli import UserError
 from common.tracking.upkeep import PLACES, look_after, store_uri
 
 RENAMES = {
-    "another name": ("before", "after"),
     "_ for -": ("repro-ai", "repro_ai"),
-    "- for _": ("repro_ai", "repro-ai"),
-    "another case": ("Repro-AI", "repro-ai"),
-    "spaces": ("before", "a new place/of my results "),
     "%": ("50%", "100 % done"),
-    "signs": ("a#b;c=d", 'it\'s "q" & [r] *'),
+    "signs": ("a#b;c=d", 'a new place/it\'s "q" & [r] * '),
     "composed and decomposed": ("\u00e9t\u00e9", "e\u0301te\u0301"),
-    "longer": ("p", "p2"),
-    "shorter": ("p2", "p"),
     "into a folder of its name": ("p", "p/p"),
     "out of a folder of its name": ("p/p", "p"),
     "to mlruns": ("p", "mlruns"),
-    "from mlruns": ("mlruns", "p"),
     "into a folder mlruns": ("p", "mlruns/p"),
-    "out of a folder mlruns": ("mlruns/p", "q"),
     "up, out of what is its mlruns now": ("q/mlruns/p", "q"),
     "down, into what was its mlruns": ("q", "q/mlruns/p"),
     "mlruns in mlruns": ("mlruns/mlruns", "mlruns/mlruns/mlruns"),

@@ -19,7 +19,7 @@ ARGUMENTS = ["--fast", "--json", "--n-jobs", 1, "--root-splits", 1, "--inner-spl
 @names
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", "a\nb", "a\tb", "a\x1b[2Jb", "%D", "a%nb", "\udc80", "x" * 201],
+    ["", "..", "../x", "/tmp/x", "a\\b", "a\nb", "a\x1b[2Jb", "%D", "\udc80", "x" * 201],
 )
 def test_an_experiment_that_is_no_folder_name_is_one_line(name, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -44,7 +44,7 @@ def test_such_a_name_is_refused_before_anything_is_written(where, project, run_s
     assert sorted(project.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["EEG %Y-%m-%d", "50%", "a?b #1", "%%25", "~", "$HOME", "Größe: 1"])
+@pytest.mark.parametrize("name", ["EEG %Y-%m-%d", "a?b #1", "%%25", "$HOME", "Größe: 1"])
 def test_other_names_are_folders_of_mlruns(name, tmp_path, monkeypatch, database):
     from common.tracking import store
 
@@ -81,7 +81,7 @@ def copy_at(project, tmp_path):
 
 
 @folders
-@pytest.mark.parametrize("name", ["a?b", "what?", "50%25", "%3Fx", "{a}"])
+@pytest.mark.parametrize("name", ["a?b", "%3Fx", "{a}"])
 def test_a_folder_that_databases_cannot_lie_in_is_one_line_and_nothing_is_written(name, copy_at, run_script, tiny_pets):
     folder = copy_at(name)
     before = sorted(folder.parent.rglob("*"))
