@@ -87,7 +87,7 @@ def copy_of_project(folder: Path) -> Path:
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    ours = ("RUNNER", "REPROAI_", "PETS_DIR", "TORCH_HOME", "VIRTUAL_ENV", "MLFLOW_", "OPTUNA_", "CI")
+    ours = ("RUNNER", "REPROAI_", "PETS_DIR", "TORCH_HOME", "VIRTUAL_ENV", "MLFLOW_", "OPTUNA_", "CI", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"PATH": f"{folder}/tools:/usr/bin:/bin", "RUNNER": "venv"} | variables
 
@@ -220,27 +220,18 @@ def test_git_ignores_what_the_documents_tell_users_to_make() -> None:
 # ---- commands
 
 
-def test_command_gets_its_arguments_and_gives_its_exit_code(ready: Path) -> None:
-    show = "import sys; print(sys.argv[1:]); sys.exit(41)"
-    assert run(ready, "python", "-c", show, "a b", "", "*") == (41, "['a b', '', '*']\n", "")
-
-
-def test_command_runs_in_the_project_folder_and_imports_common_from_anywhere(ready: Path, tmp_path: Path) -> None:
-    show = "import os, sys; os.chdir('/'); import common; print(common.__file__, sys.prefix)"
+def test_command_gets_its_arguments_and_the_project_folder_and_gives_its_exit_code(ready: Path, tmp_path: Path) -> None:
+    show = "import os, sys; print(sys.argv[1:], os.getcwd()); os.chdir('/'); import common"
+    show += "; print(common.__file__, sys.prefix); sys.exit(41)"
     with contextlib.chdir(tmp_path):
-        assert run(ready, "pwd")[1] == f"{ready}\n"
-        assert run(ready, "python", "-c", show)[1] == f"{ready}/common/__init__.py {ready}/.venv\n"
+        code, output, errors = run(ready, "python", "-c", show, "a b", "", "*")
+    assert (code, errors) == (41, "")
+    assert output == f"['a b', '', '*'] {ready}\n{ready}/common/__init__.py {ready}/.venv\n"
 
 
 def test_ctrl_c_reaches_the_command_and_its_exit_code_comes_back(ready: Path) -> None:
-    program = """
-import sys, time
-try:
-    print("ready", flush=True)
-    time.sleep(60)
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
+    program = "import sys, time\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\n"
+    program += "except KeyboardInterrupt:\n    sys.exit(130)\n"
     process = start(ready, "python", "-c", program)
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
@@ -262,9 +253,13 @@ def test_unusable_calls_are_one_line_and_exit_code_2(ready: Path) -> None:
 # ---- .venv
 
 
-def test_first_use_installs_the_hashed_lock_and_a_change_of_it_installs_again(tmp_path: Path) -> None:
+@pytest.mark.hostile("packages that a user adds survive, or are refused in one line", cases=6)
+def test_first_use_installs_the_hashed_lock_and_ones_own_packages_and_a_change_of_either_installs_again(
+    tmp_path: Path,
+) -> None:
     project = copy_of_project(tmp_path / "my project")
-    (project / "requirements.txt").write_text(locked("threadpoolctl"))
+    lock, own = project / "requirements.txt", project / "requirements-own.txt"
+    lock.write_text(locked("threadpoolctl"))
     code, _, errors = run(project, "python", "-c", "import threadpoolctl")
     if re.search(r"(?i)connection|dns|resolution|timed out|network", errors):
         pytest.skip(f"no package registry in reach: {errors.splitlines()[-2]}")
@@ -273,43 +268,21 @@ def test_first_use_installs_the_hashed_lock_and_a_change_of_it_installs_again(tm
 
     if (uv := project / ".venv" / "bin" / "uv").exists():  # from now on it is found on PATH
         shutil.copy(uv, project / "tools")
-    (project / "requirements.txt").write_text(locked("packaging"))
-    code, _, errors = run(project, "python", "-c", "import packaging, threadpoolctl")
-    assert code == 1
-    assert "No module named 'threadpoolctl'" in errors
-
-    lock = locked("packaging")
-    for wrong, told in [(re.sub("sha256:....", "sha256:0000", lock), "Hash mismatch"), (lock.split(" ")[0], "hash")]:
-        (project / "requirements.txt").write_text(wrong)
-        code, _, errors = run(project, "true")
-        assert code == 1
-        assert told in errors
-        assert errors.splitlines()[-1].startswith("error: setting up .venv failed")
-        assert not (project / ".venv").exists()
-
-
-@pytest.mark.hostile("packages that a user adds survive, or are refused in one line", cases=5)
-def test_packages_of_ones_own_survive_a_change_of_the_lock_and_fit_it(tmp_path: Path) -> None:
-    project = copy_of_project(tmp_path / "my project")
-    lock, own = project / "requirements.txt", project / "requirements-own.txt"
-    lock.write_text(locked("threadpoolctl"))
+    lock.write_text(packaging := locked("packaging"))
     own.write_text("# mine\niniconfig")
-    if uv := shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):  # else pip brings it
-        shutil.copy(uv, project / "tools")
-    code, _, errors = run(project, "python", "-c", "import iniconfig, threadpoolctl")
-    if re.search(r"(?i)connection|dns|resolution|timed out|network", errors):
-        pytest.skip(f"no package registry in reach: {errors.splitlines()[-2]}")
-    assert code == 0, errors
-    lock.write_text(locked("packaging"))
+    code, _, errors = run(project, "python", "-c", "import iniconfig, packaging, threadpoolctl")
+    assert code == 1 and "No module named 'threadpoolctl'" in errors
+    lock.write_text(f"# changed\n{packaging}")
     assert run(project, "python", "-c", "import iniconfig, packaging")[0] == 0
-    assert run(project, "python", "-c", "import iniconfig") == (0, "", "")
 
-    for wrong, told in [
-        ("iniconfig\nno-such-package-of-anyone\n", "no-such-package-of-anyone was not found"),
-        ("packaging<20\n", "you require packaging<20 and packaging=="),
-        ("iniconfig==\n", "iniconfig=="),
+    for wrong, wrong_own, told in [
+        (re.sub("sha256:....", "sha256:0000", packaging), "", "Hash mismatch"),
+        (packaging.split(" ")[0], "", "hash"),
+        (packaging, "iniconfig\nno-such-package-of-anyone\n", "no-such-package-of-anyone was not found"),
+        (packaging, "packaging<20\n", "you require packaging<20 and packaging=="),
     ]:
-        own.write_text(wrong)
+        lock.write_text(wrong)
+        own.write_text(wrong_own)
         code, _, errors = run(project, "true")
         assert (code, told in errors, " + packaging==" in errors) == (1, True, False), errors  # before all is installed
         assert errors.splitlines()[-1].startswith("error: setting up .venv failed")
@@ -338,10 +311,8 @@ def test_interrupted_set_up_is_never_used(fresh: Path, name: str) -> None:
     if name == "SIGKILL":
         os.kill(installer, signal.SIGKILL)
     errors = process.communicate(timeout=30)[1]
-    assert errors.count("\n") == 1, errors
-    assert process.returncode == -signal.Signals[name]
-    if name != "SIGKILL":
-        assert not (fresh / ".venv").exists()
+    assert (process.returncode, errors.count("\n")) == (-signal.Signals[name], 1), errors
+    assert name == "SIGKILL" or not (fresh / ".venv").exists()
     (fresh / "hold").unlink()
     code, _, errors = run(fresh, "python", "-c", "import common")
     assert (code, errors.count("setting up .venv from")) == (0, 1), errors
@@ -385,26 +356,24 @@ def test_unusable_python_is_told_with_the_remedy(fresh: Path, python: str, told:
 
 def test_container_is_the_callers_own_and_holds_the_project_at_its_path(docker: Path) -> None:
     call = docker_run(docker, "python", "step_4/train.py", "a b", CI="true", MLFLOW_TRACKING_URI="x", SECRET="y")
-    assert call[-4] == docker_calls(docker)[-2][2]
-    assert call[-3:] == ["python", "step_4/train.py", "a b"]
+    assert call[-4:] == [docker_calls(docker)[-2][2], "python", "step_4/train.py", "a b"]
     pairs = set(pairwise(call))
-    assert ("--user", f"{os.getuid()}:{os.getgid()}") in pairs
-    assert ("--workdir", str(docker)) in pairs
-    assert ("--mount", f'type=bind,"source={docker}","target={docker}"') in pairs
+    assert {
+        ("--user", f"{os.getuid()}:{os.getgid()}"),
+        ("--workdir", str(docker)),
+        ("--mount", f'type=bind,"source={docker}","target={docker}"'),
+        *(("--env", name) for name in ("CI", "MLFLOW_TRACKING_URI", f"PYTHONPATH={docker}")),
+    } <= pairs
     home = Path(next(b for a, b in pairs if a == "--env" and b.startswith("HOME=")).removeprefix("HOME="))
     assert home.is_dir() and home.is_relative_to(docker)
-    assert {("--env", "CI"), ("--env", "MLFLOW_TRACKING_URI"), ("--env", f"PYTHONPATH={docker}")} <= pairs
     assert {"--rm", "--init", "--ipc=host", "--interactive"} <= set(call)
     assert not {"--tty", "--gpus", "--publish", "SECRET"} & set(call)
     assert not (docker / ".venv").exists()
 
 
-def test_container_gets_gpus_only_where_the_engine_has_the_nvidia_runtime(docker: Path) -> None:
+def test_container_gets_gpus_with_the_nvidia_runtime_and_no_user_from_a_rootless_engine(docker: Path) -> None:
     call = docker_run(docker, "true", engine="28.0 [] runtime=nvidia runtime=runc .")
     assert call[call.index("--gpus") + 1] == "all"
-
-
-def test_rootless_engine_is_not_given_a_user(docker: Path) -> None:
     assert "--user" not in docker_run(docker, "true", engine="28.0 [name=rootless] runtime=runc .")
 
 
@@ -412,17 +381,8 @@ def test_container_sees_named_data_outside_the_project_read_only(docker: Path, t
     photos, pets, weights = tmp_path / "photos, 2024", tmp_path / "pets", tmp_path / "weights"
     photos.mkdir()
     pets.mkdir()
-    command = [
-        "train",
-        "--data",
-        str(photos),
-        f"--weights={pets}/",
-        "../pets",
-        "/no/such",
-        "/bin",
-        str(docker / "common"),
-    ]
-    call = docker_run(docker, *command, PETS_DIR=str(pets), TORCH_HOME=str(weights))
+    paths = [str(photos), f"--weights={pets}/", "../pets", "/no/such", "/bin", str(docker / "common")]
+    call = docker_run(docker, "train", "--data", *paths, PETS_DIR=str(pets), TORCH_HOME=str(weights))
     assert [b for a, b in pairwise(call) if a == "--mount"] == [
         f'type=bind,"source={docker}","target={docker}"',
         f'type=bind,"source={weights}","target={weights}"',
@@ -431,25 +391,18 @@ def test_container_sees_named_data_outside_the_project_read_only(docker: Path, t
     ]
 
 
-def test_image_is_built_once_and_again_when_the_lock_or_ones_own_packages_change(docker: Path) -> None:
-    images = [docker_run(docker, "true")[-2] for _ in range(2)]
-    (docker / "requirements.txt").write_text("# changed\n")
-    images.append(docker_run(docker, "true")[-2])
-    (docker / "requirements-own.txt").write_text("iniconfig\n")
-    images.append(docker_run(docker, "true")[-2])
-    assert images[0] == images[1] and len(set(images)) == 3
-    assert [call[2] for call in docker_calls(docker) if call[0] == "build"] == [images[0], *images[2:]]
-
-
-def test_image_is_built_from_files_that_its_name_depends_on(docker: Path) -> None:
+def test_image_is_built_once_and_again_when_a_file_in_it_or_ones_own_packages_change(docker: Path) -> None:
     sent = re.findall(r"^!(.+)$", (PROJECT / ".dockerignore").read_text(), re.MULTILINE)
     copied = re.findall(r"^COPY (.+) \S+$", (PROJECT / "docker" / "Dockerfile").read_text(), re.MULTILINE)
     assert sorted(sent) == sorted(" ".join(copied).replace("[t]", "t").split())
-    for name in sent:
-        before = docker_run(docker, "true")[-2]
+    images = [docker_run(docker, "true")[-2]]
+    for name in [*sent, "requirements-own.txt"]:
+        assert docker_run(docker, "true")[-2] == images[-1]
         with (docker / name).open("a") as file:
             file.write("# changed\n")
-        assert docker_run(docker, "true")[-2] != before
+        images.append(docker_run(docker, "true")[-2])
+    assert [call[2] for call in docker_calls(docker) if call[0] == "build"] == images
+    assert len(set(images)) == len(images)
 
 
 def test_container_has_a_terminal_where_the_caller_has_one(docker: Path) -> None:
@@ -488,9 +441,8 @@ def test_ui_tells_what_is_missing_in_one_line(ready: Path) -> None:
 def test_ui_in_a_container_is_published_to_this_machine_alone(docker: Path) -> None:
     (docker / "mlflow.db").touch()
     call = docker_run(docker, "47113", script="run_mlflow_ui.bash")
-    pairs = set(pairwise(call))
-    assert {("--publish", "127.0.0.1:47113:47113"), ("--env", "REPROAI_LISTEN=0.0.0.0")} <= pairs
-    assert call[-1] == "47113"
+    published = {("--publish", "127.0.0.1:47113:47113"), ("--env", "REPROAI_LISTEN=0.0.0.0")}
+    assert published <= set(pairwise(call)) and call[-1] == "47113"
 
 
 def test_ui_of_a_folder_in_a_container_may_mend_that_folder_alone(docker: Path, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-import jsonschema
 import nbformat
 import psutil
 import pytest
@@ -29,44 +28,6 @@ ROOT = ["--allow-root"] * (os.geteuid() == 0)
 DOCKER = """#!/bin/sh
 case $1 in info) echo "28.0 [] ." ;; run) printf '%s\\n' "$@" ;; esac
 """
-
-
-def only(**properties: dict) -> dict:
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-# The published schema's rules (containers.dev) for the properties that are used here; others are refused.
-TEXT, TEXTS = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
-DEVCONTAINER = {
-    "type": "object",
-    "required": ["build"],
-    "properties": {
-        "name": TEXT,
-        "build": {**only(dockerfile=TEXT, context=TEXT), "required": ["dockerfile"]},
-        "workspaceMount": TEXT,
-        "workspaceFolder": TEXT,
-        "remoteUser": TEXT,
-        "updateRemoteUserUID": {"type": "boolean"},
-        "hostRequirements": only(gpu={"enum": [True, False, "optional"]}),
-        "init": {"type": "boolean"},
-        "runArgs": {"type": "array", "items": TEXT},
-        "containerEnv": TEXTS,
-        "forwardPorts": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 65535}},
-        "portsAttributes": {
-            "type": "object",
-            "additionalProperties": only(
-                label=TEXT, onAutoForward={"enum": ["notify", "openBrowser", "silent", "ignore"]}
-            ),
-        },
-        "customizations": only(
-            vscode=only(
-                extensions={"type": "array", "items": {"type": "string", "pattern": r"^[\w-]+\.[\w-]+$"}},
-                settings={"type": "object"},
-            )
-        ),
-    },
-    "additionalProperties": False,
-}
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -137,7 +98,9 @@ def jupyter_lab(folder: Path, listens: str = "127.0.0.1", **variables: str):
 
 
 @pytest.mark.hostile("only this machine reaches the MLflow UI and JupyterLab", cases=2)
-def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for(tmp_path: Path) -> None:
+def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for_and_fetches_no_news(
+    tmp_path: Path,
+) -> None:
     everywhere = {"LISTEN": "0.0.0.0", "REPROAI_LISTEN": "0.0.0.0", "PORTS": "80", "ROOTLESS": "1"}
     container = {"LISTEN": "0.0.0.0", "REPROAI_IMAGE": "1", "REPROAI_LISTEN": "127.0.0.2"}
     with (
@@ -152,14 +115,9 @@ def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for(
         assert status(without) == 302
         assert status(without.replace("/lab", "/api/contents")) == 403
         assert status(without.replace("/lab", f"/api/contents?token={tokens[1]}")) == 403
-
-
-def test_jupyterlab_does_not_ask_whether_it_may_fetch_news(tmp_path: Path) -> None:
-    with jupyter_lab(tmp_path) as (_, address):
         setting = address.replace("/lab?", "/lab/api/settings/@jupyterlab/apputils-extension:notification?")
         with urlopen(setting) as answer:
-            schema = json.load(answer)["schema"]
-    assert schema["properties"]["fetchNews"]["default"] == "false"
+            assert json.load(answer)["schema"]["properties"]["fetchNews"]["default"] == "false"
 
 
 @pytest.mark.parametrize("flags", [[], ["--port", "47115"], ["--port=47115"]])
@@ -237,17 +195,13 @@ def test_each_lesson_is_under_500_kb_and_carries_its_outputs(lesson: Path) -> No
 # ---- the dev container
 
 
-def test_dev_container_follows_the_schema_and_mounts_the_project_at_its_own_path() -> None:
+def test_dev_container_mounts_the_project_at_its_own_path_and_has_the_images_user_and_python() -> None:
     table = json.loads((PROJECT / ".devcontainer.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(DEVCONTAINER)
-    jsonschema.validate(table, DEVCONTAINER)
-    vscode = table["customizations"]["vscode"]
-    assert table["workspaceMount"].split(",")[1:] == [
-        "source=${localWorkspaceFolder}",
-        "target=${localWorkspaceFolder}",
-    ]
+    place = "${localWorkspaceFolder}"
+    assert table["workspaceMount"].split(",")[1:] == [f"source={place}", f"target={place}"]
     assert table["hostRequirements"] == {"gpu": "optional"} and "--gpus" not in " ".join(table["runArgs"])
     assert {str(port) for port in table["forwardPorts"]} == set(table["portsAttributes"]) == {"5000", "8888"}
+    vscode = table["customizations"]["vscode"]
     assert set(vscode["extensions"]) == {"ms-python.python", "ms-toolsai.jupyter", "charliermarsh.ruff"}
     dockerfile = (PROJECT / table["build"]["dockerfile"]).read_text()
     assert f"useradd --create-home --shell /bin/bash {table['remoteUser']}" in dockerfile
@@ -269,8 +223,6 @@ def test_dev_container_client_reads_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "docker").chmod(0o755)
     command = [client, "read-configuration", "--workspace-folder", PROJECT, "--docker-path", tmp_path / "docker"]
     read = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True))
-    assert read["workspace"] == {
-        "workspaceFolder": str(PROJECT),
-        "workspaceMount": f"type=bind,source={PROJECT},target={PROJECT}",
-    }
+    mount = f"type=bind,source={PROJECT},target={PROJECT}"
+    assert read["workspace"] == {"workspaceFolder": str(PROJECT), "workspaceMount": mount}
     assert read["configuration"]["containerEnv"] == {"PYTHONPATH": str(PROJECT)}

@@ -31,26 +31,21 @@ cli.run(lambda: load_images(sys.argv[1], 64, "--skip-unreadable" in sys.argv))
 
 
 @pytest.mark.hostile("a shortage of memory or files marks no image unreadable")
-@pytest.mark.parametrize("flags", [[], ["--skip-unreadable"]])
 @pytest.mark.parametrize(
-    ("what", "kind", "told"),
+    ("kind", "told", "flags"),
     [
-        *(("memory", kind, "not enough memory to read this image") for kind in ("png", "jpg", "gif", "webp", "tif")),
-        ("files", "bmp", "Too many open files"),
+        ("png", "not enough memory to read this image", []),
+        *((kind, "not enough memory to read this image", ["--skip-unreadable"]) for kind in ("jpg", "webp", "tif")),
+        ("bmp", "Too many open files", ["--skip-unreadable"]),
     ],
 )
-def test_an_image_that_there_was_no_room_to_read_is_read_when_there_is(what, kind, told, flags, tmp_path, monkeypatch):
+def test_an_image_that_there_was_no_room_to_read_is_read_when_there_is(kind, told, flags, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     pets = make_tiny_pets(tmp_path / "pets", 2)
     Image.fromarray(np.zeros((6000, 6000, 3), np.uint8)).save(pets / "images" / f"beagle_9.{kind}")
-    command = [sys.executable, "-c", LOAD, pets, what, *flags]
-    short = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "REPROAI_STATE": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, "-c", LOAD, pets, "files" if kind == "bmp" else "memory", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    short = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (short.returncode, len(short.stderr.splitlines())) == (2, 1), short.stderr
     assert short.stderr.startswith(f"error: {pets / 'images'}") and told in short.stderr
-    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     assert len(load_images(str(pets), 64, skip_unreadable=True)) == 5

@@ -3,10 +3,7 @@
 import argparse
 import importlib
 import os
-import pickle
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -28,8 +25,8 @@ from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model import load_classifier, make_classifier, summary_of
 from common.seeds import Stream
-from common.state import PROJECT, work_folder
-from common.tracking import code, identity, outbox, provenance, runs
+from common.state import work_folder
+from common.tracking import code, identity, outbox, provenance
 from common.tracking.finding import find_run
 from common.tracking.starting import start as start_step
 from common.training import set_up
@@ -41,10 +38,10 @@ CONFIG = TrainingConfig(image_size=32, optimizer=SGD(momentum=0.25), learning_ra
 FOLD = Fold(1, 2, *(np.arange(0),) * 3)
 
 
-def start(experiment, table, config, compute, stream):
+def start(experiment="step_2", seed=7, config=CONFIG):
     """A new run, as a step starts it."""
-    args = argparse.Namespace(fresh=True, seed=stream.root_seed)
-    return start_step(int(experiment[-1]), args, 1, table, FOLD, config, compute, stream)
+    args, compute = argparse.Namespace(fresh=True, seed=seed), set_up("cpu", "fp32")
+    return start_step(int(experiment[-1]), args, 1, TABLE, FOLD, config, compute, Stream(seed))
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +71,8 @@ def client(tmp_path, new_database, monkeypatch):
 
 
 @pytest.fixture
-def root(client, compute):
-    with start("step_2", TABLE, CONFIG, compute, Stream(7)) as run:
+def root(client):
+    with start() as run:
         yield run
 
 
@@ -84,50 +81,18 @@ def history(client, run, name):
     return [(m.step, m.value) for m in client.get_metric_history(run.run_id, name)]
 
 
-def status(client, run):
-    outbox.outbox_of(run.uri).drain()
-    return client.get_run(run.run_id).info.status
-
-
-def test_runs_nest_and_inherit_their_place(client, compute):
-    with (
-        start("step_4", TABLE, CONFIG, compute, Stream(7)) as root,
-        root.root_split(1) as root_split,
-        root_split.trial(3) as trial,
-        trial.fold(FOLD) as fold,
-        fold.phase("warm-up") as phase,
-    ):
-        nested = [root, root_split, trial, fold, phase]
-        assert {status(client, run) for run in nested} == {"RUNNING"}
-    own = {"run_level", "root_split", "trial", "inner_split", "phase"}
-    found = [client.get_run(run.run_id) for run in nested]
-    assert [{k: v for k, v in run.data.tags.items() if k in own} for run in found] == [
-        {"run_level": "root"},
-        {"run_level": "root_split", "root_split": "1"},
-        {"run_level": "trial", "root_split": "1", "trial": "3"},
-        {"run_level": "fold", "root_split": "1", "trial": "3", "inner_split": "2"},
-        {"run_level": "phase", "root_split": "1", "trial": "3", "inner_split": "2", "phase": "warm-up"},
-    ]
-    parents = [run.data.tags.get("mlflow.parentRunId") for run in found]
-    assert parents == [None, *(run.run_id for run in nested[:-1])]
-    assert {run.info.status for run in found} == {"FINISHED"}
-    assert {client.get_experiment(run.info.experiment_id).name for run in found} == {"step_4"}
-
-
 @pytest.mark.parametrize(
     ("error", "status", "tag"),
     [
         (None, "FINISHED", None),
-        (UserError("bad file"), "FAILED", "UserError: bad file"),
         (ValueError("x" * 9000), "FAILED", "ValueError: " + "x" * 4988),
         (KeyboardInterrupt(), "KILLED", None),
-        (SystemExit(1), "KILLED", None),
     ],
 )
-def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, client, compute):
+def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, client):
     opened = []
     try:
-        with start("step_2", TABLE, CONFIG, compute, Stream(7)) as root, root.phase("warm-up") as phase:
+        with start() as root, root.phase("warm-up") as phase:
             opened += [root, phase]
             phase.log({"batch_loss": 0.5}, 0)
             if error is not None:
@@ -142,82 +107,34 @@ def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, clie
 
 
 def test_metrics_of_batches_wait_for_those_of_their_epoch(client, root):
-    losses = np.random.default_rng(0).random(2500).tolist()
+    losses = np.random.default_rng(0).random(1100).tolist()
     for step, loss in enumerate(losses):
         root.log({"batch_loss": loss}, step)
     assert history(client, root, "batch_loss") == []
     root.log({"dev_loss": 1 / 3, "dev_roc_auc": 0.1 + 0.2}, 1)
-    assert history(client, root, "batch_loss") == list(enumerate(losses))
-    assert history(client, root, "dev_loss") == [(1, 1 / 3)]
+    for _ in range(300):  # sent while the next epoch runs
+        if client.get_metric_history(root.run_id, "dev_loss"):
+            break
+        time.sleep(0.1)
+    assert [m.value for m in client.get_metric_history(root.run_id, "batch_loss")] == losses
     root.log({"dev_loss": 0.25}, 2)
     assert history(client, root, "dev_loss") == [(1, 1 / 3), (2, 0.25)]
     assert history(client, root, "dev_roc_auc") == [(1, 0.1 + 0.2)]
 
 
-def test_an_epoch_arrives_while_the_next_one_runs(client, root):
-    root.log({"dev_loss": 0.5}, 1)
-    for _ in range(300):
-        if client.get_metric_history(root.run_id, "dev_loss"):
-            return
-        time.sleep(0.1)
-    pytest.fail("nothing arrived")
-
-
-def test_a_run_goes_on_in_another_process_and_a_kill_keeps_all_epochs_before_it(client, root, tmp_path):
-    root.log({"batch_loss": 0.0}, 0)
-    (tmp_path / "run.pickle").write_bytes(pickle.dumps(root))
-    program = """
-import os, pickle, signal, sys
-run = pickle.load(open(sys.argv[1], "rb"))
-run.log({"dev_loss": 0.5}, 0)
-with run.phase("warm-up") as phase:
-    for epoch in range(1, 9):
-        phase.log({"batch_loss": epoch}, 2 * epoch - 2)
-        phase.log({"batch_loss": epoch}, 2 * epoch - 1)
-        if epoch == 8:
-            os.kill(os.getpid(), signal.SIGKILL)
-        phase.log({"dev_roc_auc": epoch / 10}, epoch)
-"""
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-c", program, tmp_path / "run.pickle"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path)
-    assert done.returncode == -signal.SIGKILL
-    (phase,) = client.search_runs([root.experiment_id], "tags.phase = 'warm-up'")
-    assert phase.info.status == "RUNNING"
-    assert phase.data.tags["mlflow.parentRunId"] == root.run_id
-    with open(work_folder("outbox") / f"{phase.info.run_id}.jsonl", "a") as file:
-        file.write('\n["torn", 0.')
-    phase = runs.Run(root.uri, root.experiment_id, phase.info.run_id)
-    for _ in range(2):  # what has arrived is not doubled
-        outbox.send_leftovers(client)
-        assert history(client, root, "dev_loss") == [(0, 0.5)]
-        assert history(client, root, "batch_loss") == []
-        assert history(client, phase, "dev_roc_auc") == [(n, n / 10) for n in range(1, 8)]
-        assert history(client, phase, "batch_loss") == [(n, n // 2 + 1) for n in range(14)]
-
-
-DAMAGE = [
-    b"\xff\xfe\x00",
-    b'["dev_loss\xe9", 0.5, 1, 1]',
-    b"5",
-    b'["dev_loss", null, 1, 1]',
-    b'["dev_loss", 1, 1e999, 1]',
-]
-DAMAGE += [b"[" * 100_000, b'{"dev_loss": 1}', b'["dev_loss", 0.5, 1]']
-
-
-@pytest.mark.hostile("what waits to be sent is sent, whatever else is in its file")
-@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
-def test_a_damaged_outbox_is_set_aside_with_one_line_and_its_metrics_are_sent(damage, client, root, capsys):
+@pytest.mark.hostile("what waits to be sent is sent, whatever else is in its file", cases=4)
+def test_a_damaged_outbox_is_set_aside_with_one_line_and_its_metrics_are_sent(client, root, capsys):
     root.log({"dev_loss": 0.5}, 0)
     outbox.outbox_of(root.uri).drain()
     path = work_folder("outbox") / f"{root.run_id}.jsonl"
-    path.write_bytes(path.read_bytes() + b"\n" + damage + b'\n["dev_loss", 0.25, 1, 1]')
-    outbox.send_leftovers(client)
-    assert sorted(history(client, root, "dev_loss")) == [(0, 0.5), (1, 0.25)]
-    aside = path.with_suffix(".damaged")
-    assert capsys.readouterr().err.startswith(f"{aside}: holds lines that are no metrics of run {root.run_id}")
-    assert damage in aside.read_bytes() and not path.exists()
+    damage = [b"\xff\xfe\x00", b'["dev_loss", null, 1, 1]', b'["dev_loss", 1, 1e999, 1]', b"[" * 100_000]
+    for step, line in enumerate(damage, 1):
+        path.write_bytes(b"\n" + line + b'\n["dev_loss", 0.25, 1, %d]\n["torn", 0.' % step)
+        outbox.send_leftovers(client)
+        assert sorted(history(client, root, "dev_loss")) == [(0, 0.5), *((n, 0.25) for n in range(1, step + 1))]
+        aside = path.with_suffix(".damaged")
+        assert capsys.readouterr().err.startswith(f"{aside}: holds lines that are no metrics of run {root.run_id}")
+        assert line in aside.read_bytes() and not path.exists()
     outbox.send_leftovers(client)
     assert capsys.readouterr().err == ""
 
@@ -231,27 +148,24 @@ def test_settings_are_parameters_with_dotted_names(client, root):
     root.params({"best_trial": 3})
     root.params(Own())
     params = client.get_run(root.run_id).data.params
-    expected = {
-        "backbone": "small_cnn",
-        "learning_rate": repr(1e-3 / 3),
-        "optimizer.momentum": "0.25",
-        "optimizer.nesterov": "True",
-        "augmentation.flip": "0.5",
-        "best_trial": "3",
-        "rates": "(0.1, 0.2)",
-        "nested.optimizer.momentum": "0.25",
-    }
-    assert expected.items() <= params.items()
-    assert "optimizer" not in params
+    expected = {"learning_rate": repr(1e-3 / 3), "optimizer.momentum": "0.25", "optimizer.nesterov": "True"}
+    expected |= {"best_trial": "3", "rates": "(0.1, 0.2)", "nested.optimizer.momentum": "0.25"}
+    assert expected.items() <= params.items() and "optimizer" not in params
 
 
-def test_tables_read_back_to_the_last_bit(root):
+def test_tables_read_back_to_the_last_bit_and_leave_the_callers_own_use_of_mlflow_as_it_was(root, monkeypatch):
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**64, 5000, np.uint64).view(np.float64)
     floats = np.concatenate([bits[np.isfinite(bits)], rng.random(5000), [0.1 + 0.2, 5e-324, -0.0]])
     table = pd.DataFrame({"file": [f"a {i},\n'é'.jpg" for i in range(len(floats))], "probability": floats})
-    root.table(table, "results.csv")
-    read = root.read_table("results.csv")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    for own in (None, "sqlite:///own.db"):
+        mlflow.set_tracking_uri(own)
+        before = dict(os.environ), mlflow.get_tracking_uri()
+        root.table(table, "results.csv")
+        read = root.read_table("results.csv")
+        assert (dict(os.environ), mlflow.get_tracking_uri()) == before
+    mlflow.set_tracking_uri(None)
     assert read.probability.to_numpy().tobytes() == floats.tobytes()
     assert read.file.tolist() == table.file.tolist()
     with pytest.raises(UserError, match=rf"run {root.run_id}: its artifact absent.csv cannot be read"):
@@ -268,22 +182,9 @@ def test_a_stored_model_predicts_as_the_network_did(client, root, compute, tmp_p
     images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(loaded(images), network.eval()(images), atol=1e-5)
-    folders = {path.relative_to(tmp_path).parts[:2] for path in (tmp_path / "mlruns").rglob("*") if path.is_file()}
-    assert folders == {("mlruns", "step_2")}
     (tmp_path / "other.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match=r"other\.safetensors: not a stored classifier"):
         load_classifier(tmp_path / "other.safetensors")
-
-
-@pytest.mark.parametrize("own", [None, "sqlite:///own.db"])
-def test_reading_and_storing_leave_the_callers_own_use_of_mlflow_as_it_was(own, root, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(own)
-    before = dict(os.environ), mlflow.get_tracking_uri()
-    root.table(pd.DataFrame({"a": [1]}), "a.csv")
-    root.read_table("a.csv")
-    assert (dict(os.environ), mlflow.get_tracking_uri()) == before
-    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
@@ -292,9 +193,8 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     for name in [name for name in os.environ if name.startswith("GIT_") and name != "GIT_CONFIG_GLOBAL"]:
         monkeypatch.delenv(name)
-    (tmp_path / "gitconfig").write_text(
-        "[user]\nname = a\nemail = a@b\n[diff]\nnoprefix = true\nexternal = /bin/false\n[color]\nui = always\n"
-    )
+    unusual = "[diff]\nnoprefix = true\nexternal = /bin/false\n[color]\nui = always\n"
+    (tmp_path / "gitconfig").write_text(f"[user]\nname = a\nemail = a@b\n{unusual}")
     repository = tmp_path / "a repository"
     (repository / "folder").mkdir(parents=True)
     for name in ("modified", "staged", "deleted", "renamed", "mode", "same"):
@@ -311,10 +211,9 @@ def repository(tmp_path, monkeypatch):
 
 def change(repository):
     folder = repository / "folder"
-    (folder / "staged.py").write_text("staged, ")
+    (folder / "staged.py").write_text("staged")
     git(repository, "add", "-A")
-    with (folder / "staged.py").open("a") as file:
-        file.write("then changed\r\nwithout an end of line")
+    (folder / "staged.py").write_text("staged, then changed\r\nwithout an end of line")
     (folder / "modified.py").write_text("changed\n")
     (folder / "deleted.py").unlink()
     (folder / "renamed.py").rename(repository / "moved.py")
@@ -325,6 +224,8 @@ def change(repository):
     (repository / "empty").touch()
     (repository / "link").symlink_to("moved.py")
     (repository / "ignored.db").write_text("state")
+    (repository / "nested").mkdir()  # which git cannot add
+    git(repository / "nested", "init", "-q")
     git(repository, "add", "moved.py", "new é.py", "new.bin", "empty", "link")
 
 
@@ -360,18 +261,6 @@ def test_commit_and_diff_give_the_very_files_that_ran_and_the_index_is_left_alon
     assert files_in(clone) == files_in(repository)
 
 
-def test_a_file_that_git_cannot_add_hides_no_other_change(repository, compute):
-    nested = repository / "nested"
-    nested.mkdir()
-    git(nested, "init", "-q")
-    (repository / "new.py").write_text("new\n")
-    git(repository, "add", "new.py")
-    (repository / "folder" / "modified.py").write_text("changed\n")
-    params, artifacts = provenance.provenance(TABLE, Stream(7), compute)
-    assert params["git_dirty"] is True
-    assert b"b/new.py" in artifacts["uncommitted.diff"] and b"b/folder/modified.py" in artifacts["uncommitted.diff"]
-
-
 SECRET = b"a key of the laboratory"
 PRIVATE = "untracked files are recorded by name and size alone, but for code that the run imports"
 
@@ -396,14 +285,7 @@ def recorded(repository, compute, monkeypatch):
 
 @pytest.mark.hostile(PRIVATE, cases=6)
 def test_of_files_that_are_not_code_of_the_run_names_and_sizes_are_recorded(recorded):
-    private = [f"scans/{i}.png" for i in range(80)] + [
-        ".env",
-        "key.py",
-        "folder/notes.py",
-        "a\nb",
-        "Größe 1.csv",
-        ":x",
-    ]
+    private = [*(f"scans/{i}.png" for i in range(80)), ".env", "key.py", "folder/notes.py", "a\nb", "Größe 1.csv", ":x"]
     names, lines, params = recorded(dict.fromkeys(private, SECRET) | {"ignored.db": SECRET})
     shown = {"a\nb": "'a\\nb'"}
     assert (names, set(lines)) == (set(), {f"{len(SECRET)} {shown.get(name, name)}" for name in private})
@@ -412,13 +294,11 @@ def test_of_files_that_are_not_code_of_the_run_names_and_sizes_are_recorded(reco
 
 @pytest.mark.hostile(PRIVATE, cases=2)
 def test_the_list_of_names_has_an_end_and_a_large_change_is_left_out(recorded, repository):
-    names, lines, params = recorded(
-        {f"{i:04}": "x" for i in range(1200)} | {"binary.bin": os.urandom(900_000) + SECRET}
-    )
+    large = {"binary.bin": os.urandom(900_000) + SECRET}
+    names, lines, params = recorded({f"{i:04}": "x" for i in range(1200)} | large)
     assert (names, params["git_dirty"], len(lines)) == (set(), True, 1002)
-    assert (
-        lines[0].endswith(" binary.bin (its change)") and lines[1] == "1 0000" and lines[-1] == "200 in 200 more files"
-    )
+    assert lines[0].endswith(" binary.bin (its change)")
+    assert (lines[1], lines[-1]) == ("1 0000", "200 in 200 more files")
 
 
 @pytest.mark.hostile(PRIVATE, cases=8)
@@ -433,32 +313,27 @@ def test_untracked_code_that_is_imported_now_or_later_is_recorded_up_to_a_limit(
         "untracked_pack/unused.py": SECRET,
         "untracked_pack/private_key.py": SECRET,
     }
-    for name, content in code.items():
-        (repository / name).parent.mkdir(exist_ok=True)
-        (repository / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (repository / ".git" / "info" / "exclude").write_text("private_*\n")
+    recorded(code)
+    capsys.readouterr()
     importlib.import_module("untracked_now")
     names, lines, _ = recorded({})
     left_out = {"untracked_large.py", "untracked_pack/unused.py"}
-    assert (
-        names == code.keys() - left_out - {"untracked_pack/private_key.py"}
-        and {line.split(" ", 1)[1] for line in lines} == left_out
-    )
+    assert names == code.keys() - left_out - {"untracked_pack/private_key.py"}
+    assert {line.split(" ", 1)[1] for line in lines} == left_out
     assert capsys.readouterr().err.startswith("untracked_large.py: more than 1000000 bytes of untracked code; ")
 
 
 def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, root, tmp_path):
     found = client.get_run(root.run_id)
-    params = found.data.params
-    assert (params["git_commit"], params["git_dirty"]) == ("no git repository", "False")
-    assert (params["lock_sha256"], params["seed"]) == ("no lock", "7")
-    assert (params["data_name"], params["data_fingerprint"]) == ("pets", TABLE.fingerprint)
-    assert (params["precision"], params["threads"]) == ("fp32", str(torch.get_num_threads()))
-    assert params["deterministic"] == "True"
-    assert {"command", "device", "cpu", "cores", "memory_gib", "python", "platform"} <= params.keys()
+    expected = {"git_commit": "no git repository", "git_dirty": "False", "lock_sha256": "no lock", "seed": "7"}
+    expected |= {"data_name": "pets", "data_fingerprint": TABLE.fingerprint, "deterministic": "True"}
+    expected |= {"precision": "fp32", "threads": str(torch.get_num_threads())}
+    assert expected.items() <= found.data.params.items()
+    named = {"command", "device", "cpu", "cores", "memory_gib", "python", "platform"}
+    assert named <= found.data.params.keys() and found.info.run_name == "pets small_cnn seed 7"
     packages = Path(client.download_artifacts(root.run_id, "provenance/packages.txt", str(tmp_path))).read_text()
     assert f"torch=={torch.__version__.split('+')[0]}" in packages
-    assert found.info.run_name == "pets small_cnn seed 7"
 
 
 def test_a_run_prints_and_keeps_a_summary_of_its_network_and_draws_no_random_number_for_it(
@@ -466,14 +341,13 @@ def test_a_run_prints_and_keeps_a_summary_of_its_network_and_draws_no_random_num
 ):
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     config = TrainingConfig(image_size=32, hidden_dim=Int(5, 9), dropout_rate=0.1)
-    with start("step_4", TABLE, config, compute, Stream(0)) as run:
+    with start("step_4", config=config) as run:
         assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
         name = f"model_summary_{run.run_id}.txt"
         text = Path(client.download_artifacts(run.run_id, name, str(tmp_path))).read_text()
     assert text in capsys.readouterr().out
-    n_weights = sum(
-        p.numel() for p in build_network(replace(config, hidden_dim=5), 2, (3, 32, 32), compute, Stream(0)).parameters()
-    )
+    network = build_network(replace(config, hidden_dim=5), 2, (3, 32, 32), compute, Stream(0))
+    n_weights = sum(p.numel() for p in network.parameters())
     assert f"Total params: {n_weights:,}\n" in text and "Total mult-adds (M): " in text
     assert "[1, 3, 32, 32]" in text and text.endswith("at the first values of what is searched: hidden_dim\n")
 
@@ -483,8 +357,7 @@ def test_an_experiment_may_be_named_by_the_day(client, compute):
     args = argparse.Namespace(fresh=True, seed=0, experiment="EEG %Y-%m-%d")
     with start_step(5, args, 1, TABLE, FOLD, CONFIG, compute, Stream(0)) as run:
         days.append(datetime.now())
-    name = client.get_experiment(run.experiment_id).name
-    assert name in {day.strftime("EEG %Y-%m-%d") for day in days}
+    assert client.get_experiment(run.experiment_id).name in {day.strftime("EEG %Y-%m-%d") for day in days}
     assert find_run("step_5").run_id == run.run_id  # whatever its experiment
 
 
@@ -511,50 +384,43 @@ def test_layers_that_cannot_be_followed_are_listed_without_sizes():
     assert "Fussy(" in text and text.endswith("no sizes of its layers: ValueError: not today")
 
 
-def test_the_newest_finished_root_run_is_found_or_the_one_named(client, compute):
+def test_the_newest_finished_root_run_is_found_or_the_one_named(client):
     with pytest.raises(UserError, match=r"no finished run in experiment step_2; step_2/train.py makes one"):
         find_run("step_2")
     finished = []
     for seed in (0, 1):
-        with start("step_2", TABLE, CONFIG, compute, Stream(seed)) as run:
+        with start(seed=seed) as run:
             finished.append(run.run_id)
-    with pytest.raises(ValueError), start("step_2", TABLE, CONFIG, compute, Stream(2)) as failed:
+    with pytest.raises(ValueError), start(seed=2) as failed:
         with failed.phase("warm-up") as phase:
             pass
         raise ValueError
-    with start("step_3", TABLE, CONFIG, compute, Stream(0)) as other:
-        pass
     assert find_run("step_2").run_id == finished[1]
     assert find_run("step_2", finished[0]).run_id == finished[0]
     for run_id, reason in [
         (failed.run_id, "FAILED root run of step_2"),
-        (other.run_id, "FINISHED root run of step_3"),
         (phase.run_id, "FINISHED phase run of step_2; expected a FINISHED root run of step_2"),
-        ("0" * 32, "no such run"),
         ("../x", "no such run"),
     ]:
         with pytest.raises(UserError, match=rf"--run-id {run_id}: .*{reason}"):
             find_run("step_2", run_id)
+    with pytest.raises(UserError, match=rf"--run-id {finished[0]}: .*FINISHED root run of step_2; expected .* step_3"):
+        find_run("step_3", finished[0])
 
 
-def test_an_analysis_leaves_the_run_it_is_about_as_it_was(client, compute, tmp_path):
-    with start("step_2", TABLE, CONFIG, compute, Stream(0)) as run:
+def test_an_analysis_leaves_the_run_it_is_about_as_it_was(client, tmp_path):
+    with start(seed=0) as run:
         run.log({"test_roc_auc": 0.75}, 0)
-        run.table(pd.DataFrame({"a": [1]}), "results.csv")
 
     def state():
-        artifacts = [a.path for a in client.list_artifacts(run.run_id)]
-        return client.get_run(run.run_id).to_dictionary(), artifacts
+        return client.get_run(run.run_id).to_dictionary(), [a.path for a in client.list_artifacts(run.run_id)]
 
     before = state()
     (tmp_path / "roc.png").write_bytes(b"png")
-    found = find_run("step_2")
-    found.read_table("results.csv")
-    with found.child("analysis", analysis="predictions") as analysis:
+    with find_run("step_2").child("analysis", analysis="predictions") as analysis:
         analysis.file(tmp_path / "roc.png", "plots")
     assert state() == before
-    child = client.get_run(analysis.run_id)
-    assert child.data.tags["mlflow.parentRunId"] == run.run_id
+    assert client.get_run(analysis.run_id).data.tags["mlflow.parentRunId"] == run.run_id
     assert [a.path for a in client.list_artifacts(analysis.run_id, "plots")] == ["plots/roc.png"]
     assert find_run("step_2").run_id == run.run_id
 
@@ -564,12 +430,7 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch)
     monkeypatch.setattr(identity, "PROJECT", tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look like one")
-    for uri in (
-        f"sqlite:///{tmp_path / 'text.db'}",
-        f"sqlite:///{tmp_path / 'text.db' / 'mlflow.db'}",
-        "http://127.0.0.1:9",
-        "ftp://nowhere",
-    ):
+    for uri in (f"sqlite:///{tmp_path / 'text.db'}", "http://127.0.0.1:9", "ftp://nowhere"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(UserError) as error:
             find_run("step_2")
@@ -577,33 +438,15 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch)
         assert "\n" not in str(error.value)
 
 
-def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client, compute):
+def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client):
     checkpoints, outgoing = work_folder("checkpoints"), work_folder("outbox")
-    for folder in (
-        checkpoints / "old",
-        checkpoints / "held",
-        checkpoints / "young",
-        outgoing,
-    ):
+    for folder in (checkpoints / "old", checkpoints / "held", checkpoints / "young", outgoing):
         folder.mkdir(parents=True)
-    for path in (
-        checkpoints / "free.lock",
-        outgoing / "old.jsonl",
-        outgoing / "young.jsonl",
-    ):
+    for path in (checkpoints / "free.lock", outgoing / "old.jsonl", outgoing / "young.jsonl"):
         path.touch()
-    for path in (
-        checkpoints / "old",
-        checkpoints / "held",
-        outgoing / "old.jsonl",
-    ):
+    for path in (checkpoints / "old", checkpoints / "held", outgoing / "old.jsonl"):
         os.utime(path, (0, time.time() - 31 * 24 * 3600))
-    with FileLock(checkpoints / "held.lock"), start("step_2", TABLE, CONFIG, compute, Stream(7)):
+    with FileLock(checkpoints / "held.lock"), start():
         pass
-    assert sorted(path.name for path in checkpoints.iterdir()) == [
-        ".start.lock",
-        "held",
-        "held.lock",
-        "young",
-    ]
+    assert {path.name for path in checkpoints.iterdir()} == {".start.lock", "held", "held.lock", "young"}
     assert [path.name for path in outgoing.iterdir()] == ["young.jsonl"]

@@ -31,12 +31,7 @@ def server(killer, whole):
 @contextmanager
 def after(killer, phases, disturb):
     """Do something, in the middle of what the block runs."""
-
-    def wait():
-        killer.wait_for(phases)
-        disturb()
-
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=lambda: (killer.wait_for(phases), disturb()))
     thread.start()
     yield
     thread.join()

@@ -1,5 +1,6 @@
 """Training: repeatable to the bit, never worse on the dev set than before, and the same in any number of processes."""
 
+import copy
 import hashlib
 import random
 import re
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from common import cli, progress
+from common import cli
 from common.cli import UserError
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.data.sources import load_images
@@ -21,14 +22,13 @@ from common.training.augmentation import N_DRAWS, augment
 from common.training.beginning import configure, set_up_for
 from common.training.compute import apply
 from common.training.engine import (
-    EarlyStopper,
     NonFiniteLossError,
     test_model,
     train_and_validate_model,
     train_one_epoch,
     validate_one_epoch,
 )
-from common.training.jobs import run_fits, run_jobs
+from common.training.jobs import run_jobs
 
 CONFIG = TrainingConfig(weights="none", image_size=32, batch_size=8, warmup_epochs=1, epochs=2, learning_rate=3e-3)
 NOTHING = Augmentation(0, 0, 0, 0, 0, 0, 0)
@@ -70,11 +70,6 @@ def digest(network):
     return hashlib.sha256(b"".join(v.numpy().tobytes() for v in network.state_dict().values())).hexdigest()
 
 
-def fit_digest(table, fold, seed):
-    network, score = fit(table, fold, Stream(seed))
-    return digest(network), score, torch.get_num_threads()
-
-
 def job(table, fold, folder, seed):
     """Keeps what came of a fit in a file; that of seed 2 fails."""
     config = replace(CONFIG, optimizer=SGD(), learning_rate=1e30) if seed == 2 else CONFIG
@@ -82,19 +77,27 @@ def job(table, fold, folder, seed):
     (folder / f"{seed}").write_text(f"{digest(network)} {score} {torch.get_num_threads()}")
 
 
-def test_a_fit_depends_on_its_stream_alone(table, fold):
-    first = fit_digest(table, fold, 0)
+@pytest.fixture(scope="module")
+def fitted(table, fold):
+    """The network of seed 0, its score, and what was logged of its fit."""
+    calls = []
+    set_up("cpu", "fp32")
+    return *fit(table, fold, Stream(0), lambda metrics, step: calls.append((metrics, step))), calls
+
+
+def test_a_fit_depends_on_its_stream_alone(table, fold, fitted):
     torch.manual_seed(9)
     np.random.seed(9)
     random.seed(9)
     before = torch.get_rng_state()
-    assert fit_digest(table, fold, 0) == first
+    again, score = fit(table, fold, Stream(0))
+    assert (digest(again), score) == (digest(fitted[0]), fitted[1])
     assert torch.equal(torch.get_rng_state(), before)
-    assert fit_digest(table, fold, 1)[0] != first[0]
+    assert digest(fit(table, fold, Stream(1))[0]) != digest(again)
 
 
 @pytest.mark.parametrize("changed", ["shuffle", "augmentation", "dropout"])
-def test_order_augmentation_and_dropout_each_have_a_stream_of_each_epoch(changed, table, fold, monkeypatch):
+def test_order_augmentation_and_dropout_each_have_a_stream_of_each_epoch(changed, table, fold, fitted, monkeypatch):
     used = []
     at = Stream.at
 
@@ -102,10 +105,9 @@ def test_order_augmentation_and_dropout_each_have_a_stream_of_each_epoch(changed
         used.append(place := at(stream, *names))
         return at(place, "other") if names == (changed,) else place
 
-    first = fit(table, fold, Stream(0))[0]
     monkeypatch.setattr(Stream, "at", watched)
     other = fit(table, fold, Stream(0))[0]
-    assert digest(first) != digest(other)
+    assert digest(other) != digest(fitted[0])
     epochs = [s.place[:-1] for s in used if s.place[-1] == changed]
     assert epochs == [("warm-up", "epoch 1"), ("fine-tuning", "epoch 1"), ("fine-tuning", "epoch 2")]
 
@@ -117,99 +119,60 @@ def test_each_image_has_its_own_draws_in_each_epoch(table, fold, monkeypatch):
     assert len({tuple(draws) for draws in used}) == len(used) == 2 * len(fold.train)
 
 
-def test_early_stopping_waits_for_its_patience_and_brings_the_best_weights_back():
-    network = torch.nn.BatchNorm1d(3)
-    stopper = EarlyStopper(network, patience=3)
-    states, better, stopped = [], [], []
-    for score in (0.5, 0.7, 0.6, 0.7, 0.65):
-        with torch.no_grad():
-            network.weight.mul_(1.1)
-        network(torch.randn(8, 3))
-        states.append({name: value.clone() for name, value in network.state_dict().items()})
-        better.append(stopper.update(score))
-        stopped.append(stopper.should_stop)
-    assert better == [True, True, False, False, False]
-    assert stopped == [False, False, False, False, True]
-    stopper.restore_best()
-    assert all(torch.equal(value, states[1][name]) for name, value in network.state_dict().items())
-    assert stopper.best_score == 0.7
-
-
 @pytest.mark.parametrize("epochs", [0, 3])
-def test_a_phase_never_makes_the_dev_score_worse(epochs, table, fold):
-    network, score = fit(table, fold, Stream(0))
-    before = digest(network)
+def test_a_phase_never_makes_the_dev_score_worse(epochs, table, fold, fitted):
+    network, score = copy.deepcopy(fitted[0]), fitted[1]
     mislabelled = replace(table, labels=np.where(np.isin(np.arange(24), fold.train), 1 - table.labels, table.labels))
     optimizer = make_optimizer(network, AdamW(), 1e-2, 0.0)
     scores = []
-    after = train_and_validate_model(
-        network,
-        mislabelled,
-        fold,
-        optimizer,
-        epochs,
-        CONFIG,
-        Stream(0),
-        lambda metrics, step: scores.extend(v for k, v in metrics.items() if k == "dev_roc_auc"),
-    )
+    log = lambda metrics, step: scores.extend(v for k, v in metrics.items() if k == "dev_roc_auc")  # noqa: E731
+    after = train_and_validate_model(network, mislabelled, fold, optimizer, epochs, CONFIG, Stream(0), log)
     assert scores[0] == max(scores) == after == score == validate_one_epoch(network, table, fold.dev, 8)["dev_roc_auc"]
     assert (min(scores) < score) == (epochs > 0)
-    assert digest(network) == before
+    assert digest(network) == digest(fitted[0])
 
 
 def test_a_phase_stops_when_its_patience_is_over(table, fold, on_cpu):
     network = new_model(CONFIG, table, on_cpu, Stream(0))
-    epochs = []
-    config = TrainingConfig(image_size=32, patience=2)
-    still = make_optimizer(network, SGD(), 1e-30, 0.0)
     network.freeze_backbone()
-    train_and_validate_model(
-        network, table, fold, still, 9, config, Stream(0), lambda m, step: epochs.append(step) if len(m) > 1 else None
-    )
+    still = make_optimizer(network, SGD(), 1e-30, 0.0)
+    config, epochs = TrainingConfig(image_size=32, patience=2), []
+    log = lambda metrics, step: epochs.append(step) if len(metrics) > 1 else None  # noqa: E731
+    train_and_validate_model(network, table, fold, still, 9, config, Stream(0), log)
     assert epochs == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("images", "batch_size", "sizes"), [(33, 32, [17, 16]), (24, 8, [8, 8, 8]), (7, 3, [3, 2, 2])])
+@pytest.mark.parametrize(("images", "batch_size", "sizes"), [(33, 32, [17, 16]), (7, 3, [3, 2, 2])])
 def test_no_batch_is_of_one_image_which_batch_normalisation_could_not_use(images, batch_size, sizes, table, on_cpu):
-    network = new_model(TrainingConfig(weights="none", image_size=16), table, on_cpu, Stream(0))
+    network = new_model(CONFIG, table, on_cpu, Stream(0))
     seen = []
     network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    small = images_of_16_pixels(table)
     optimizer = make_optimizer(network, AdamW(), 1e-3, 0.0)
-    train_one_epoch(
-        network, small, np.arange(images) % 24, optimizer, 1, batch_size, Stream(0), lambda metrics, step: None
-    )
+    rows = np.arange(images) % 24
+    train_one_epoch(network, table, rows, optimizer, 1, batch_size, Stream(0), lambda metrics, step: None)
     assert seen == sizes
 
 
-def images_of_16_pixels(table):
-    return table.__class__(**{**table.__dict__, "pixels": np.ascontiguousarray(table.pixels[:, :, ::2, ::2])})
-
-
 def test_a_loss_that_is_not_finite_says_where_it_came_from(table, fold, on_cpu):
-    network = new_model(CONFIG, table, on_cpu, Stream(0))
-    optimizer = make_optimizer(network, SGD(), 1e30, 0.0)
-    losses = []
-    train = partial(train_one_epoch, network, table, fold.train, optimizer, 2)
-    with pytest.raises(NonFiniteLossError) as error:
-        train(5, Stream(0).at("fine-tuning"), lambda metrics, step: losses.append(step))
-    where = r"seed 0 / fine-tuning / epoch 2, batch (\d) \(step (\d)\), at learning rate 1e\+30;"
-    batch, step = re.match(rf"the loss is (?:nan|inf) in {where}", str(error.value)).groups()
-    assert int(step) == 3 + int(batch) == losses[-1] + 1
-    assert isinstance(error.value, UserError)
+    def broken(batch_size, place):
+        network, losses = new_model(CONFIG, table, on_cpu, Stream(0)), []
+        optimizer = make_optimizer(network, SGD(), 1e30, 0.0)
+        config = replace(CONFIG, batch_size=batch_size)
+        log = lambda metrics, step: losses.append(step) if "batch_loss" in metrics else None  # noqa: E731
+        with pytest.raises(NonFiniteLossError) as error:
+            train_and_validate_model(network, table, fold, optimizer, 2, config, Stream(0).at(place), log)
+        assert isinstance(error.value, UserError)
+        return str(error.value), losses
 
-    network = new_model(CONFIG, table, on_cpu, Stream(0))
-    optimizer = make_optimizer(network, SGD(), 1e30, 0.0)
-    config = TrainingConfig(image_size=32, batch_size=14)
-    with pytest.raises(NonFiniteLossError, match=r"dev set in seed 0 / warm-up.* epoch 1.* rate 1e\+30;"):
-        train_and_validate_model(
-            network, table, fold, optimizer, 2, config, Stream(0).at("warm-up"), lambda metrics, step: None
-        )
+    where = r"seed 0 / fine-tuning / epoch (\d), batch (\d) \(step (\d)\), at learning rate 1e\+30;"
+    said, losses = broken(5, "fine-tuning")
+    epoch, batch, step = map(int, re.match(rf"the loss is (?:nan|inf) in {where}", said).groups())
+    assert step == 3 * (epoch - 1) + batch == losses[-1] + 1
+    assert re.search(r"dev set in seed 0 / warm-up.* epoch 1.* rate 1e\+30;", broken(14, "warm-up")[0])
 
 
-def test_the_log_gets_every_batch_and_every_epoch_once(table, fold):
-    calls = []
-    fit(table, fold, Stream(0), lambda metrics, step: calls.append((metrics, step)))
+def test_the_log_gets_every_batch_and_every_epoch_once(fitted):
+    calls = fitted[2]
     steps = [step for metrics, step in calls if list(metrics) == ["batch_loss"]]
     epochs = [(list(metrics), step) for metrics, step in calls if "batch_loss" not in metrics]
     assert steps == [0, 1, 0, 1, 2, 3]
@@ -236,8 +199,8 @@ def test_bf16_computes_in_16_bits_and_gives_finite_losses(table, fold):
     assert half == pytest.approx(full, abs=0.05)
 
 
-def test_probabilities_are_in_the_order_of_the_rows_and_do_not_depend_on_the_batches(table, fold):
-    network, _ = fit(table, fold, Stream(0))
+def test_probabilities_are_in_the_order_of_the_rows_and_do_not_depend_on_the_batches(table, fitted):
+    network = fitted[0]
     rows = np.arange(24)
     probabilities = test_model(network, table, rows)
     assert probabilities.shape == (24,) and ((probabilities > 0) & (probabilities < 1)).all()
@@ -265,12 +228,10 @@ def uint8_images(n, size=20):
 def test_augmentation_without_settings_leaves_images_as_they_are_and_mirrors_exactly():
     pixels, draws = uint8_images(6)
     assert torch.allclose(augment(pixels, draws, NOTHING), pixels / 255, atol=1e-5)
-    flipped = augment(pixels, draws, Augmentation(1, 0, 0, 0, 0, 0, 0))
-    assert torch.allclose(flipped, pixels.flip(3) / 255, atol=1e-5)
     draws[:, 0] = [0.0, 0.49, 0.5, 0.51, 0.9, 0.99]
     half = augment(pixels, draws, Augmentation(0.5, 0, 0, 0, 0, 0, 0))
-    mirrored = [torch.allclose(a, b, atol=1e-5) for a, b in zip(half, pixels.flip(3) / 255, strict=True)]
-    assert mirrored == [True, True, False, False, False, False]
+    expected = torch.cat([pixels[:2].flip(3), pixels[2:]]) / 255
+    assert torch.allclose(half, expected, atol=1e-5)
 
 
 def test_augmentation_turns_and_shifts_by_what_its_settings_say():
@@ -279,7 +240,8 @@ def test_augmentation_turns_and_shifts_by_what_its_settings_say():
     draws[0, 1], draws[1, 1] = 1, 0
     turned = augment(pixels, draws, Augmentation(0, 90, 0, 0, 0, 0, 0))
     quarter = [torch.rot90(pixels[0], k, (1, 2)) / 255 for k in (1, 3)]
-    (k,) = (i for i in (0, 1) if torch.allclose(turned[0], quarter[i], atol=1e-4))
+    k = 0 if torch.allclose(turned[0], quarter[0], atol=1e-4) else 1
+    assert torch.allclose(turned[0], quarter[k], atol=1e-4)
     assert torch.allclose(turned[1], torch.rot90(pixels[1], (3, 1)[k], (1, 2)) / 255, atol=1e-4)
     draws[:] = 0.5
     draws[:, 3] = 1
@@ -314,18 +276,6 @@ def test_results_and_errors_do_not_depend_on_the_number_of_processes(table, fold
 def test_results_are_in_the_order_of_the_items(on_cpu):
     assert run_jobs(str, [3, 1, 2], on_cpu, 1, 3) == ["3", "1", "2"]
     assert run_jobs(str, [], on_cpu, None, 0) == []
-
-
-def test_fits_that_are_skipped_count_as_done(monkeypatch):
-    ticks = []
-    monkeypatch.setattr(progress, "_show", ticks.append)
-    assert list(run_fits(str.upper, "abc")) == ["A", "B", "C"]
-    assert sum(ticks) == 3
-    ticks.clear()
-    for fit in run_fits(str.upper, "abcd"):
-        if fit == "B":
-            break
-    assert sum(ticks) == 4
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch, on_cpu):
@@ -365,24 +315,16 @@ def test_the_threads_of_a_fit_depend_on_the_fits_that_could_run_side_by_side(mon
 
 
 def test_flags_change_the_settings_and_what_is_said_in_so_many_words_wins():
-    def changed(*flags):
-        after = configure(CONFIG, cli.train_parser(None, 2).parse_args(flags))
-        return {k: v for k, v in vars(after).items() if v != getattr(CONFIG, k)}
+    def changed(*flags, base=CONFIG):
+        after = configure(base, cli.train_parser(None, 2).parse_args(flags))
+        return {k: v for k, v in vars(after).items() if v != getattr(base, k)}
 
-    base = TrainingConfig(image_size=96)
     assert changed() == {}
-    assert configure(base, cli.train_parser(None, 2).parse_args(["--fast"])) == TrainingConfig(
-        image_size=32, warmup_epochs=1, epochs=1
-    )
+    fast = changed("--fast", base=TrainingConfig(image_size=96))
+    assert fast == {"image_size": 32, "warmup_epochs": 1, "epochs": 1}
     assert changed("--backbone", "resnet18") == {"backbone": "resnet18", "image_size": 224}
-    assert changed("--backbone", "inception_v3", "--fast") == {
-        "backbone": "inception_v3",
-        "image_size": 299,
-        "epochs": 1,
-    }
-    assert changed("--backbone", "resnet18", "--fast", "--image-size", "48") == {
-        "backbone": "resnet18",
-        "image_size": 48,
-        "epochs": 1,
-    }
+    inception = changed("--backbone", "inception_v3", "--fast")
+    assert inception == {"backbone": "inception_v3", "image_size": 299, "epochs": 1}
+    own = changed("--backbone", "resnet18", "--fast", "--image-size", "48")
+    assert own == {"backbone": "resnet18", "image_size": 48, "epochs": 1}
     assert changed("--weights", "DEFAULT") == {"weights": "DEFAULT"}

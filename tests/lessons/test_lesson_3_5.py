@@ -184,34 +184,19 @@ def test_a_lesson_has_its_exercises_unanswered_and_all_checks_have_a_place(capsy
 
 @pytest.fixture(scope="module")
 def table():
+    groups, files = np.array([f"g{i // 2}" for i in range(24)]), tuple(f"{i:02}" for i in range(24))
     labels = np.repeat([1, 0], [14, 10])
-    groups = np.array([f"g{i // 2}" for i in range(24)])
-    return data.ImageTable(
-        "t", cli.PROJECT, tuple(f"{i:02}" for i in range(24)), labels, ("cat", "dog"), groups, ("",) * 24
-    )
+    return data.ImageTable("t", cli.PROJECT, files, labels, ("cat", "dog"), groups, ("",) * 24)
 
 
 def test_the_fold_diagram_shows_each_image_in_the_part_that_the_splits_say(table):
     splits = data.make_splits(table, Stream(0), root_folds=3, nested_folds=2)
-    axes = lesson.fold_diagram(splits, table).axes[0]
-    image = axes.images[0]
+    image = lesson.fold_diagram(splits, table).axes[0].images[0]
     drawn = image.cmap(image.norm(image.get_array()))[..., :3]
     order = sorted(range(24), key=lambda i: (table.labels[i], table.groups[i], i))
-    folds = [fold for root in range(3) for fold in data.folds_of(splits, root)]
-    assert drawn.shape[:2] == (len(folds), 24)
-    for row, fold in zip(drawn, folds, strict=True):
-        for column, i in zip(row, order, strict=True):
-            part = next(name for name in PART_COLOURS if i in getattr(fold, name))
-            np.testing.assert_allclose(column, to_rgb(PART_COLOURS[part]), atol=0.01)
-
-
-def test_a_linear_probe_finds_what_is_there_and_nothing_in_noise():
-    rng = np.random.default_rng(0)
-    labels = np.arange(400) % 2
-    noise = rng.normal(size=(400, 5))
-    train, test = np.arange(200), np.arange(200, 400)
-    assert lesson.probe_score(noise + 3 * labels[:, None], labels, train, test) > 0.99
-    assert abs(lesson.probe_score(noise, labels, train, test) - 0.5) < 0.12
+    for row, fold in zip(drawn, [fold for root in range(3) for fold in data.folds_of(splits, root)], strict=True):
+        parts = [next(name for name in PART_COLOURS if i in getattr(fold, name)) for i in order]
+        np.testing.assert_allclose(row, [to_rgb(PART_COLOURS[part]) for part in parts], atol=0.01)
 
 
 def test_simulated_intervals_hold_the_truth_as_often_as_lesson_3_says():
@@ -227,32 +212,24 @@ def test_simulated_intervals_hold_the_truth_as_often_as_lesson_3_says():
 
 
 def test_a_space_tree_puts_a_choice_above_what_only_it_asks_for():
-    config = TrainingConfig(
-        learning_rate=Float(1e-4, 1e-2, log=True),
-        optimizer=Categorical([AdamW(), SGD(momentum=Float(0.5, 0.99))]),
-        augmentation=Augmentation(flip=Float(0, 1), rotation=Float(0, 20, name="turn")),
-    )
+    optimizer = Categorical([AdamW(), SGD(momentum=Float(0.5, 0.99))])
+    config = TrainingConfig(optimizer=optimizer, augmentation=Augmentation(rotation=Float(0, 20, name="turn")))
     lines = tree_lines("TrainingConfig", find_spaces(config))
     assert lines == [
         (0, "TrainingConfig", ""),
-        (1, "learning_rate", "Float(0.0001, 0.01, log=True)"),
         (1, "optimizer", "one of AdamW, SGD"),
         (2, "SGD", ""),
         (3, "momentum", "Float(0.5, 0.99)"),
-        (1, "augmentation", ""),
-        (2, "flip", "Float(0, 1)"),
         (1, "turn", "Float(0, 20, name='turn')"),
     ]
-    shown = {text.get_text() for text in lesson.space_tree(config).axes[0].texts}
-    assert {label for _, label, _ in lines} <= shown
+    assert {label for _, label, _ in lines} <= {text.get_text() for text in lesson.space_tree(config).axes[0].texts}
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """Four trials of two folds, of which the third is pruned; the score follows `x` alone."""
+    """Four trials of two folds, of which the third is pruned."""
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
     made = search.create_study("a root 0", n_folds=2)
-
     scores = [[0.7, 0.9], [0.95, 0.95], [0.2], [0.6, 0.8]]
 
     def run_trial(trial):
@@ -292,18 +269,11 @@ def test_importance_tells_what_mattered_and_is_zero_while_there_is_nothing_to_co
 
     search.optimize(study, run_trial, 1, Stream(0))
     assert search.importance(study) == {"idle": 0, "x": 0}
-    search.optimize(study, run_trial, 30, Stream(1))
+    search.optimize(study, run_trial, 15, Stream(1))
     found = search.importance(study)
     assert found["x"] > 2 * found["idle"]
-    bars = lesson.importance_plot(found).axes[0]
-    assert [label.get_text() for label in bars.get_yticklabels()] == ["idle", "x"]
-
-
-def test_the_best_of_n_is_drawn_by_n_in_plain_numbers():
-    figure = lesson.best_of_n_plot([1, 10, 100], [0.90, 0.95, 0.98])
-    figure.canvas.draw()
-    assert {"1", "10", "100"} <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
-    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 0.90], [10, 0.95], [100, 0.98]]
+    shown = lesson.importance_plot(found).axes[0].get_yticklabels()
+    assert [label.get_text() for label in shown] == ["idle", "x"]
 
 
 def test_a_compact_table_has_names_that_wrap_and_gaps():
