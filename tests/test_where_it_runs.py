@@ -197,6 +197,10 @@ def test_each_lesson_is_under_500_kb_and_carries_its_outputs(lesson: Path) -> No
 
 def test_dev_container_mounts_the_project_at_its_own_path_and_has_the_images_user_and_python() -> None:
     table = json.loads((PROJECT / ".devcontainer.json").read_text())
+    assert set(table) == {  # of the published schema (containers.dev), which lets a client pass over any other
+        *("name", "build", "workspaceMount", "workspaceFolder", "remoteUser", "updateRemoteUserUID", "init"),
+        *("hostRequirements", "runArgs", "containerEnv", "forwardPorts", "portsAttributes", "customizations"),
+    }
     place = "${localWorkspaceFolder}"
     assert table["workspaceMount"].split(",")[1:] == [f"source={place}", f"target={place}"]
     assert table["hostRequirements"] == {"gpu": "optional"} and "--gpus" not in " ".join(table["runArgs"])

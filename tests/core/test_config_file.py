@@ -221,6 +221,17 @@ def test_what_python_text_cannot_stand_for_is_refused_by_its_path(write):
             to_source(Anything({"a": [value]}))
 
 
+@pytest.mark.parametrize("model", ["Own", "Categorical([OrderedDict, Own])"])
+def test_a_network_that_is_defined_in_the_config_file_itself_is_refused_when_it_is_read(model, write):
+    path = write(
+        f"{IMPORTS}from collections import OrderedDict\nclass Own: pass\nconfig = TrainingConfig(model={model})"
+    )
+    with pytest.raises(UserError) as error:
+        load_experiment(path)
+    told = "TrainingConfig.model: expected what can be imported from a module, found <class "
+    assert str(error.value).startswith(f"{path}:5: {told}") and str(error.value).endswith(".Own'>")
+
+
 def test_every_setting_has_a_line_of_documentation():
     body = ast.parse(Path(settings.__file__).read_text()).body
     for node in (node for node in body if isinstance(node, ast.ClassDef) and "dataclass" in ast.unparse(node)):
