@@ -224,3 +224,18 @@ class PubSub:
     def _acknowledge(self, request, context):
         self._taken |= dict.fromkeys(request.ack_ids, float("inf"))
         return empty_pb2.Empty()
+
+
+def start(name):
+    """A broker, ``kafka`` or ``pubsub``, with its name and the variables that name it."""
+    topics = ("training", "training-requests", "training-predictions")
+    if name == "kafka":
+        broker = Kafka(*topics)
+        broker.environ = {"KAFKA_HOST": broker.address, "KAFKA_TOPIC": "training"}
+    else:
+        subscriptions = [("watch", "training"), ("training-requests", "training-requests")]
+        broker = PubSub(*topics, subscriptions=subscriptions)
+        broker.environ = {"PUB_SUB_PROJECT": "p", "PUB_SUB_TOPIC": "training", "PUB_SUB_SUBSCRIPTION": "watch"}
+        broker.environ["PUBSUB_EMULATOR_HOST"] = broker.address
+    broker.name = name
+    return broker

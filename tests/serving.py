@@ -1,6 +1,8 @@
 """A real tracking server that can be killed, a gate before it that can be shut or lose answers, and the UI."""
 
+import base64
 import http.client
+import json
 import os
 import signal
 import socket
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,6 +86,14 @@ def wait_for(port: int, process: subprocess.Popen, host: str = "127.0.0.1"):
         connection.close()
         assert process.poll() is None, "the server has ended"
         time.sleep(0.1)
+
+
+def predictions(address: str, images: list[bytes]) -> list[dict]:
+    """What a model server answers."""
+    rows = [[base64.b64encode(image).decode()] for image in images]
+    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    return json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
 
 
 class Gate:

@@ -7,7 +7,6 @@ import os
 import re
 import runpy
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
+from serving import free_port
 
-PROJECT = Path(__file__).resolve().parent.parent
+from conftest import PROJECT, copy_code
+
 HOST = "colab-1234.prod.colab.dev"
 
 # Colab's module: a port of its machine has an address outside, and is shown in a frame.
@@ -50,15 +51,11 @@ def test_only_what_is_lacking_is_installed_and_torch_stays(installed: dict[str, 
 
 def test_pip_is_told_to_keep_torch_and_numpy(tmp_path: Path) -> None:
     (tmp_path / "docker").mkdir()
-    shutil.copy(PROJECT / "docker" / "install_lacking.py", tmp_path / "docker")
+    script = shutil.copy(PROJECT / "docker" / "install_lacking.py", tmp_path / "docker")
     (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["no-such-package", "torch>=999", "numpy"]\n')
     (tmp_path / "pip.py").write_text("import sys; print(sys.argv[1:], open(sys.argv[4]).read()); sys.exit(3)")
-    done = subprocess.run(
-        [sys.executable, tmp_path / "docker" / "install_lacking.py"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert "stays, although this project is made for torch>=999\nto install: no-such-package\n" in done.stdout
     assert re.search(r"'no-such-package'\] numpy==\S+\ntorch==\S+\ntorchvision==\S+\n", done.stdout)
@@ -67,9 +64,8 @@ def test_pip_is_told_to_keep_torch_and_numpy(tmp_path: Path) -> None:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The project as a Git repository."""
-    copy = tmp_path / "repository"
-    for name in ("common", "docker", *(f"step_{step}" for step in range(1, 6))):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+    copy = copy_code(tmp_path / "repository")
+    shutil.copytree(PROJECT / "docker", copy / "docker")
     for name in ("run_script.bash", "run_mlflow_ui.bash", "pyproject.toml", ".gitignore"):
         shutil.copy(PROJECT / name, copy)
     as_someone = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
@@ -88,9 +84,7 @@ def test_notebook_clones_runs_every_step_and_shows_the_ui(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-
+    port = free_port()
     notebook = nbformat.read(PROJECT / "run_on_colab.ipynb", as_version=4)
     index = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
     given = nbformat.v4.new_code_cell(f"repository, port = {str(repository)!r}, {port}")

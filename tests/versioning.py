@@ -1,9 +1,10 @@
 """A repository with data, for tests of their versions: git, dvc, and what lies where."""
 
+import io
 import os
 import shutil
 import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from conftest import PROJECT
@@ -14,10 +15,14 @@ def git(*arguments):
 
 
 def dvc(*arguments):
-    """What the program prints, as a user calls it."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """What the program prints."""
+    from dvc.cli import main
+
+    output = io.StringIO()
+    with redirect_stdout(output):
+        code = main(list(arguments))
+    assert code == 0, output.getvalue()
+    return output.getvalue()
 
 
 def contents(*names):
@@ -37,18 +42,25 @@ def write(name, text):
     Path(name).write_text(text)
 
 
-def make_repository(tmp_path, monkeypatch):
-    """Make the working directory: a project with the .gitignore of this one, data, a staged file and an upstream."""
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+def enter(folder, monkeypatch):
+    """Make a repository's folder the working directory, with no settings of whoever runs the tests."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder.parent / "site"))
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
         monkeypatch.delenv(name, raising=False)
-    git("init", "--quiet", "--bare", "--initial-branch", "main", tmp_path / "origin.git")
-    git("clone", "--quiet", tmp_path / "origin.git", tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
-    git("switch", "--quiet", "--create", "main")
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def make_repository(tmp_path, monkeypatch):
+    """Make the working directory: a project with the .gitignore of this one, data, a staged file and an upstream."""
+    folder = enter(tmp_path / "project", monkeypatch)
+    git("init", "--quiet", "--bare", "--initial-branch", "main", "../origin.git")
+    git("init", "--quiet", "--initial-branch", "main")
+    git("remote", "add", "origin", "../origin.git")
     git("config", "user.name", "Someone")
     git("config", "user.email", "someone@example.org")
     shutil.copy(PROJECT / ".gitignore", ".")
@@ -60,4 +72,4 @@ def make_repository(tmp_path, monkeypatch):
     git("add", "staged.py")
     for name in ("data/motor.npz", "data/images/cats/a.jpg", "data/images/b.jpg", "other/c.txt"):
         write(name, f"first {name}")
-    return tmp_path / "project"
+    return folder

@@ -84,90 +84,31 @@ def test_the_projects_own_config_is_what_its_params_say():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.99**5 * 0.1)
 
 
-BLOCKS = "*block(32, 64, 4), "
-
-
-@pytest.mark.parametrize(
-    ("blocks", "told"),
-    [
-        (BLOCKS * 2, "layer 9 (Conv2d): found 64 channels of 7 x 7 pixels from layer 8 (MaxPool2d), expected 32 chann"),
-        (
-            f"{BLOCKS}*block(64, 64, 4), ",
-            "layer 16 (MaxPool2d): found 128 channels of 1 x 1 pixels from layer 15 (ELU), expected at least 2 x 2",
-        ),
-    ],
-)
-def test_the_sample_as_its_users_have_it_is_refused_when_the_file_is_loaded(blocks, told, variant):
-    path = variant(BLOCKS, blocks)
-    with pytest.raises(UserError) as error:
-        load_experiment(path)
-    assert str(error.value).startswith(f"{path}: net_arch, {told}") and "\n" not in str(error.value)
+FIRST = '"manual_seed": 0'
+EXTRA = '"additional_transforms": [__import__("torchvision").transforms.v2.Pad(1)]'
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        (
-            '"batch_size": 32,',
-            '"btach_size": 32,',
-            "params.btach_size: expected a known key.*; did you mean `batch_size`?",
-        ),
+        ('"batch_size": 32', '"btach_size": 32', ("params.btach_size: ", "a known key", "did you mean `batch_size`?")),
         ('"batch_size": 32,\n', "", "params: expected the key batch_size, found none"),
-        ('"batch_size": 32,', '"batch_size": "32",', "params.batch_size: expected int of at least 1, found '32'"),
-        ('"batch_size": 32,', '"batch_size": Int(0, 9),', "expected int of at least 1, found 0 as low of Int(0, 9)"),
-        ('"num_epochs": 8', '"num_epochs": 0', "params.num_epochs: expected int of at least 1, found 0"),
-        ('"is_image_color": False', '"is_image_color": 0', "params.is_image_color: expected bool, found 0"),
-        (
-            '"normalise_mean": [0.5]',
-            '"normalise_mean": [0.5] * 3',
-            "params.normalise_mean: expected 1, one per channel, f",
-        ),
-        ('"normalise_std": [0.5]', '"normalise_std": []', "params.normalise_std: expected 1, one per channel, found 0"),
+        ('"batch_size": 32', '"batch_size": "32"', "params.batch_size: expected int of at least 1, found '32'"),
+        ('"batch_size": 32', '"batch_size": Int(0, 9)', "expected int of at least 1, found 0 as low of Int(0, 9)"),
+        ('"normalise_mean": [0.5]', '"normalise_mean": [0.5] * 3', "normalise_mean: expected 1, one per channel, f"),
         ('"normalise_std": [0.5]', '"normalise_std": [0]', "params.normalise_std: expected numbers above 0, found 0"),
-        (
-            '"normalise_mean": [0.5],',
-            "",
-            "params.normalise_mean: expected a list of numbers, since normalise_images is",
-        ),
-        ('{"patience": 3}', '{"patience": 3, "verbose": True}', "params.*verbose: expected it to be left out: PyTorch"),
-        (
-            '{"patience": 3}',
-            '{"patient": 3}',
-            "params.learning_rate_schedule: ReduceLROnPlateau cannot be made (Reduce",
-        ),
-        (
-            '{"class": ExponentialLR, ',
-            '{"class": "ExponentalLR", ',
-            "found 'ExponentalLR'; did you mean `ExponentialLR`?",
-        ),
-        (
-            '"optim_class": SGD',
-            '"optim_class": dict',
-            "params.optim_class: expected a class of torch.optim, found <class",
-        ),
+        ('"normalise_mean": [0.5],', "", "params.normalise_mean: expected a list of numbers, since normalise_images"),
+        ('{"patience": 3}', '{"verbose": True}', "verbose: expected it to be left out: PyTorch"),
+        ('{"patience": 3}', '{"patient": 3}', "learning_rate_schedule: ReduceLROnPlateau cannot be made (Reduce"),
+        ('{"class": ExponentialLR', '{"class": "ExponentalLR"', "'ExponentalLR'; did you mean `ExponentialLR`?"),
         ('{"weight_decay": 1e-2}', '{"weight_dcay": 1}', "params.optim_kwargs: SGD cannot be made (SGD.__init__() got"),
         ('{"weight_decay": 1e-2}', '{"lr": 1}', "params.optim_kwargs.lr: expected it as learning_rate"),
         ('"mode": "train"', '"mode": "test"', "params.mode: expected 'train', found 'test'"),
-        (
-            '"device": "auto"',
-            '"device": "gpu"',
-            "params.device: expected 'auto' or 'cpu' or 'cuda' or 'mps', found 'gpu'",
-        ),
-        (
-            '"manual_seed": 0',
-            '"manual_seed": Int(0, 9)',
-            "params.manual_seed: expected a value, which is the same in all",
-        ),
-        (
-            '"manual_seed": 0',
-            '"additional_transforms": ["Pad"]',
-            "params.additional_transforms: expected modules, classes or partials of them, found 'Pad'",
-        ),
-        (
-            '"manual_seed": 0',
-            '"additional_transforms": [__import__("torchvision").transforms.v2.Pad(1)]',
-            "params.additional_transforms: expected images of 1 x 28 x 28 after them, found 1 x 30 x 30",
-        ),
+        ('"device": "auto"', '"device": "gpu"', "device: expected 'auto' or 'cpu' or 'cuda' or 'mps', found 'gpu'"),
+        (FIRST, '"manual_seed": Int(0, 9)', "params.manual_seed: expected a value, which is the same in all"),
+        (FIRST, '"additional_transforms": ["Pad"]', "expected modules, classes or partials of them, found 'Pad'"),
+        (FIRST, EXTRA, "params.additional_transforms: expected images of 1 x 28 x 28 after them, found 1 x 30 x 30"),
+        ("*block(32, 64, 4), ", "*block(32, 64, 4), " * 2, "net_arch, layer 9 (Conv2d): found 64 channels of 7 x 7"),
         ("params = {", "config = 1\nparams = {", "expected either `config` or `params`, found both"),
         ("params = {", "params = 1\nothers = {", "params: expected a dict, found 1"),
     ],
@@ -176,9 +117,9 @@ def test_a_mistake_is_one_line_with_file_and_key(old, new, told, variant):
     path = variant(old, new.replace("Int(", "__import__('common.search').search.Int("))
     with pytest.raises(UserError) as error:
         load_experiment(path)
-    message, parts = str(error.value), told.split(".*")
+    message = str(error.value)
     assert message.startswith(str(path)) and "\n" not in message
-    assert all(part in message for part in parts), message
+    assert all(part in message for part in ([told] if isinstance(told, str) else told)), message
 
 
 def test_a_mistake_is_told_with_the_line_of_its_key(variant):
@@ -191,26 +132,23 @@ def test_a_mistake_is_told_with_the_line_of_its_key(variant):
 
 
 def test_any_value_of_training_may_be_searched():
-    plain = small()["net_arch"]
     wide = [{"class": nn.LazyConv2d, "kwargs": {"out_channels": Int(2, 6), "kernel_size": 3}}]
-    config = from_params(
-        small(
-            net_arch=Categorical([plain, wide]),
-            batch_size=Int(4, 8),
-            num_epochs=Int(1, 3),
-            image_height=Int(16, 24),
-            flip_images=Categorical([False, True]),
-            normalise_images=Categorical([True, False]),
-            normalise_mean=[Float(0.1, 0.9)],
-            normalise_std=[0.5],
-            optim_class=Categorical([torch.optim.SGD, torch.optim.AdamW]),
-            optim_kwargs={"weight_decay": Float(1e-4, 1e-2, log=True)},
-            learning_rate=Float(1e-3, 1e-1, log=True),
-            learning_rate_schedule=Categorical(
-                [[], [{"class": "ExponentialLR", "kwargs": {"gamma": Float(0.5, 0.9, name="gamma")}}]]
-            ),
-        )
-    )
+    falling = [{"class": "ExponentialLR", "kwargs": {"gamma": Float(0.5, 0.9, name="gamma")}}]
+    searched = {
+        "net_arch": Categorical([small()["net_arch"], wide]),
+        "batch_size": Int(4, 8),
+        "num_epochs": Int(1, 3),
+        "image_height": Int(16, 24),
+        "flip_images": Categorical([False, True]),
+        "normalise_images": Categorical([True, False]),
+        "normalise_mean": [Float(0.1, 0.9)],
+        "normalise_std": [0.5],
+        "optim_class": Categorical([torch.optim.SGD, torch.optim.AdamW]),
+        "optim_kwargs": {"weight_decay": Float(1e-4, 1e-2, log=True)},
+        "learning_rate": Float(1e-3, 1e-1, log=True),
+        "learning_rate_schedule": Categorical([[], falling]),
+    }
+    config = from_params(small(**searched))
     assert (config.image_size, config.patience) == (24, 3)
     values = {name: space.extremes()[-1][1] for name, space in find_spaces(config).items()}
     labels = {name: space.labels[-1] for name, space in find_spaces(config).items() if isinstance(space, Categorical)}
@@ -225,9 +163,8 @@ def test_any_value_of_training_may_be_searched():
 
 
 def test_a_network_and_its_config_read_back_as_they_were_written(tmp_path):
-    config = from_params(
-        small(additional_transforms=[v2.Pad(1), partial(v2.CenterCrop, size=[16, 18])], image_width=18)
-    )
+    transforms = [v2.Pad(1), partial(v2.CenterCrop, size=[16, 18])]
+    config = from_params(small(additional_transforms=transforms, image_width=18))
     network = classifier(config, (3, 18, 18)).eval()
     save_classifier(network, tmp_path / "model.safetensors")
     images = torch.randint(0, 256, (4, 3, 18, 18), dtype=torch.uint8)
@@ -240,11 +177,9 @@ def test_a_network_and_its_config_read_back_as_they_were_written(tmp_path):
 
 def test_a_config_is_told_by_words_that_are_the_same_in_each_process(digits):
     (config,), _ = load_experiment(OWN)
-    args = Namespace(seed=0)
-    parts = identity(5, args, digits, [], config, Compute("cpu", "fp32", 1))
-    assert " at 0x" not in json.dumps(parts)
+    parts = identity(5, Namespace(seed=0), digits, [], config, Compute("cpu", "fp32", 1))
+    assert " at 0x" not in json.dumps(parts) and "SGD" in parts["settings.optimizer.optim_class"]
     assert "ExponentialLR'>, gamma=0.99" in parts["settings.schedulers"]
-    assert "SGD" in parts["settings.optimizer.optim_class"]
 
 
 def test_images_are_prepared_as_params_say():
@@ -259,7 +194,7 @@ def test_images_are_prepared_as_params_say():
     assert torch.equal(flips.eval()(images), images)
 
 
-@pytest.mark.parametrize("random", [v2.RandomRotation(90), v2.ColorJitter(0.9), v2.RandomHorizontalFlip(0.5)])
+@pytest.mark.parametrize("random", [v2.RandomRotation(90), v2.ColorJitter(0.9)])
 def test_random_transforms_change_each_training_image_for_itself_and_no_others(random):
     same = torch.rand(1, 3, 16, 16).expand(20, -1, -1, -1)
     preparation = Preparation(16, 16, True, additional_transforms=[random])
@@ -268,13 +203,13 @@ def test_random_transforms_change_each_training_image_for_itself_and_no_others(r
 
 
 def test_two_classes_give_one_logit_with_the_probabilities_of_the_network():
-    config = from_params(small(n_classes=2))
-    network = make_classifier(Stream(0), 2, (1, 16, 16), model=config.model).eval()
+    model = from_params(small(n_classes=2)).model
+    network = make_classifier(Stream(0), 2, (1, 16, 16), model=model).eval()
     images = torch.rand(5, 1, 16, 16)
     assert network(images).shape == (5,)
     assert torch.allclose(torch.sigmoid(network(images)), network.backbone.classifier(images)[:, 1])
     with pytest.raises(UserError, match=r"params\.n_classes: expected 3, as the images have, found 2"):
-        make_classifier(Stream(0), 3, (1, 16, 16), model=config.model)
+        make_classifier(Stream(0), 3, (1, 16, 16), model=model)
 
 
 def test_messaging_keys_go_to_the_environment_unless_they_are_there(variant, monkeypatch):
@@ -292,12 +227,11 @@ def digits(tmp_path_factory):
     return sources._scan("digits", folder / "train")
 
 
-def test_evaluations_and_saved_states_come_as_often_as_params_say(digits):
+def test_evaluations_come_as_often_as_params_say(digits):
     table = decode(digits, 16)
     fold = random_fold(table, Stream(0))
-    fold = replace(fold, train=fold.train[:40])
     seen = []
-    fit = fit_on(table, fold, Compute("cpu", "fp32", 1), Stream(0))
+    fit = fit_on(table, replace(fold, train=fold.train[:40]), Compute("cpu", "fp32", 1), Stream(0))
     fit(from_params(small(num_epochs=5, eval_freq=2)), lambda score, epoch: seen.append(epoch))
     assert seen == [0, 2, 4, 5]
 
@@ -306,7 +240,8 @@ def test_the_projects_own_config_learns_the_digits(digits):
     (config,), _ = load_experiment(OWN)
     table = decode(digits, 28)
     fold = random_fold(table, Stream(0))
-    network, _ = fit_on(table, fold, Compute("cpu", "fp32", 1), Stream(0))(replace(config, epochs=2), lambda *_: None)
+    fit = fit_on(table, fold, Compute("cpu", "fp32", 1), Stream(0))
+    network, _ = fit(replace(config, epochs=2), lambda *_: None)
     found = test_model(network, table, fold.test).argmax(1)
     assert (found == table.labels[fold.test]).mean() > 0.9
 

@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,17 +53,17 @@ def test_a_csv_is_written_by_the_version_that_is_named(photos, tmp_path, capsys)
 
 
 def test_a_grid_shows_the_pictures(photos, tmp_path):
-    predict.main(["--model", "pets", str(photos), "--output", str(tmp_path / "grid.png")])
+    some = [str(photos / f"{name}_{number}.jpg") for name in ("Bengal", "beagle") for number in range(1, 5)]
+    predict.main(["--model", "pets", *some, "--output", str(tmp_path / "grid.png")])
     grid = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
-    assert grid.shape[0] > 1000 and grid.shape[1] > 1000  # 6 x 4 pictures
+    assert grid.shape[0] > 500 and grid.shape[1] > 1000  # 6 pictures and 2 below
     assert len(np.unique(grid.reshape(-1, 3), axis=0)) > 1000
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.png"])
-def test_an_image_that_cannot_be_read_is_named_and_nothing_is_written(name, photos, tmp_path, capsys):
+def test_an_image_that_cannot_be_read_is_named_and_nothing_is_written(photos, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes((photos / "Bengal_1.jpg").read_bytes()[:300])
-    output = tmp_path / "outputs" / name
+    output = tmp_path / "outputs" / "a.csv"
     output.parent.mkdir()
     with pytest.raises(UserError, match=f"^{broken}: not a readable image"):
         predict.main(["--model", "pets", str(photos), str(broken), "--output", str(output)])
@@ -88,13 +87,14 @@ def test_wrong_input_is_one_line_that_says_what_is_expected(photos, tmp_path):
 
 
 def test_as_a_program_it_ends_with_exit_code_2_and_its_help_loads_nothing_heavy():
-    command = [sys.executable, "-X", "importtime", "-m", "common.production.predict"]
-    done = subprocess.run([*command, "--help"], cwd=PROJECT, capture_output=True, text=True)
+    def program(*flags):
+        command = [sys.executable, "-X", "importtime", "-m", "common.production.predict", *flags]
+        return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+
+    done = program("--help")
     assert done.returncode == 0 and "--version N" in done.stdout
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "common" in loaded and not loaded & {"torch", "mlflow", "pandas", "numpy", "matplotlib", "PIL"}
-    done = subprocess.run(
-        [sys.executable, "-m", "common.production.predict", "--model", "pets", str(Path("gone.jpg"))],
-        cwd=PROJECT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (2, "error: gone.jpg: no such file or folder\n")
+    done = program("--model", "pets", "gone.jpg")
+    told = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert (done.returncode, told) == (2, ["error: gone.jpg: no such file or folder"])

@@ -1,7 +1,5 @@
 """The model registry: the best version, and it alone, is in production, and a registered model takes image files."""
 
-import base64
-import json
 import math
 import multiprocessing
 import os
@@ -11,7 +9,6 @@ import signal
 import subprocess
 import sys
 import urllib.error
-import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,28 +19,20 @@ import pytest
 import sqlalchemy
 import torch
 from mlflow import MlflowClient
-from registering import (
-    CLASSES,
-    a_run,
-    an_ensemble,
-    check_any_moment,
-    check_production,
-    create_versions,
-    register_pets,
-)
-from serving import Server, free_port, wait_for
+from PIL import Image
+from registering import CLASSES, a_run, an_ensemble, check_any_moment, check_production, create_versions, register_pets
+from serving import Server, free_port, predictions, wait_for
 
 from common.cli import UserError
 from common.data.images import read_image
 from common.production.ensemble import Ensemble, UnreadableImage
 from common.production.promotion import create_version, production_version, registry_at
-from common.production.registry import load_production, load_version, register_version
+from common.production.registry import load_production, register_version
 from common.tracking.upkeep import look_after, store_uri
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
-)
+PRELOADED = ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
+PROCESSES.set_forkserver_preload(PRELOADED)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +66,9 @@ def pets(empty, tiny_pets, tmp_path_factory):
 
 def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_end_while_processes_register(database):
     rng = random.Random(0)
-    scores = [*(repr(rng.choice([0.1, 0.2, 0.3, rng.random() * 0.8 - 0.4])) for _ in range(35)), *["nan"] * 5]
+    scores = [*(repr(rng.choice([0.1, 0.2, 0.3, rng.random() * 0.8 - 0.4])) for _ in range(16)), *["nan"] * 3]
     rng.shuffle(scores)
-    scores = ["nan", "nan", *scores, *["0.8125"] * 8]  # the best ones are ties
+    scores = ["nan", "nan", *scores, *["0.8125"] * 5]  # the best ones are ties
     parts = [scores[start::4] for start in range(4)]
     uri = store_uri(database)
     workers = [PROCESSES.Process(target=create_versions, args=(uri, part)) for part in parts]
@@ -97,7 +86,7 @@ def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_en
 
 
 @pytest.mark.hostile("a killed registration leaves one version in production, and the next one puts all right")
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
 def test_what_a_killed_registration_has_left_undone_the_next_one_does(share, database, statements):
     uri = store_uri(database)
     create_versions(uri, ["0.25", "nan"])
@@ -154,11 +143,7 @@ def test_what_others_changed_is_put_right_by_the_next_registration(database):
     assert check_production(database)[1] == 2
 
 
-def test_a_missing_model_or_version_is_one_line(pets):
-    with pytest.raises(UserError, match="model cars: not in the registry; registered are: pets"):
-        production_version("cars")
-    with pytest.raises(UserError, match="model pets: no version 7; expected one of: 1"):
-        load_version("pets", 7)
+def test_a_name_that_is_none_is_one_line(pets):
     with pytest.raises(UserError, match="model 'a/b': expected up to 250 letters"):
         create_version(store_uri(pets.database), "a/b", "/no/files", {"test_mcc": "0.5"})
 
@@ -209,8 +194,6 @@ class Brightness(torch.nn.Module):
 
 
 def test_three_classes_of_grey_images_and_an_image_that_is_none(tmp_path):
-    from PIL import Image
-
     contents = []
     for third in range(3):
         pixels = np.zeros((60, 60), np.uint8)
@@ -233,10 +216,9 @@ def answering(uri, **environment):
     port = free_port()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_") and k != "PYTHONPATH"}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])  # MLflow starts uvicorn by its name
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-    server = subprocess.Popen(
-        [*command, "--port", str(port)], cwd="/", env={**kept, "PATH": path, **environment}, start_new_session=True
-    )
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "--port"]
+    environment = {**kept, "PATH": path, **environment}
+    server = subprocess.Popen([*command, str(port)], cwd="/", env=environment, start_new_session=True)
     try:
         wait_for(port, server)
         yield f"http://127.0.0.1:{port}"
@@ -249,25 +231,18 @@ def test_a_server_without_the_project_answers_image_files_as_the_model_does(pets
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{pets.database}"}
     contents = [photo.read_bytes() for photo in pets.photos]
     with answering("models:/pets@production", **environment) as server:
-        answer = _ask(server, contents)
+        answer = predictions(server, contents)
         with pytest.raises(urllib.error.HTTPError) as refused:
-            _ask(server, [b"no image"])
+            predictions(server, [b"no image"])
     expected = load_production("pets").predict(pd.DataFrame({"image": contents}))
     pd.testing.assert_frame_equal(pd.DataFrame(answer), expected, check_dtype=False, rtol=0, atol=1e-6)
     assert refused.value.code == 400 and "not a readable image" in refused.value.read().decode()
 
 
-def _ask(server, contents):
-    rows = [[base64.b64encode(content).decode()] for content in contents]
-    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
-    request = urllib.request.Request(f"{server}/invocations", body, {"Content-Type": "application/json"})
-    return json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
-
-
 def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny_pets, monkeypatch):
     photo = next((tiny_pets / "images").iterdir()).read_bytes()
     with closing(Server(database.parent)) as server:
-        scores = [["0.1", "0.4", "nan", "0.2"], ["nan", "0.3", "0.4", "0.1"]]
+        scores = [["0.1", "0.4", "nan"], ["0.3", "0.4"]]
         workers = [PROCESSES.Process(target=create_versions, args=(server.uri, part)) for part in scores]
         for worker in workers:
             worker.start()
@@ -275,9 +250,9 @@ def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny
             worker.join()
         assert [worker.exitcode for worker in workers] == [0, 0]
         found, best = check_production(database)
-        assert len(found) == 8 and found[best - 1] == 0.4
+        assert len(found) == 5 and found[best - 1] == 0.4
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         MlflowClient(server.uri).delete_registered_model_alias("pets", "production")  # as if killed before it was set
-        assert register_pets(photo, test_mcc=0.5) == 9
-        assert check_production(database)[1] == production_version("pets") == 9
+        assert register_pets(photo, test_mcc=0.5) == 6
+        assert check_production(database)[1] == production_version("pets") == 6
         assert load_production("pets").predict(pd.DataFrame({"image": [photo]})).shape == (1, 3)

@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.production import contents as watched
+from common.cli import UserError
+from common.production import contents as watched, watch
 from common.production.contents import Contents
-from conftest import PROJECT
+from conftest import PROJECT, copy_code
 
 # What is run: it notes the data version, goes on while `hold` is there, and ends with the exit code in `code`.
 COMMAND = """cd "$1" || exit
@@ -111,10 +112,6 @@ class Scene:
         (self.data / name).parent.mkdir(exist_ok=True)
         (self.data / name).write_text(text)
 
-    def append(self, name, text):
-        with (self.data / name).open("a") as file:
-            file.write(text)
-
     def rename(self, name, other):
         (self.data / name).rename(self.data / other)
 
@@ -129,8 +126,8 @@ def scene(tmp_path, project):
     (scene.folder / "hold").unlink(missing_ok=True)
 
 
-def wait_until(condition):
-    end = time.monotonic() + 60
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -161,10 +158,6 @@ class Stepped:
         assert select.select([self.report], [], [], 60)[0], "the watcher neither sleeps nor ends"
         self.sleeps = KINDS[self.report.readline().strip()]
 
-    def until(self, kind):
-        while self.sleeps != kind:
-            self.step()
-
     def after(self, *events):
         """Perform events, one at each sleep, and go on to the sleep between two looks; counts the settling sleeps."""
         settles, waiting = 0, list(events)
@@ -182,7 +175,7 @@ class Stepped:
         self.report.close()
 
 
-def test_each_change_leads_to_one_run_through_thirty_file_events_and_kills(scene):
+def test_each_change_leads_to_one_run_through_file_events_and_kills(scene):
     expected = []
     watcher = Stepped(scene)
 
@@ -192,29 +185,18 @@ def test_each_change_leads_to_one_run_through_thirty_file_events_and_kills(scene
         expected.extend([scene.version()] * runs)
         assert scene.started() == expected
 
-    write, append, rename, remove, data = scene.write, scene.append, scene.rename, scene.remove, scene.data
+    write, rename, remove, data = scene.write, scene.rename, scene.remove, scene.data
 
     # An empty folder, and what does not count.
     expect(settles=0, runs=0)
-    expect(lambda: write(".hidden", "x"), settles=0, runs=0)
-    expect(lambda: write("a.jpg.part", "half"), lambda: append("a.jpg.part", "whole"), settles=0, runs=0)
+    expect(lambda: write(".hidden", "x"), lambda: write("a.jpg.part", "half"), settles=0, runs=0)
     # A copy under another name, and one that grows in pieces.
     expect(lambda: rename("a.jpg.part", "a.jpg"), settles=1, runs=1)
-    pieces = [lambda: append("b.jpg", "piece")] * 4
-    expect(*pieces, settles=4, runs=1)
-    # Touched, written again with the same bytes, truncated and filled again, gone and back: nothing new.
-    expect(lambda: os.utime(data / "a.jpg"), settles=0, runs=0)
-    expect(lambda: write("b.jpg", "piece" * 4), settles=0, runs=0)
-    expect(lambda: write("b.jpg", ""), lambda: write("b.jpg", "piece" * 4), settles=2, runs=0)
-    expect(lambda: remove("a.jpg"), lambda: write("a.jpg", "halfwhole"), settles=2, runs=0)
-    # Other bytes of the same length under the old time stamp.
-    times = (data / "a.jpg").stat()
-    expect(
-        lambda: (write("a.jpg", "HALFWHOLE"), os.utime(data / "a.jpg", ns=(times.st_atime_ns, times.st_mtime_ns))),
-        settles=1,
-        runs=1,
-    )
-    # Renamed and back, deleted, swapped, empty files and folders, folders that are moved.
+    expect(*[lambda n=n: write("b.jpg", "piece" * n) for n in (1, 2, 3)], settles=3, runs=1)
+    # Touched, written again with the same bytes, truncated and filled again: nothing new.
+    expect(lambda: os.utime(data / "a.jpg"), lambda: write("b.jpg", "piece" * 3), settles=0, runs=0)
+    expect(lambda: write("b.jpg", ""), lambda: write("b.jpg", "piece" * 3), settles=2, runs=0)
+    # Renamed and back, swapped, deleted, empty folders, folders that are moved.
     expect(lambda: rename("b.jpg", "c.jpg"), settles=1, runs=1)
     expect(lambda: rename("c.jpg", "b.jpg"), settles=1, runs=0)  # it has run on that
     expect(lambda: (rename("a.jpg", "x"), rename("b.jpg", "a.jpg"), rename("x", "b.jpg")), settles=1, runs=1)
@@ -222,17 +204,14 @@ def test_each_change_leads_to_one_run_through_thirty_file_events_and_kills(scene
     expect(lambda: write("empty.jpg", ""), settles=1, runs=1)
     expect(lambda: (data / "folder").mkdir(), settles=0, runs=0)
     expect(lambda: (write("cats/1.jpg", "1"), write("cats/2.jpg", "2")), settles=1, runs=1)
-    expect(lambda: rename("cats", "dogs"), settles=1, runs=1)
-    expect(lambda: rename("dogs", ".dogs"), settles=1, runs=0)  # as it was before
-    # A second change while the first settles is of the same run.
-    expect(lambda: write("d.jpg", "4"), lambda: write("e.jpg", "5"), settles=2, runs=1)
+    expect(lambda: rename("cats", ".cats"), settles=1, runs=0)  # as it was before
 
     # Changes during a run lead to exactly one more, and those that are undone to none.
     def during(*events):
         scene.hold()
         write("new.jpg", str(len(expected)))
-        watcher.step()
-        watcher.until("run")
+        while watcher.sleeps != "run":
+            watcher.step()
         wait_until(lambda: len(scene.started()) > len(expected))
         expected.append(scene.version())
         for event in events:
@@ -253,22 +232,21 @@ def test_each_change_leads_to_one_run_through_thirty_file_events_and_kills(scene
     assert scene.runs()[-1] == (scene.version(), "failed", 3)
     expect(lambda: os.utime(data / "i.jpg"), settles=0, runs=0)
     scene.fail(0)
-    expect(lambda: append("i.jpg", "10"), settles=1, runs=1)
+    expect(lambda: write("i.jpg", "10"), settles=1, runs=1)
 
     def restart(*flags):
         nonlocal watcher
         watcher.kill()
         watcher = Stepped(scene, *flags)
-        return watcher.after()
+        watcher.after()
 
-    # Killed between two looks, with and without a change until it is started again.
+    # Killed between two looks, with and without a change until it is started again; killed while a change settles.
     restart()
     expect(settles=0, runs=0)
     watcher.kill()
     write("j.jpg", "11")
     restart()
-    expect(lambda: None, settles=0, runs=1)
-    # Killed while a change settles.
+    expect(settles=0, runs=1)
     write("k.jpg", "12")
     watcher.step()
     assert watcher.sleeps == "settle"
@@ -303,7 +281,7 @@ def test_each_change_leads_to_one_run_through_thirty_file_events_and_kills(scene
     expect(settles=0, runs=0)
     restart("--retry")
     expect(settles=0, runs=1)
-    # Emptied, and filled again as it was before the failure.
+    # Gone, empty, and there again as it was before the failure.
     scene.fail(0)
     shutil.move(data, scene.folder / "elsewhere")
     expect(settles=0, runs=0)
@@ -321,7 +299,7 @@ def test_killed_at_any_moment_it_starts_each_version_once_and_comes_to_the_last(
     chance, began = random.Random(0), time.monotonic()
     scene.once()
     start = time.monotonic() - began
-    for change in range(25):
+    for change in range(10):
         watcher = scene.watch(settle=0.05, interval=0.02)
         time.sleep(chance.random() * start)
         scene.write(f"{chance.randrange(4)}.jpg", str(change))
@@ -351,7 +329,7 @@ def test_a_signal_ends_the_command_too_and_the_next_start_runs_it_again(number, 
     assert scene.started() == [version] * 2 and scene.runs()[-1] == (version, "finished", 0)
 
 
-def test_once_runs_at_most_once_passes_on_the_output_and_ends_with_the_exit_code(scene):
+def test_once_runs_at_most_once_ends_with_the_exit_code_and_leaves_a_damaged_record(scene):
     code, output, errors = scene.once()
     assert (code, output, scene.started()) == (0, "", [])
     assert errors.splitlines()[-1] == f"waiting for data: no files in {scene.data}"
@@ -368,6 +346,11 @@ def test_once_runs_at_most_once_passes_on_the_output_and_ends_with_the_exit_code
     assert scene.once()[0] == 0 and "run 3" in scene.once()[2]
     (last,) = json.loads(scene.record().read_text())["runs"][2:]
     assert (last["data_version"], last["run_id"]) == (scene.version(), "run 3")
+    record = scene.record()
+    record.write_text(record.read_text()[:200])
+    code, _, errors = scene.once()
+    assert code == 2 and errors.startswith(f"error: {record}: not a record of runs")
+    assert len(record.read_text()) == 200
 
 
 def test_a_second_watcher_on_the_same_path_and_command_says_so(scene):
@@ -385,46 +368,36 @@ def test_a_second_watcher_on_the_same_path_and_command_says_so(scene):
     first.communicate(timeout=60)
 
 
-def test_a_single_file_is_watched_too(scene):
-    scene.data.rmdir()
-    scene.data.write_text("files,type")
-    for text in ("files,type", "other"):
-        scene.data.write_text(text)
-        assert scene.once()[0] == scene.once()[0] == 0
-    assert len(scene.started()) == 2
+def test_a_single_file_is_watched_too(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("files,type")
+    contents = Contents(path)
+    first = contents.look()
+    assert contents.look() == first is not None
+    path.write_text("other")
+    assert contents.look() != first
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--data", "{data}"], "no command: expected -- COMMAND... at the end"),
-        (["--data", "{data}", "--"], "no command: expected -- COMMAND... at the end"),
-        (["--data", "{data}", "--", "no-such-program"], "-- no-such-program: no such command"),
-        (["--data", "{data}/none", "--", "true"], "{data}/none: no such file or folder"),
-        (["--data", "{project}", "--", "true"], "--data {project}: holds what runs write (cache/)"),
-        (
-            ["--data", "{data}", "--settle", "soon", "--", "true"],
-            "expected a number of seconds from 0 on, found 'soon'",
-        ),
-        (["--data", "{data}", "--interval", "-1", "--", "true"], "expected a number of seconds from 0 on, found '-1'"),
-        (["--", "true"], "the following arguments are required: --data"),
+        ("--data {data} --", "no command: expected -- COMMAND... at the end"),
+        ("--data {data} -- no-such-program", "-- no-such-program: no such command"),
+        ("--data {data}/none -- true", "{data}/none: no such file or folder"),
+        ("--data {state} -- true", "--data {state}: holds what runs write (cache/)"),
+        ("--data {data} --settle soon -- true", "expected a number of seconds from 0 on, found 'soon'"),
+        ("--data {data} --interval -1 -- true", "expected a number of seconds from 0 on, found '-1'"),
     ],
 )
-def test_unusable_input_is_one_line_and_exit_code_2(words, told, scene):
-    words = [word.format(data=scene.data, project=scene.project) for word in words]
-    process = scene.popen("-m", "common.production.watch", *words, stderr=subprocess.PIPE)
-    errors = process.communicate(timeout=60)[1]
-    assert (process.returncode, errors.count("\n")) == (2, 1)
-    assert errors.startswith("error: ") and told.format(data=scene.data, project=scene.project) in errors
-
-
-def test_a_damaged_record_is_named_and_left(scene):
-    scene.write("a.jpg", "a")
-    assert scene.once()[0] == 0
-    record = scene.record()
-    record.write_text(record.read_text()[:200])
-    code, _, errors = scene.once()
-    assert code == 2 and errors.startswith(f"error: {record}: not a record of runs")
+def test_unusable_input_is_one_line_and_exit_code_2(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    places = {"data": tmp_path / "data", "state": tmp_path}
+    with pytest.raises((UserError, SystemExit)) as error:
+        watch.main([word.format(**places) for word in words.split()])
+    ends = error.value.exit_code if isinstance(error.value, UserError) else error.value.code
+    line = capsys.readouterr().err.removesuffix("\n") or str(error.value)
+    assert ends == 2 and "\n" not in line and told.format(**places) in line
 
 
 def test_files_at_rest_are_not_read_again_and_coarse_time_stamps_hide_no_change(tmp_path, monkeypatch):
@@ -477,8 +450,6 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert contents.look() != first
 
 
-# ---- as the README says
-
 QUICK = """from common.config import TrainingConfig
 
 config = TrainingConfig(image_size=32, warmup_epochs=1, epochs=2)
@@ -489,18 +460,12 @@ class Retraining:
     """The README's command, run as it is written, in a copy of the project; only the config is a quicker one."""
 
     def __init__(self, folder: Path):
-        self.folder, self.data = folder / "project", folder / "project" / "scans"
-        self.folder.mkdir()
-        for name in ("common", "step_3", "step_5"):
-            shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("run_script.bash", "requirements.txt"):
-            shutil.copy(PROJECT / name, self.folder)
+        self.folder, self.data = copy_code(folder / "project"), folder / "project" / "scans"
+        shutil.copy(PROJECT / "run_script.bash", self.folder)
         (self.folder / "step_5" / "configs" / "quick.py").write_text(QUICK)
-        (as_written,) = re.findall(
-            r"^bash run_script.bash python -m common.production.watch .*?'$",
-            (PROJECT / "README.md").read_text(),
-            re.M | re.S,
-        )
+        readme = (PROJECT / "README.md").read_text()
+        lines = r"^bash run_script.bash python -m common.production.watch .*?'$"
+        (as_written,) = re.findall(lines, readme, re.MULTILINE | re.DOTALL)
         assert as_written.count("step_5/configs/brain_cnn.py") == 1
         self.command = as_written.replace("step_5/configs/brain_cnn.py", "step_5/configs/quick.py")
         self.watcher = None
@@ -517,15 +482,9 @@ class Retraining:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_", "DATA_VERSION"))}
         environment = {**kept, "RUNNER": "none", "PYTHONPATH": str(self.folder)}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-        self.watcher = subprocess.Popen(
-            ["bash", "-c", self.command],
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        command = ["bash", "-c", self.command]
+        self.watcher = subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True, **streams)
 
     def kill(self):
         """The watcher with all that it has started, as when the machine stops."""
@@ -547,15 +506,11 @@ class Retraining:
     def wait_for_runs(self, number):
         self.wait(lambda: len(self.runs()) == number and self.runs()[-1]["outcome"] != "running")
 
-    def query(self, sql):
-        if not (self.folder / "mlflow.db").exists():
-            return []
-        with closing(sqlite3.connect(self.folder / "mlflow.db", timeout=60)) as database:
-            return database.execute(sql).fetchall()
-
     def roots(self):
-        is_root = "SELECT run_uuid FROM tags WHERE key = 'run_level' AND value = 'root'"
-        return self.query(f"SELECT run_uuid, status FROM runs WHERE run_uuid IN ({is_root}) ORDER BY start_time")
+        is_root = "(key, value) = ('run_level', 'root')"
+        query = f"SELECT run_uuid, status FROM runs JOIN tags USING (run_uuid) WHERE {is_root} ORDER BY start_time"
+        with closing(sqlite3.connect(self.folder / "mlflow.db", timeout=60)) as database:
+            return database.execute(query).fetchall()
 
 
 @pytest.fixture

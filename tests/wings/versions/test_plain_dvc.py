@@ -2,10 +2,11 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from versioning import contents, dvc, git, make_repository, objects, write
+from versioning import contents, dvc, enter, git, make_repository, objects, write
 
 from common.cli import UserError
 from common.versions import checkout, status, track
@@ -21,16 +22,24 @@ def folder(tmp_path, monkeypatch):
     return make_repository(tmp_path, monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A file and a folder under data/ and one elsewhere tracked, and pushed to a store beside the repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = make_repository(tmp_path_factory.mktemp("template"), patch)
+        track("other", commit=True)
+        (folder.parent / "store").mkdir()
+        dvc("remote", "modify", "store", "url", "../store")
+        git("commit", "--quiet", "-m", "Store", ".dvc/config")
+        for name in TRACKED:
+            track(name, push=True, commit=True, git_push=True)
+        return folder.parent
+
+
 @pytest.fixture
-def tracked(folder):
-    """The same, with a file and a folder under data/ and one elsewhere tracked, pushed, and in a store beside it."""
-    track("other", commit=True)
-    (folder.parent / "store").mkdir()
-    dvc("remote", "modify", "store", "url", str(folder.parent / "store"))
-    git("commit", "--quiet", "-m", "Store", ".dvc/config")
-    for name in TRACKED:
-        track(name, push=True, commit=True, git_push=True)
-    return folder
+def tracked(template, tmp_path, monkeypatch):
+    shutil.copytree(template, tmp_path / "copy", symlinks=True)
+    return enter(tmp_path / "copy" / "project", monkeypatch)
 
 
 @plain_dvc
@@ -42,7 +51,9 @@ def test_a_fresh_clone_pulls_all_and_finds_it_clean(tracked, monkeypatch):
     dvc("pull")
     assert contents(*TRACKED) == before
     assert "up to date" in dvc("status") and "in sync" in dvc("status", "--cloud") and dvc("diff") == ""
-    assert "No unused 'repo' cache" in dvc("gc", "--workspace", "--dry", "--force")
+    held = objects(".dvc/cache").keys()
+    dvc("gc", "--workspace", "--force")
+    assert objects(".dvc/cache").keys() == held and held
     assert git("status", "--porcelain") == ""
     assert all(status(name).startswith(f"{name}: clean, commit ") for name in TRACKED)
 
@@ -55,7 +66,8 @@ def test_what_dvc_adds_is_a_version_here_and_former_ones_come_back_to_dvc(tracke
     for name in ("data/motor.npz", "data/images/new.jpg", "other/c.txt"):
         write(name, f"second {name}")
     after = contents("data", "other")
-    assert all(re.search(rf"modified: +{name}$", dvc("status"), re.MULTILINE) for name in TRACKED)
+    said = dvc("status")
+    assert all(re.search(rf"modified: +{name}$", said, re.MULTILINE) for name in TRACKED)
     assert set(dvc("diff").split()) >= {"data/motor.npz", "data/images/new.jpg", "other/c.txt"}
 
     dvc("add", *TRACKED)
@@ -99,13 +111,8 @@ def test_splits_in_a_tracked_folder_are_no_change_of_it_and_stay(tracked):
     checkout("HEAD~1", "data/images")
     git("checkout", "--quiet", "HEAD", "--", "data/images.dvc")
     dvc("checkout")
-    assert sorted(os.listdir("data/images")) == [
-        "b.jpg",
-        "cats",
-        "dataset_splits-0123456789ab.json",
-        "dataset_splits.json",
-        "new.jpg",
-    ]
+    splits = ["dataset_splits-0123456789ab.json", "dataset_splits.json"]
+    assert sorted(os.listdir("data/images")) == ["b.jpg", "cats", *splits, "new.jpg"]
 
 
 def remedied(rules, said):
@@ -120,16 +127,12 @@ def remedied(rules, said):
 @pytest.mark.parametrize(
     ("rules", "name"),
     [
-        (["/data/*", "!/data/*.dvc"], "data/motor.npz"),
         (["/data/*", "!/data/*.dvc"], "data/images"),
-        (["data/**", "!*.dvc"], "data/images"),
         (["**/data/*/", "/data/*.npz"], "data/images"),
-        (["/data/"], "data/motor.npz"),
         (["data"], "data/images"),
         (["/data/*"], "data/motor.npz"),
         (["/data/?*", "!/data/*.dvc"], "data/images/cats"),
         (["*.dvc"], "other"),
-        (["/other/"], "other"),
     ],
     ids=str,
 )

@@ -1,17 +1,13 @@
 """Versions of data: recorded, pushed, committed and restored, and consistent wherever a process was killed."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import random
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -81,12 +77,8 @@ def test_a_file_is_recorded_without_push_and_commit_and_other_changes_stay_out_o
     assert git("rev-parse", "HEAD") == head and status("other").startswith("other: clean, not committed")
     assert objects("dvcstore") == {} and version_of(IMAGES) is None and status(IMAGES) == f"{IMAGES}: not under DVC"
     assert "other: committed; md5" in track("other", commit=True)
-    assert set(git("show", "--format=", "--name-only", "HEAD").split()) == {
-        "other.dvc",
-        ".dvc/config",
-        ".dvc/.gitignore",
-        ".dvcignore",
-    }  # .gitignore has a line of theirs
+    committed = set(git("show", "--format=", "--name-only", "HEAD").split())
+    assert committed == {"other.dvc", ".dvc/config", ".dvc/.gitignore", ".dvcignore"}  # .gitignore has theirs too
     assert git("status", "--porcelain").splitlines() == [" M .gitignore", " M code.py", "A  staged.py"]
 
 
@@ -125,9 +117,8 @@ def test_a_checkout_that_cannot_be_done_leaves_all_as_it_was(folder):
 def test_a_file_that_the_remote_has_lost_is_told_and_pushed_as_it_says(folder):
     track(IMAGES, **ALL)
     objects("dvcstore")[hashlib.md5(b"first data/images/b.jpg").hexdigest()].unlink()
-    with pytest.raises(
-        UserError, match=r"DVC's remote has lost data/images/b.jpg \(of 1\); without files/md5/"
-    ) as error:
+    told = r"DVC's remote has lost data/images/b.jpg \(of 1\); without files/md5/"
+    with pytest.raises(UserError, match=told) as error:
         track(IMAGES, **ALL)
     os.unlink(Path("dvcstore") / re.search(r"without (\S+) there", str(error.value))[1])
     assert "2 files pushed; md5" in track(IMAGES, **ALL)
@@ -147,11 +138,7 @@ def spoil(name):
         os.truncate(".dvc/config", 0)
     elif name == "far remote":
         write(".dvc/config", "[core]\n remote = far\n['remote \"far\"']\n url = http://127.0.0.1:9/data\n")
-    elif name == "ignored":
-        write("hidden/data/a.txt", "a")
-        write(".git/info/exclude", "/hidden/\n")
-        return "hidden/data"
-    paths = {"git has it": "code.py", "outside": "../elsewhere.csv", "missing": "no.csv", "inside": f"{IMAGES}/b.jpg"}
+    paths = {"git has it": "code.py", "missing": "no.csv", "inside": f"{IMAGES}/b.jpg"}
     return paths.get(name, IMAGES)
 
 
@@ -161,9 +148,7 @@ def spoil(name):
         ("remote gone", r"remote store: .*dvcstore is no folder"),
         ("no remote", "DVC has no remote; dvc remote add --default NAME URL"),
         ("git has it", r"DVC: output 'code.py' is already tracked by SCM .* git rm -r --cached 'code.py'"),
-        ("outside", "elsewhere.csv: not in a git repository; git init makes one"),
         ("missing", "no.csv: no such file or folder"),
-        ("ignored", r"git ignores hidden/data.dvc, .*exclude:\d+: /hidden/\)"),
         ("inside", r"b.jpg: inside .*images, which is tracked as a whole; track that"),
         ("merge", "git commit failed: fatal: cannot do a partial commit during a merge"),
         ("identity", "git commit failed: (Author identity unknown|fatal: no email was given)"),
@@ -171,7 +156,6 @@ def spoil(name):
     ],
 )
 def test_what_cannot_be_tracked_is_refused_in_one_line_and_nothing_is_lost(folder, name, expected):
-    write("../elsewhere.csv", "1")
     track(IMAGES, **ALL)
     write(f"{IMAGES}/b.jpg", "changed")
     shutil.copytree(".", "../before")
@@ -194,9 +178,7 @@ def test_what_cannot_be_tracked_is_refused_in_one_line_and_nothing_is_lost(folde
 
 def test_no_repository_and_unknown_versions(folder, tmp_path, monkeypatch):
     track("other", commit=True)
-    with pytest.raises(
-        UserError, match=r"^nonsense: expected a git revision or the beginning of one MD5 sum, found nei"
-    ):
+    with pytest.raises(UserError, match=r"^nonsense: expected a git revision or the beginning of one MD5 sum, found"):
         checkout("nonsense")
     with pytest.raises(UserError, match=r"^HEAD~1: commit \w{8} holds no other.dvc"):
         checkout("HEAD~1", "other")
@@ -209,28 +191,14 @@ def test_no_repository_and_unknown_versions(folder, tmp_path, monkeypatch):
         track("a.csv")
 
 
-def start(*arguments, **options):
+def start(*arguments):
     """Run the command, with everything imported when it prints a line."""
     code = "import dvc.repo.add, dvc.repo.push; from common.versions.__main__ import main; print(flush=True); main()"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, **options)
+    command = [sys.executable, "-c", code, *arguments]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     return process
-
-
-def test_a_terminal_shows_how_far_a_push_is(folder):
-    for i in range(20):
-        write(f"{IMAGES}/{i}.jpg", str(i))
-    reader, terminal = os.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = start("track", IMAGES, "--push", stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    with contextlib.suppress(OSError):  # how a terminal's end is told
-        while piece := os.read(reader, 10_000):
-            shown += piece
-    assert process.wait() == 0 and re.search(rb"Pushing to local +\d+/23", shown), shown
 
 
 killed = "track or checkout killed at any moment is run again, and data, commit and both remotes agree"
@@ -274,7 +242,7 @@ def kill_and_run_again(moments):
     for number in range(moments + 1):
         for name in (".dvc", "dvcstore") if number % 3 == 0 else ():  # from the very beginning
             shutil.rmtree(name, ignore_errors=True)
-        for i in range(60):
+        for i in range(40):
             Path(f"{IMAGES}/{i}.bin").write_bytes(rng.randbytes(50_000))
         process, begun = start("track", IMAGES, "--push", "--commit", "--git-push"), time.monotonic()
         if duration is not None:
@@ -288,9 +256,9 @@ def kill_and_run_again(moments):
         assert "nothing to do" in track(IMAGES, **ALL)
 
 
-@pytest.mark.hostile(killed, cases=3)
+@pytest.mark.hostile(killed, cases=2)
 def test_track_killed_at_any_moment_is_run_again_and_all_agree(folder):
-    kill_and_run_again(3)
+    kill_and_run_again(2)
 
 
 @pytest.mark.slow
