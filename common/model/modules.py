@@ -72,6 +72,8 @@ def arguments_of(module: nn.Module) -> dict[str, Any]:
                 f"expected it to, or functools.partial({kind.__name__}, {name}=...)"
             )
         found[name] = getattr(module, name)
+        if name in module._parameters:  # such as the bias of PyTorch's own layers: whether there is one
+            found[name] = found[name] is not None
     return found
 
 

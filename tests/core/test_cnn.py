@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR
 
 from common.cli import UserError
@@ -15,6 +16,7 @@ from common.config import AdamW, Categorical, Float, TrainingConfig, first_value
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model.cnn import CNN
+from common.model.modules import as_record, build_module, from_record
 from common.search import CNNSpace, cnn_objective, create_cnn_from_trial, optuna_cnn, retrain_and_eval
 from common.seeds import Stream
 from common.training import fit_on, make_optimizer, new_model, set_up, test_model, train_and_validate_model
@@ -180,6 +182,13 @@ def test_any_module_may_be_named_by_class_partial_or_instance_and_its_weights_ar
     first, again, other = (new_model(config, table, compute, Stream(seed)).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(4, 2), nn.Linear(4, 2, bias=False), nn.Conv2d(1, 4, 3, stride=2)])
+def test_a_layer_of_pytorch_is_built_again_and_written_from_what_it_keeps(layer):
+    again = build_module(layer, (4,), 2)
+    assert repr(again) == repr(layer) == repr(build_module(from_record(as_record(layer)), (4,), 2))
+    assert f"bias={layer.bias is not None}" in to_source(TrainingConfig(model=layer))
 
 
 def test_a_module_with_lightnings_steps_trains_with_its_own(table):
