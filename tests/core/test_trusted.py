@@ -131,10 +131,10 @@ def test_untracked_code_repeats_and_all_else_is_recorded_by_name_and_size_alone(
     """A config in the clone, one outside, what they import, now or later; scans, a key, and data inside the clone."""
     repository = Repository(tmp_path)
     project, secret = repository.folder, b"a-secret-of-the-lab"
-    repository.pets = shutil.copytree(repository.pets, project / "scans")
+    repository.pets = shutil.copytree(repository.pets, project / "patients")
     for scan in repository.pets.rglob("*.jpg"):
         scan.write_bytes(scan.read_bytes() + secret)
-    for name in (".env", "notes.txt", "key.py", "scans/list of names.csv", "line\nbreak"):
+    for name in (".env", "notes.txt", "key.py", "patients/list of names.csv", "line\nbreak"):
         (project / name).write_bytes(secret)
     config = "from common.config import TrainingConfig\nconfig = TrainingConfig()\n"
     (project / "mine.py").write_text(f"import now_used\n{config}def later():\n    import used_later\n")
@@ -150,7 +150,7 @@ def test_untracked_code_repeats_and_all_else_is_recorded_by_name_and_size_alone(
         listed = (folder / "not_recorded.txt").read_text().splitlines()
         assert {f"{len(secret)} {name}" for name in (".env", "notes.txt", "key.py", "'line\\nbreak'")} <= set(listed)
         scan = repository.pets / "images" / "Bengal_1.jpg"
-        assert f"{scan.stat().st_size} scans/images/Bengal_1.jpg" in listed
+        assert f"{scan.stat().st_size} patients/images/Bengal_1.jpg" in listed
         diff = (folder / "uncommitted.diff").read_text()
         assert {line[6:] for line in diff.splitlines() if line.startswith("+++ b/")} == {"step_3/train.py", *code}
         path.rename(tmp_path / "moved.py")
