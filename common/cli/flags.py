@@ -150,19 +150,10 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         )
     if step >= 3:
         flags.add_argument("--root-splits", type=whole_number(1), default=2, metavar="K", help="outer folds to run")
-        flags.add_argument(
-            "--only-root-split",
-            type=whole_number(0),
-            metavar="K",
-            help="run this outer fold alone",
-        )
+        flags.add_argument("--only-root-split", type=whole_number(0), metavar="K", help="run this outer fold alone")
         flags.add_argument("--inner-splits", type=whole_number(1), default=2, metavar="K", help="inner folds of each")
-        flags.add_argument(
-            "--n-jobs",
-            type=whole_number(1),
-            metavar="N",
-            help="processes (default: as many as fit the cores)",
-        )
+        help_jobs = "processes (default: as many as fit the cores)"
+        flags.add_argument("--n-jobs", type=whole_number(1), metavar="N", help=help_jobs)
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
         flags.add_argument(
@@ -203,8 +194,11 @@ def each_model(args: argparse.Namespace, models: Sequence[Item]) -> list[tuple[a
     number, n_models = args.only_model, len(models)
     if number is not None and number >= n_models:
         raise UserError(f"--only-model {number}: expected less than {n_models}, the number of models of the config")
-    alone = [argparse.Namespace(**{**vars(args), "only_model": i if n_models > 1 else None}) for i in range(n_models)]
-    return [(alone[i], model) for i, model in enumerate(models) if number in (None, i)]
+
+    def alone(i: int) -> argparse.Namespace:
+        return argparse.Namespace(**{**vars(args), "only_model": i if n_models > 1 else None})
+
+    return [(alone(i), model) for i, model in enumerate(models) if number in (None, i)]
 
 
 def root_splits(args: argparse.Namespace) -> Iterable[int]:
