@@ -25,6 +25,7 @@ def main(argv=None):
     predictions = run.read_table("predictions.csv")
     results = run.read_table("results.csv")
     with run.child("analysis", analysis="predictions") as analysis:
+        analysis.log(evaluation.more_test_scores(predictions), 0)
         for path in plots.save_plots(plot(predictions, results), OUTPUTS / run.run_id):
             analysis.file(path, "plots")
             print(path)

@@ -27,7 +27,8 @@ RESULT_COLUMNS = {
 With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest).
 """
 
-_WIDTH = 100
+WIDTH = 100
+"""Columns of a terminal."""
 _SCORES = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
 
 
@@ -81,36 +82,6 @@ def has_many_classes(results: pd.DataFrame) -> bool:
     return bool(results["threshold"].isna().all())
 
 
-def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
-    """The numbers behind the plots: the table of results, Brier score, and confusion counts over all test predictions.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        As :func:`common.evaluation.predictions_table` makes it.
-    results : DataFrame
-        With the columns of :data:`RESULT_COLUMNS`.
-    """
-    test = predictions[predictions["part"] == "test"]
-    counts = test.groupby(["class", "prediction"]).size().unstack(fill_value=0)
-    names = test.groupby("label")["class"].first()
-    counts = counts.reindex(index=list(names), columns=names.index, fill_value=0).set_axis(list(names), axis=1)
-    brier = results.groupby("root_split")["test_brier"].mean().mean()
-    counts = counts.rename_axis(index="true class", columns="predicted")
-    if has_many_classes(results):
-        brier, counts = f"{brier:.3f} (0 to 2: sum over the classes)", _numbered(counts)
-    else:
-        brier = f"{brier:.3f}"
-    return f"{results_table(results)}\nBrier score {brier}\n\n{counts}"
-
-
-def _numbered(counts: pd.DataFrame) -> str:
-    """Counts of many classes, whose columns are headed by the number of the class to be narrow."""
-    rows = [str(n) if str(name) == str(n) else f"{n} {name}" for n, name in enumerate(counts.index)]
-    numbered = counts.set_axis(range(len(rows)), axis=1).set_axis(rows).rename_axis("true class")
-    return numbered.rename_axis("predicted", axis=1).to_string(line_width=_WIDTH)
-
-
 def _row(name: object, models: object, scores: pd.Series) -> str:
     cells = [f"{scores[column]:>{max(6, len(title))}.3f}" for column, title in _SCORES.items()]
     return "  ".join([f"{name:>10}", f"{models:>6}", *cells])
@@ -128,7 +99,7 @@ def _chosen_lines(hyper_parameters: Mapping[int, Mapping[str, object]]) -> dict[
     for name in names:
         width = max(len(row.get(name, "")) for row in cells.values())
         for root_split, row in cells.items():
-            if len(lines[root_split][-1]) + width > _WIDTH:
+            if len(lines[root_split][-1]) + width > WIDTH:
                 lines[root_split].append(indent)
             lines[root_split][-1] += row.get(name, "").ljust(width) + "  "
     return {root_split: [line.rstrip() for line in own if line.strip()] for root_split, own in lines.items()}

@@ -113,7 +113,8 @@ def train_one_epoch(
 def validate_one_epoch(
     network: Classifier, table: ImageTable, rows: np.ndarray, batch_size: int, score: str = "roc_auc"
 ) -> dict[str, float]:
-    """``dev_loss`` (cross-entropy, nats) over some rows of the table, ``dev_roc_auc``, and the score that is asked for.
+    """``dev_loss`` (cross-entropy, nats) over some rows of the table, ``dev_accuracy`` (of the more probable class),
+    ``dev_roc_auc``, and the score that is asked for.
 
     A backbone with ``validation_step(batch)`` computes its own loss.
     """
@@ -121,9 +122,10 @@ def validate_one_epoch(
     loss = cross_entropy(logits, labels).item() if losses is None else losses
     if not math.isfinite(loss):
         raise NonFiniteLossError(f"the loss is {loss} on the dev set")
-    found = {"dev_loss": loss, "dev_roc_auc": _roc_auc(logits, labels)}
+    predicted = logits > 0 if logits.ndim == 1 else logits.argmax(1)
+    found = {"dev_loss": loss, "dev_accuracy": float((predicted == labels).float().mean())}
+    found["dev_roc_auc"] = _roc_auc(logits, labels)
     if score == "mcc":
-        predicted = logits > 0 if logits.ndim == 1 else logits.argmax(1)
         found["dev_mcc"] = float(matthews_corrcoef(labels.numpy(), predicted.numpy()))
     return found
 
@@ -163,9 +165,9 @@ def train_and_validate_model(
     Parameters
     ----------
     log : callable
-        Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss`` and ``dev_roc_auc`` (and ``dev_mcc``, where that
-        is the score, and ``learning_rate``, where it changes) by epoch; epoch 0 is before training and has no
-        ``train_loss``.
+        Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss``, ``dev_accuracy`` and ``dev_roc_auc`` (and
+        ``dev_mcc``, where that is the score, and ``learning_rate``, where it changes) by epoch; epoch 0 is before
+        training and has no ``train_loss``.
     checkpoint : Path, optional
         A file in which the phase keeps where it stands, and from which it goes on: to the same weights and score,
         without logging again what was logged before the last epoch kept.

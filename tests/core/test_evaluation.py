@@ -102,6 +102,9 @@ def test_scores_of_a_known_example():
         }
     )
     assert all(type(score) is float for score in scores.values())
+    more = metrics.more_scores([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
+    rest = {"log_loss": -np.log([0.9, 0.8, 0.2, 0.5, 0.9]).mean(), "pr_auc": (1 + 2 / 3) / 2}
+    assert more == pytest.approx({"accuracy": 4 / 5, "precision": 2 / 3, "recall": 1, "f1": 4 / 5, **rest})
     assert metrics.confusion([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]).tolist() == [[2, 1], [0, 2]]
     assert metrics.confusion([1, 1], [1, 1]).tolist() == [[0, 0], [0, 2]]
 
@@ -121,6 +124,10 @@ def test_scores_of_three_classes_are_those_done_by_hand():
         }
     )
     assert all(type(score) is float for score in scores.values())
+    more = metrics.more_scores(labels, probabilities, float("nan"))
+    rest = {"log_loss": -np.log([0.5, 0.25, 0.75, 0.5, 0.75]).mean(), "pr_auc": (0.5 + 1 + 1) / 3}
+    of_classes = {"precision": (1 / 2 + 1 / 2 + 1) / 3, "recall": (1 / 2 + 1 + 1 / 2) / 3, "f1": (1 / 2 + 4 / 3) / 3}
+    assert more == pytest.approx({"accuracy": 3 / 5, **of_classes, **rest})
     assert metrics.confusion(labels, [0, 1, 1, 0, 2], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     assert np.isnan(metrics.youden_threshold(labels, probabilities))
 

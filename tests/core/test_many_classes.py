@@ -5,7 +5,7 @@ import pytest
 from test_evaluation import a_run
 
 from common import plots
-from common.evaluation import metrics, predictions, report
+from common.evaluation import analysis_text, metrics, predictions
 from step_4.analyze_predictions import plot
 
 TEN = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -79,7 +79,7 @@ def test_calibration_of_many_classes_is_of_the_predicted_class():
 
 def test_the_analysis_of_many_classes_names_its_scores_and_counts_each_confusion():
     found, results = a_run(TEN)
-    text = report.analysis_text(found, results)
+    text = analysis_text(found, results)
     brier = results.groupby("root_split")["test_brier"].mean().mean()
     assert "ROC AUC is the mean over the classes, each against all others (macro, one-vs-rest)" in text
     assert f"Brier score {brier:.3f} (0 to 2: sum over the classes)" in text

@@ -64,11 +64,11 @@ def artifact(client, run_id, name, tmp_path):
 
 
 def analysis_of(client, outcome):
-    """The plots of the one analysis run below a run."""
+    """The one analysis run below a run, and its plots."""
     experiment = client.get_experiment_by_name(f"step_{outcome['step']}").experiment_id
     of_run = f"tags.`mlflow.parentRunId` = '{outcome['run_id']}' and tags.analysis = 'predictions'"
     (analysis,) = client.search_runs([experiment], of_run)
-    return client.list_artifacts(analysis.info.run_id, "plots")
+    return analysis.data.metrics, client.list_artifacts(analysis.info.run_id, "plots")
 
 
 AT_ONCE_OR_SLOW = [1, 4, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 3, 5))]
@@ -92,7 +92,9 @@ def test_each_step_trains_and_analyses(step, run_script, client):
     assert all(Path(path).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in pictures)
     if step > 1:
         assert client.get_run(outcome["run_id"]).to_dictionary() == before
-        assert len(analysis_of(client, outcome)) == PLOTS[step]
+        scores, plots = analysis_of(client, outcome)
+        assert len(plots) == PLOTS[step]
+        assert len(scores) == 6 and all(f"{scores[name]:.3f}" in done.stdout for name in scores)
 
 
 @pytest.mark.parametrize("step", AT_ONCE_OR_SLOW[1:])
@@ -100,7 +102,7 @@ def test_each_step_trains_on_real_photos(step, main, client, project, pets_dir):
     outcome = main(f"step_{step}.train", "--data", pets_dir, "--fast")
     assert 0.4 < outcome["test_roc_auc"] <= 1
     main(f"step_{step}.analyze_predictions")
-    assert len(analysis_of(client, outcome)) == PLOTS[step]
+    assert len(analysis_of(client, outcome)[1]) == PLOTS[step]
 
 
 @pytest.mark.parametrize("step", AT_ONCE_OR_SLOW[1:])

@@ -176,7 +176,8 @@ def test_the_log_gets_every_batch_and_every_epoch_once(fitted):
     steps = [step for metrics, step in calls if list(metrics) == ["batch_loss"]]
     epochs = [(list(metrics), step) for metrics, step in calls if "batch_loss" not in metrics]
     assert steps == [0, 1, 0, 1, 2, 3]
-    before, after = ["dev_loss", "dev_roc_auc"], ["train_loss", "dev_loss", "dev_roc_auc"]
+    before = ["dev_loss", "dev_accuracy", "dev_roc_auc"]
+    after = ["train_loss", *before]
     assert epochs == [(before, 0), (after, 1), (before, 0), (after, 1), (after, 2)]
     batches = [metrics["batch_loss"] for metrics, _ in calls[1:3]]
     assert calls[3][0]["train_loss"] == pytest.approx(np.mean(batches))
