@@ -23,6 +23,7 @@ if ! [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || [ "$port" -gt 65535 ]; then
 fi
 if ! [ -f "$folder/mlflow.db" ]; then
     [ -z "$given" ] || fail "$folder: no results (mlflow.db); expected a project folder, or a copy of its results"
+    [[ $MLFLOW_TRACKING_URI != http* ]] || fail "no results here: the server of MLFLOW_TRACKING_URI has them, and a UI"
     fail "no results yet (mlflow.db): 'bash run_script.bash python step_2/train.py' makes some"
 fi
 if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
@@ -35,6 +36,7 @@ export REPROAI_FOLDER=$folder REPROAI_PORTS=$port # what run_script.bash gives a
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false   # seven processes that nothing here asks for
 # The working directory stays the project: Python imports what lies there, and the results may be somebody else's.
 # shellcheck disable=SC2016 # what is known inside the container
-serve='listen=${REPROAI_IMAGE:+$REPROAI_LISTEN}; python -m common.tracking.upkeep "$0" && exec mlflow server'
+serve='listen=${REPROAI_IMAGE:+$REPROAI_LISTEN}'
+serve+='; python -m common.tracking.upkeep "$0" --ui "http://${listen:-127.0.0.1}:$1" && exec mlflow server'
 serve+=' --backend-store-uri "sqlite:///$0/mlflow.db" --workers 1 --host "${listen:-127.0.0.1}" --port "$1"'
 exec bash "$project/run_script.bash" bash -c "$serve" "$folder" "$port"

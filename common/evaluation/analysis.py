@@ -55,7 +55,8 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
     else:
         brier = f"{brier:.3f}"
     more = "  ".join(f"{TITLES[name]} {score:.3f}" for name, score in more_test_scores(predictions).items())
-    return f"{results_table(results)}\n{more}\n(precision, recall, F1 and PR AUC: {of})\nBrier score {brier}\n\n{counts}"
+    more = f"{more}\n(precision, recall, F1 and PR AUC: {of})"
+    return f"{results_table(results)}\n{more}\nBrier score {brier}\n\n{counts}"
 
 
 def _numbered(counts: pd.DataFrame) -> str:

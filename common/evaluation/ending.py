@@ -50,7 +50,10 @@ def conclude(
     if results["inner_split"].nunique() > 1:
         ensemble = ensemble_scores(predictions)["ensemble_test_roc_auc"]
         print(f"mean prediction of each root split's models: test ROC AUC {ensemble:.3f}")
-    where = f"step_{step}/outputs/predictions.csv" if run is None else f"run {run.run_id}: bash run_mlflow_ui.bash"
+    where = f"step_{step}/outputs/predictions.csv"
+    if run is not None:
+        opened = "" if run.uri.startswith("http") else ": bash run_mlflow_ui.bash"
+        where = f"run {run.run_id}{opened}\n            {run.page}"
     print(f"\nlook at it: {where}")
     print(f"plots:      bash run_script.bash python step_{step}/analyze_predictions.py")
     print(f"done:       {fits} {'fit' if fits == 1 else 'fits'} in {seconds:.0f} s")

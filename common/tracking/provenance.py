@@ -13,6 +13,8 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
 from common.cli import UserError, escaped, masked
 from common.state import PROJECT
 from common.tracking.code import reached
@@ -74,6 +76,19 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
     }
     packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
     return params, {**artifacts, "packages.txt": "\n".join([*packages, ""]).encode()}
+
+
+def dataset_of(table) -> DatasetInput:
+    """Name, fingerprint and size of a :class:`common.data.ImageTable`, for MLflow's column of datasets."""
+    name, classes = escaped(table.name), [escaped(name) for name in table.classes]
+    dataset = Dataset(
+        name=name[:500],
+        digest=table.fingerprint[:16],
+        source_type="local",
+        source=json.dumps({"name": name}),
+        profile=json.dumps({"num_rows": len(table), "classes": classes[:100]}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def _data_version(version: dict[str, str | None] | None, allow_changed: bool) -> dict[str, str]:

@@ -19,6 +19,7 @@ from common.state import work_folder
 from common.tracking.identity import flatten
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
+from common.tracking.pages import runs_page
 from common.tracking.seam import tell
 from common.tracking.store import Connection, UnreachableError
 
@@ -126,6 +127,11 @@ class Run:
         names = [f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place]
         name = " ".join(names or ["run"]) + (".pt" if "phase" in self.place else "")
         return work_folder("checkpoints") / self.place["root_run_id"] / name
+
+    @property
+    def page(self) -> str:
+        """Where MLflow's UI shows the runs of its experiment."""
+        return runs_page(self.uri, self.experiment_id)
 
     @property
     def log(self) -> Log:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from common.state import locked, work_folder
 from common.tracking import identity as identities
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
-from common.tracking.provenance import provenance
+from common.tracking.provenance import dataset_of, provenance
 from common.tracking.runs import Run, closing
 from common.tracking.seam import telling
 from common.tracking.store import Connection, open_store
@@ -66,7 +68,9 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
-    name = escaped(f"{table.name} {model_name(config)} seed {stream.root_seed}")
+    config_file = getattr(args, "config", None)
+    of = [table.name, *([config_file.stem] if config_file else []), model_name(config), f"seed {stream.root_seed}"]
+    name = escaped(" ".join(of))
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
@@ -82,6 +86,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             tags = {
                 "run_level": "root",
                 "step": f"step_{step}",
+                **_source(step, came_from[0]),
                 "command": json.dumps([masked(word) for word in command_of(step, args)]),
                 "fingerprint": identities.fingerprint(parts),
                 "identity": json.dumps(parts),
@@ -99,6 +104,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             begin(run)
         _tell_who_started(run)
         _record(run, config, summary, *came_from)
+        run.client.log_inputs(run.run_id, datasets=[dataset_of(table)])
         try:
             yield run
         except KilledError:  # the process that was killed has closed nothing
@@ -108,6 +114,16 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
+
+
+def _source(step: int, origin: dict[str, object]) -> dict[str, str]:
+    """What MLflow's own columns show: script, commit and user."""
+    tags = {"mlflow.source.name": f"step_{step}/train.py", "mlflow.source.type": "LOCAL"}
+    if re.fullmatch("[0-9a-f]+", commit := str(origin["git_commit"])):
+        tags["mlflow.source.git.commit"] = commit
+    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
 
 
 def _tell_who_started(run: Run) -> None:

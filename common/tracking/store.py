@@ -15,6 +15,7 @@ from requests.exceptions import ChunkedEncodingError
 from common.cli import UserError, check_project, reason_of
 from common.state import locked, state_folder, work_folder
 from common.tracking import upkeep
+from common.tracking.pages import TAGS, show_runs
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -93,10 +94,11 @@ def open_store(experiment: str) -> tuple[str, str]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment))
+                return uri, client.create_experiment(experiment, _artifacts(uri, experiment), TAGS)
             except MlflowException:  # it was made: by another machine, or before the answer was lost
                 if (found := client.get_experiment_by_name(experiment)) is None:
                     raise
+        show_runs(client, found)
     return uri, found.experiment_id
 
 

@@ -1,10 +1,12 @@
 """Keeps the project's own tracking store usable: made whole, migrated with a backup, pointing to where it lies now.
 
-``python -m common.tracking.upkeep [FOLDER]`` does it for ``mlflow.db`` of the project folder, or of another one.
+``python -m common.tracking.upkeep [FOLDER]`` does it for ``mlflow.db`` of the project folder, or of another one. With
+``--ui ADDRESS`` it says where MLflow's UI, at this address, shows the runs of the experiment with the newest run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -16,11 +18,13 @@ from pathlib import Path
 import mlflow
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from common import cli
 from common.cli import UserError
 from common.state import state_folder, whole
+from common.tracking.pages import runs_page, show_runs
 
 PLACES = {
     "experiments": ["artifact_location"],
@@ -151,10 +155,25 @@ def main(argv: list[str] | None = None) -> None:
     flags.add_argument(
         "folder", nargs="?", type=Path, default=state_folder(), help="with mlflow.db (default: the project)"
     )
-    database = flags.parse_args(argv).folder.resolve() / "mlflow.db"
+    flags.add_argument("--ui", metavar="ADDRESS", help="of MLflow's UI on this folder")
+    args = flags.parse_args(argv)
+    database = args.folder.resolve() / "mlflow.db"
     if database.parent != state_folder() and not database.is_file():
         raise UserError(f"{database.parent}: no results (mlflow.db)")
     look_after(database)
+    if args.ui:
+        _say_where_runs_are(database, args.ui)
+
+
+def _say_where_runs_are(database: Path, address: str) -> None:
+    client = MlflowClient(store_uri(database))
+    experiments = {experiment.experiment_id: experiment for experiment in client.search_experiments()}
+    newest = client.search_runs(list(experiments), max_results=1, order_by=["attributes.start_time DESC"])
+    for run in newest:
+        experiment = experiments[run.info.experiment_id]
+        with contextlib.suppress(MlflowException):  # somebody else's folder, that cannot be written
+            show_runs(client, experiment)
+        print(f"runs of {experiment.name}: {runs_page(address, experiment.experiment_id)}", flush=True)
 
 
 if __name__ == "__main__":

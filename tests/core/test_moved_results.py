@@ -1,4 +1,4 @@
-"""Results whose folder was moved are opened in a real browser: run_mlflow_ui.bash shows a run's plot."""
+"""Results whose folder was moved are opened in a real browser, with a new profile: the runs, and a run's plot."""
 
 import os
 import shutil
@@ -50,7 +50,9 @@ def moved(tmp_path):
     look_after(before / "mlflow.db")
     client = MlflowClient(store_uri(before / "mlflow.db"))
     experiment = client.create_experiment("step_4", artifact_location=(before / "mlruns" / "step_4").as_uri())
-    run_id = client.create_run(experiment, run_name="moved").info.run_id
+    run_id = client.create_run(experiment, run_name="moved", tags={"run_level": "root"}).info.run_id
+    client.log_metric(run_id, "test_roc_auc", 0.875)
+    client.create_run(experiment, run_name="below it", tags={"run_level": "phase"})
     figure = Figure(figsize=(WIDTH / 100, 4.5), dpi=100)
     figure.subplots(subplot_kw={"title": "a plot of a run that was moved"}).plot([0, 0.1, 0.4, 1], [0, 0.7, 0.9, 1])
     client.log_figure(run_id, figure, "plots/roc_curve.png")
@@ -60,9 +62,17 @@ def moved(tmp_path):
     return after, f"#/experiments/{experiment}/runs/{run_id}/artifacts"
 
 
-def test_a_plot_of_a_run_is_seen_in_a_browser_after_its_folder_was_moved(moved, browser, tmp_path):
+def text_of(browser):
+    return browser.find_element(By.TAG_NAME, "body").text
+
+
+def test_the_runs_and_a_plot_are_seen_in_a_new_browser_after_the_folder_was_moved(moved, browser, tmp_path):
     folder, page = moved
     with mlflow_ui(folder, log=tmp_path / "ui.log") as address:
+        said = next(line for line in (tmp_path / "ui.log").read_text().splitlines() if line.startswith("runs of"))
+        browser.get(said.removeprefix("runs of step_4: "))
+        WebDriverWait(browser, PATIENCE).until(lambda browser: "1 matching run" in text_of(browser))
+        assert {"moved", "0.875"} <= set(text_of(browser).split()) and "below it" not in text_of(browser)
         browser.get(address + page)
         for name in ("plots", "roc_curve.png"):
             here = (By.XPATH, f"//*[normalize-space(text())='{name}']")

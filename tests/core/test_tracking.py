@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import os
 import subprocess
 import time
@@ -28,6 +29,7 @@ from common.seeds import Stream
 from common.state import work_folder
 from common.tracking import code, identity, outbox, provenance
 from common.tracking.finding import find_run
+from common.tracking.runs import Run
 from common.tracking.starting import start as start_step
 from common.training import set_up
 from common.training.networks import build_network
@@ -324,6 +326,18 @@ def test_untracked_code_that_is_imported_now_or_later_is_recorded_up_to_a_limit(
     assert capsys.readouterr().err.startswith("untracked_large.py: more than 1000000 bytes of untracked code; ")
 
 
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("sqlite:////somewhere/mlflow.db?timeout=60", "http://127.0.0.1:5000"),
+        ("https://me:secret@lab.example:8443/mlflow/", "https://lab.example:8443/mlflow"),
+    ],
+)
+def test_the_page_of_the_runs_is_on_the_server_or_on_the_ui_of_this_folder_and_holds_no_password(uri, address):
+    page = Run(uri, "7", "a run").page
+    assert page == f"{address}/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=runs"
+
+
 def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, root, tmp_path):
     found = client.get_run(root.run_id)
     expected = {"git_commit": "no git repository", "git_dirty": "False", "lock_sha256": "no lock", "seed": "7"}
@@ -332,6 +346,10 @@ def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, 
     assert expected.items() <= found.data.params.items()
     named = {"command", "device", "cpu", "cores", "memory_gib", "python", "platform"}
     assert named <= found.data.params.keys() and found.info.run_name == "pets small_cnn seed 7"
+    assert found.data.tags["mlflow.source.name"] == "step_2/train.py" and found.data.tags["mlflow.user"]
+    (dataset,) = found.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("pets", TABLE.fingerprint[:16])
+    assert json.loads(dataset.dataset.profile) == {"num_rows": len(TABLE), "classes": list(TABLE.classes)}
     packages = Path(client.download_artifacts(root.run_id, "provenance/packages.txt", str(tmp_path))).read_text()
     assert f"torch=={torch.__version__.split('+')[0]}" in packages
 
