@@ -26,8 +26,8 @@ browser keeps for itself and only an address overrides; the second one is the fi
 def runs_page(uri: str, experiment_id: str) -> str:
     """The address of an experiment's runs, on a tracking server or, of a database, on ``run_mlflow_ui.bash``."""
     parts = urlsplit(uri if uri.startswith("http") else HERE)
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
-    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")  # without a password
+    return f"{address}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def show_runs(client, experiment) -> None:
