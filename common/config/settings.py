@@ -130,6 +130,9 @@ class TrainingConfig(_Checked):
     model: Any = None
     """A network of one's own in place of backbone and head: a class A of ``nn.Module``, ``partial(A, ...)``, an
     instance, or a space of networks. See :func:`common.model.modules.build_module`."""
+    head: str | None = None
+    """The last part of `model`, by its name in the network, such as ``classifier`` or ``network.fc``: the warm-up
+    trains it alone. None: `model` has no head, and there is no warm-up."""
     transforms: tuple | list = ()
     """Applied to all images, in [0, 1], or arrays, before the network: classes, partials or instances of
     ``nn.Module``, such as ``torchvision.transforms.v2.Grayscale(1)``."""
@@ -168,6 +171,7 @@ class TrainingConfig(_Checked):
             first.dropout_rate,
             first.model,
             first.transforms,
+            head=first.head,
         )
         note = f"\nat the first values of what is searched: {', '.join(searched)}" if searched else ""
         return summary_of(network) + note

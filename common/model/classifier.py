@@ -14,7 +14,7 @@ from torch import nn
 
 from common.cli import UserError
 from common.model.backbones import load_backbone
-from common.model.modules import as_record, build_module, from_record
+from common.model.modules import as_record, build_module, from_record, take_off
 from common.seeds import Stream
 
 
@@ -148,6 +148,7 @@ def make_classifier(
     model: Any = None,
     transforms: Sequence[Any] = (),
     precision: str = "fp32",
+    head: str | None = None,
 ) -> Classifier:
     """A :class:`Classifier`, its new weights seeded from `stream`.
 
@@ -164,28 +165,36 @@ def make_classifier(
     transforms : sequence of the same
         Applied to images in [0, 1], or to arrays, before.
     precision : {"fp32", "bf16"}
+    head : str, optional
+        The last part of `model`, by its name in it, such as ``classifier``.
+
+    Raises
+    ------
+    UserError
+        When the network cannot be built, or has no such part at its end.
     """
     settings = {"n_classes": n_classes, "input_shape": list(input_shape), "transforms": as_record(transforms)}
     if model is None:
         settings |= {"backbone": backbone, "hidden_dim": hidden_dim, "dropout_rate": dropout_rate}
     else:
-        settings |= {"model": as_record(model)}
+        settings |= {"model": as_record(model), **({"head": head} if head else {})}
     n_outputs = 1 if n_classes == 2 else n_classes
     with torch.random.fork_rng():
         torch.manual_seed(stream.integer())
         before = [build_module(transform, tuple(input_shape), n_classes) for transform in transforms]
         if model is None:
             features, n_features, mean, std = load_backbone(backbone, weights)
-            head = nn.Sequential(
+            new_head = nn.Sequential(
                 nn.Dropout(dropout_rate),
                 nn.Linear(n_features, hidden_dim),
                 nn.ReLU(),
                 nn.Dropout(dropout_rate),
                 nn.Linear(hidden_dim, n_outputs),
             )
-            return Classifier(features, head, mean, std, before, settings, precision)
+            return Classifier(features, new_head, mean, std, before, settings, precision)
         module = build_module(model, tuple(input_shape), n_classes)
-        return Classifier(module, nn.Identity(), None, None, before, settings, precision)
+        last = take_off(module, head, nn.Sequential(*before)(torch.rand(2, *input_shape))) if head else nn.Identity()
+        return Classifier(module, last, None, None, before, settings, precision)
 
 
 def save_classifier(network: Classifier, path: Path) -> None:

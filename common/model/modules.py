@@ -8,6 +8,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import nn
 
 from common.cli import UserError
@@ -50,6 +51,44 @@ def build_module(model: Any, input_shape: tuple[int, ...], n_classes: int) -> nn
     except Exception as error:  # a network of somebody else's raises what it likes
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"model {name}: cannot be built for inputs of shape {input_shape} ({reason})") from error
+
+
+def take_off(network: nn.Module, head: str, inputs: torch.Tensor) -> nn.Module:
+    """The part of a network that is named `head`; without it the network gives features.
+
+    Parameters
+    ----------
+    inputs : Tensor
+        Of a few images or arrays, to try it with.
+
+    Raises
+    ------
+    UserError
+        When there is no such part, it is not the last thing that the network does, or the network trains itself.
+    """
+    name, field = type(network).__name__, f"TrainingConfig.head: {head!r}"
+    parts = dict(network.named_modules())
+    if not head or head not in parts or not any(True for _ in parts[head].parameters()):
+        known = [part for part, module in network.named_children() if any(True for _ in module.parameters())]
+        raise UserError(f"{field} is no part of {name} with weights; it has {', '.join(known)}")
+    if hasattr(network, "training_step"):
+        raise UserError(f"{field}: {name} has a training_step, so its parts cannot be trained alone")
+    part, was_training, given = parts[head], network.training, []
+    watching = part.register_forward_hook(lambda _module, _inputs, logits: given.append(logits))
+    try:
+        with torch.no_grad():
+            logits = network.eval()(inputs)
+    except Exception as error:  # a network of somebody else's raises what it likes
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"model {name}: does not take inputs of shape {tuple(inputs.shape[1:])} ({reason})") from error
+    finally:
+        watching.remove()
+    if len(given) != 1 or not torch.equal(given[0], logits):
+        raise UserError(f"{field} is not the last thing that {name} does; expected the part that gives the logits")
+    place, _, last = head.rpartition(".")
+    setattr(parts[place], last, nn.Identity())
+    network.train(was_training)
+    return part
 
 
 def arguments_of(module: nn.Module) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from common.config.places import first_values
-from common.config.settings import TrainingConfig
+from common.config.settings import TrainingConfig, model_name
 from common.training import servers
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     """The settings with what the flags change.
 
     ``--backbone`` brings its own image size unless ``--image-size`` is given; ``--fast`` means one epoch per phase and
-    for the built-in backbone smaller images.
+    smaller images, unless they are for a pretrained network. A network of one's own without a head has no warm-up.
 
     Raises
     ------
@@ -34,13 +34,16 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
         changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
     if args.fast:
         changes |= {"warmup_epochs": 1, "epochs": 1}
-        if changes.get("backbone", config.backbone) == "small_cnn":
+        if changes.get("backbone", config.backbone) == "small_cnn" and config.head is None:
             changes["image_size"] = 32
     if args.weights:
         changes["weights"] = args.weights
     if args.image_size:
         changes["image_size"] = args.image_size
     config = replace(config, **changes)
+    if config.model is not None and config.head is None and config.warmup_epochs != 0:
+        print(f"no warm-up: {model_name(config)} has no head; TrainingConfig.head names the part that is one")
+        config = replace(config, warmup_epochs=0)
     check_network(first_values(config))
     return config
 

@@ -20,9 +20,9 @@ BATCH = 64
 def frozen_features(network: Classifier, table: ImageTable) -> np.ndarray:
     """What the backbone makes of every image of the table: float32, shape (n, n_features).
 
-    They are kept under ``cache/`` (unless the table is not `cached`), by what they depend on: the images and their
-    size, the backbone's layers and weights, and the arithmetic, down to the number of threads, so that a result never
-    depends on which run has filled the cache.
+    They are kept under ``cache/`` (unless the table is not `cached`, or the network is one's own), by what they depend
+    on: the images and their size, the backbone's layers and weights, and the arithmetic, down to the number of threads,
+    so that a result never depends on which run has filled the cache.
     """
 
     def make(new) -> tuple[np.ndarray, dict]:
@@ -34,12 +34,13 @@ def frozen_features(network: Classifier, table: ImageTable) -> np.ndarray:
             pixels = torch.from_numpy(np.array(table.pixels[start : start + BATCH]))
             batch = network.features(pixels.to(device, memory_format=torch.channels_last)).cpu().numpy()
             if features is None:
-                features = new((len(table), batch.shape[1]), "float32")
+                features = new((len(table), *batch.shape[1:]), "float32")
             features[start : start + BATCH] = batch
         network.backbone.train(backbone_was_training)
         return features, {}
 
-    return cached_array(f"features-{_key(network, table)}", make, table.cached)[0]
+    is_own = "model" in network.settings  # its code is no part of the key
+    return cached_array(f"features-{_key(network, table)}", make, table.cached and not is_own)[0]
 
 
 def _key(network: Classifier, table: ImageTable) -> str:
@@ -47,5 +48,7 @@ def _key(network: Classifier, table: ImageTable) -> str:
     machine = describe_machine(next(network.parameters()).device)
     key = hashlib.sha256(f"{layers}{network.precision}{machine}".encode())
     for name, values in [*network.backbone.state_dict().items(), ("mean", network.mean), ("std", network.std)]:
+        if values is None:
+            continue
         key.update(name.encode() + values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return f"{table.fingerprint[:24]}-{table.pixels.shape[-1]}-{key.hexdigest()[:24]}"

@@ -45,6 +45,7 @@ def build_network(
         config.model,
         config.transforms,
         compute.exceptions.get(config.backbone, compute.precision),
+        config.head,
     )
     if config.model is not None:
         _check_outputs(network, n_classes, input_shape)

@@ -5,12 +5,14 @@ import hashlib
 import http.server
 import re
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torchvision import models
 from torchvision.models import regnet
 
@@ -20,7 +22,7 @@ from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model import backbones
 from common.model.backbones import load_backbone, native_image_size
-from common.model.classifier import make_classifier
+from common.model.classifier import load_classifier, make_classifier, save_classifier
 from common.seeds import Stream
 from common.training import make_optimizer, new_model, set_up, train_and_validate_model
 from common.training.networks import check_network
@@ -37,10 +39,27 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_learned():
+class Own(nn.Module):
+    """A network with a head inside, as networks from elsewhere come."""
+
+    def __init__(self, n_classes, flips=False):
+        super().__init__()
+        self.flips = flips
+        self.net = nn.ModuleDict(
+            {"body": nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.BatchNorm2d(8), nn.ReLU(inplace=True))}
+        )
+        self.net["fc"] = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 1 if n_classes == 2 else n_classes))
+
+    def forward(self, images):
+        logits = self.net["fc"](self.net["body"](images).mean((2, 3)))
+        return -logits if self.flips else logits
+
+
+@pytest.mark.parametrize("own", [{}, {"model": Own, "head": "net.fc"}], ids=["backbone", "own network"])
+def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_learned(own, tmp_path):
     rows = np.arange(12)
     table = ImageTable("t", Path(), ("",) * 12, rows % 2, ("cat", "dog"), None, ("",) * 12, pixels=IMAGES.numpy())
-    config = TrainingConfig(image_size=32, batch_size=4, dropout_rate=0.5)
+    config = TrainingConfig(image_size=32, batch_size=4, dropout_rate=0.5, **own)
     network = new_model(config, table, set_up("cpu", "fp32"), Stream(0))
     backbone, head = state_of(network.backbone), state_of(network.head)
     assert any("running_var" in name for name in backbone)
@@ -59,6 +78,23 @@ def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_l
     train()
     changed = [not torch.equal(value, backbone[name]) for name, value in network.backbone.state_dict().items()]
     assert all(changed)
+    save_classifier(network, tmp_path / "network.safetensors")
+    loaded = load_classifier(tmp_path / "network.safetensors")
+    assert torch.allclose(loaded(IMAGES), network.eval()(IMAGES), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "message"),
+    [
+        (Own, "fc", "TrainingConfig.head: 'fc' is no part of Own with weights; it has net"),
+        (Own, "net.body.2", "'net.body.2' is no part of Own with weights"),
+        (Own, "net.body", "TrainingConfig.head: 'net.body' is not the last thing that Own does"),
+        (partial(Own, flips=True), "net.fc", "'net.fc' is not the last thing that Own does"),
+    ],
+)
+def test_a_head_is_the_last_part_that_has_weights(model, head, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        make_classifier(Stream(0), input_shape=(3, 32, 32), model=model, head=head)
 
 
 def test_images_in_bytes_and_in_floats_give_the_same_logits():

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from common import cli
 from common.cli import UserError
@@ -329,3 +330,6 @@ def test_flags_change_the_settings_and_what_is_said_in_so_many_words_wins():
     own = changed("--backbone", "resnet18", "--fast", "--image-size", "48")
     assert own == {"backbone": "resnet18", "image_size": 48, "epochs": 1}
     assert changed("--weights", "DEFAULT") == {"weights": "DEFAULT"}
+    assert changed("--fast", base=replace(CONFIG, model=nn.Identity)) == {"warmup_epochs": 0, "epochs": 1}
+    with_head = changed("--fast", base=replace(CONFIG, model=nn.Identity, head="classifier", warmup_epochs=5))
+    assert with_head == {"warmup_epochs": 1, "epochs": 1}
