@@ -11,6 +11,7 @@ class NullRun:
 
     run_id = "none"
     resumed = is_over = False
+    checkpoint = None
 
     @contextmanager
     def child(self, *args: object, **tags: object) -> Iterator[NullRun]:
