@@ -12,6 +12,7 @@ class NullRun:
     run_id = "none"
     resumed = is_over = False
     checkpoint = None
+    uri = page = "nowhere"
 
     @contextmanager
     def child(self, *args: object, **tags: object) -> Iterator[NullRun]:
