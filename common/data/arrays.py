@@ -20,6 +20,8 @@ from common.state import regular
 def load_arrays(path: Path, cached: bool = True) -> ImageTable:
     """The table of an ``.npz`` file; its rows are samples, named by their number.
 
+    ``python -m common.eeg`` adds ``classes``, a name for each number in ``y``, and ``grouped_by``, what a group is.
+
     Parameters
     ----------
     path : Path
@@ -39,9 +41,8 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
         Naming the file and its part, what was found and what was expected.
     """
     parts = _read(path)
-    x, y, groups = parts["X"], parts["y"], parts.get("groups")
-    names = [str(label) for label in y.tolist()]
-    classes = tuple(str(label) for label in np.unique(y).tolist())
+    x, groups = parts["X"], parts.get("groups")
+    classes, labels = _classes_of(parts, path)
     width = len(str(len(x) - 1))
     files = tuple(f"{row:0{width}d}" for row in range(len(x)))
     digests = tuple(hashlib.sha256(sample.tobytes()).hexdigest() for sample in x)
@@ -51,11 +52,12 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
         name=path.stem,
         root=path,
         files=files,
-        labels=np.array([classes.index(name) for name in names], np.int64),
+        labels=labels,
         classes=classes,
         groups=None if groups is None else groups.astype(str),
         digests=digests,
         cached=cached,
+        grouped_by=str(parts.get("grouped_by", "group")),
     )
 
     def make(new) -> tuple[np.ndarray, dict]:
@@ -109,7 +111,7 @@ def _read_array(file: IO[bytes]) -> np.ndarray:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    parts = read_npz(path, ["X", "y", "groups"])
+    parts = read_npz(path, ["X", "y", "groups", "classes", "grouped_by"])
     missing = [name for name in ("X", "y") if name not in parts]
     if missing:
         raise UserError(f"{path}: expected the arrays X and y, found no {missing[0]}")
@@ -129,3 +131,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         found = f"{np.abs(x[row]).max():.3g}, too large for float32," if is_large else "nan or infinity"
         raise UserError(f"{path}: X: expected finite numbers, found {found} in sample {row}")
     return parts
+
+
+def _classes_of(parts: dict[str, np.ndarray], path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the classes, and the label of each sample."""
+    y = parts["y"]
+    if "classes" not in parts:
+        found, labels = np.unique(y, return_inverse=True)
+        return tuple(str(label) for label in found.tolist()), labels.astype(np.int64)
+    names = tuple(str(name) for name in parts["classes"].ravel().tolist())
+    if y.dtype.kind not in "iu" or not set(y.tolist()) <= set(range(len(names))) or len(set(names)) < len(names):
+        raise UserError(f"{path}: classes: expected a name of its own for each number in y, found {', '.join(names)}")
+    return names, y.astype(np.int64)
