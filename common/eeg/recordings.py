@@ -118,8 +118,8 @@ def _subject_of(path: Path) -> str:
 
 def _session_of(path: Path, raw: BaseRaw) -> str | None:
     """As BIDS names it, ``ses-01``, else the day of the measurement."""
-    if named := re.search(r"(?:^|[_/])(ses-[A-Za-z0-9]+)(?:[_/]|$)", path.as_posix()):
-        return named[1]
+    if named := re.findall(r"(?<![^_/])ses-[A-Za-z0-9]+", path.as_posix()):
+        return named[-1]
     return raw.info["meas_date"] and raw.info["meas_date"].date().isoformat()
 
 
