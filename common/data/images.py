@@ -48,6 +48,8 @@ class ImageTable:
         Images of one group (one animal, one patient) belong on the same side of every split.
     grouped_by : str
         What a group is, in one word: ``subject``, ``run``, …
+    about : dict, optional
+        How arrays were made from recordings: :attr:`common.eeg.epochs.Epochs.metadata`.
     digests : tuple of str
         SHA-256 of each file's bytes.
     skipped : tuple of str
@@ -69,6 +71,7 @@ class ImageTable:
     pixels: np.ndarray | None = field(default=None, repr=False)
     cached: bool = True
     grouped_by: str = "group"
+    about: dict | None = field(default=None, repr=False)
 
     @property
     def is_arrays(self) -> bool:
@@ -130,8 +133,10 @@ class ImageTable:
             notes.append(f"  {copies} {kind} are byte-for-byte copies of others and stay with them in every split")
         return "\n".join(map(escaped, [first, *notes]))
 
-    def example(self) -> bytes:
-        """The first image file."""
+    def example(self) -> bytes | np.ndarray:
+        """The first image file, or the first array, (1, ...)."""
+        if self.is_arrays:
+            return np.array(self.pixels[:1])
         return (self.root / self.files[0]).read_bytes()
 
     def without(self, unreadable: dict[str, str]) -> ImageTable:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from common.cli import UserError, reason_of
 from common.eeg.epochs import Epochs
-from common.eeg.recordings import Recording, events_of, import_mne, quiet_mne
+from common.eeg.recordings import Recording, events_of, import_mne, quiet_mne, read_files
 
 BLOCKS = 10
 """Stretches of a recording: as many as there are folds by default. Of ten minutes each is a minute."""
@@ -110,6 +110,46 @@ def make_epochs(recordings: Sequence[Recording], settings: EpochSettings, source
         "mne_version": mne.__version__,
     }
     return Epochs(np.concatenate(X), np.concatenate(y).astype(np.int64), np.array(groups), metadata)
+
+
+def cut_again(path: Path, metadata: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Cut another recording as those of a file of epochs: at the events of its names, or of all names if it has none.
+
+    Parameters
+    ----------
+    metadata : dict
+        :attr:`Epochs.metadata`.
+
+    Returns
+    -------
+    X : ndarray of float32, shape (n_epochs, n_channels, n_times)
+        Volts. As there, epochs with too large a range are left out.
+    onsets : ndarray of float64, shape (n_epochs,)
+        Of the events, in seconds from the begin of the recording.
+
+    Raises
+    ------
+    UserError
+        When the recording has no events, or not these channels.
+    """
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in metadata["settings"].items()}
+    settings, rate, channels = EpochSettings(**lists), metadata["sampling_rate"], metadata["channels"]
+    (recording,) = read_files([path])
+    with quiet_mne():
+        if missing := [name for name in channels if name not in recording.raw.ch_names]:
+            there = ", ".join(recording.raw.ch_names)
+            raise UserError(f"{path}: no channel {missing[0]}, which the model takes; found {there}")
+        found = events_of(recording.raw)[1]
+        names = [name for name in metadata["events"] if name in found] or sorted(found)
+        if not names:
+            raise UserError(f"{path}: expected events to cut at, found none")
+        try:
+            epochs = _cut(recording, channels, names, rate, settings)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise UserError(f"{path}: {reason_of(error)}") from error
+        if not len(epochs):
+            raise UserError(f"{path}: no epoch is left of {len(epochs.drop_log)} events")
+        return epochs.get_data(copy=False).astype(np.float32), epochs.events[:, 0] / rate - recording.raw.first_time
 
 
 def _common_channels(recordings: Sequence[Recording]) -> tuple[str, ...]:

@@ -59,8 +59,6 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         When the server or the folder cannot be used, another process works on this run, the data differ from the
         version that they should be or cannot be registered, or a broker's topic does not exist.
     """
-    if getattr(args, "register", None) and table.is_arrays:
-        raise UserError(f"--register {args.register}: expected images, found the arrays of {table.root}")
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
