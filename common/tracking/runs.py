@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Metric, Param, RunStatus, RunTag
+from tqdm import tqdm
 
 from common.cli import KilledError, UserError, masked
 from common.state import work_folder
@@ -44,6 +46,8 @@ class Run:
         Whether it had finished before that: then nothing of it is written again.
     brokers : tuple of str
         Where its events and those of the runs below go: ``kafka``, ``pubsub``.
+    verbose : bool
+        Whether it and the runs below print a line for each epoch.
     """
 
     uri: str = field(repr=False)
@@ -53,6 +57,7 @@ class Run:
     resumed: bool = False
     is_over: bool = False
     brokers: tuple[str, ...] = ()
+    verbose: bool = False
     _logged: frozenset[tuple[str, int]] = field(default=frozenset(), repr=False)
     _pending: list[Metric] = field(default_factory=list, repr=False)
     _is_top: bool = field(default=True, repr=False)
@@ -81,7 +86,7 @@ class Run:
             else:
                 created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
                 run = Run(self.uri, self.experiment_id, created.info.run_id, place)
-            run._is_top, run.brokers = False, self.brokers
+            run._is_top, run.brokers, run.verbose = False, self.brokers, self.verbose
             return run
 
         with closing(create, wait=self._is_top or tags.get("run_level") == "trial") as run:
@@ -122,10 +127,14 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where a phase stands until the root run is finished; of others, what the names of those below begin with."""
-        levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
-        names = [f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place]
-        name = " ".join(names or ["run"]) + (".pt" if "phase" in self.place else "")
+        name = (self.where or "run") + (".pt" if "phase" in self.place else "")
         return work_folder("checkpoints") / self.place["root_run_id"] / name
+
+    @property
+    def where(self) -> str:
+        """Its place in words: ``root 0 trial 1 inner 0 fine-tuning``; nothing for the root run."""
+        levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
+        return " ".join(f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place)
 
     @property
     def log(self) -> Log:
@@ -235,6 +244,10 @@ class Log:
             return
         if new and "phase" in run.place and not all(name.startswith("batch_") for name in new):
             tell(run, "epoch", str(step), epoch=step, **new)
+            if run.verbose and step > 0:
+                values = ", ".join(f"{name.replace('_', ' ', 1)} {value:.6f}" for name, value in new.items())
+                tqdm.write(f"Epoch {step} ({run.where}): {values}")  # above this process's bars
+                sys.stdout.flush()
         run._pending += [Metric(name, value, now, step) for name, value in new.items()]
         if not all(name.startswith("batch_") for name in metrics):
             run.flush()

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from common.cli import KilledError, UserError, command_of, escaped, masked
 from common.config.settings import model_name
-from common.state import locked, work_folder
+from common.state import locked, state_folder, whole_file, work_folder
 from common.tracking import identity as identities
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
@@ -96,6 +96,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         if begin:
             begin(run)
         _tell_who_started(run)
+        run.verbose = getattr(args, "verbose", False)
         _record(run, config, summary, *came_from)
         try:
             yield run
@@ -124,7 +125,13 @@ def _record(run: Run, config, summary: str, params: dict[str, object], artifacts
     params = params | identities.flatten(asdict(config))
     run.params({name: value for name, value in params.items() if name not in known})
     texts = {f"provenance/{name}": content for name, content in artifacts.items()}
-    texts[f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
+    texts[name := f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
+    if not (path := state_folder() / "models" / name).exists():
+        try:
+            with whole_file(path, "w") as file:
+                file.write(texts[name])
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     there = {file.path for folder in (None, "provenance") for file in run.client.list_artifacts(run.run_id, folder)}
     for artifact in sorted(texts.keys() - there):
         run.text(texts[artifact], artifact)
