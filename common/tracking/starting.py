@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.cli import KilledError, UserError, command_of, escaped, masked
+from common.config.places import find_spaces
 from common.config.settings import model_name
 from common.state import locked, state_folder, whole_file, work_folder
 from common.tracking import identity as identities
@@ -39,7 +40,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     An unfinished run whose results would be the same (see :func:`common.tracking.identity.identity`) is resumed,
     unless ``--fresh``; with others it says what differs from the last one.
 
-    In step 5 its events go to the brokers that the environment names, see :mod:`common.events.sending`.
+    In step 5 a run of one fit in one phase, without a search, has no runs below it, and the events of runs go to the
+    brokers that the environment names, see :mod:`common.events.sending`.
 
     Parameters
     ----------
@@ -97,6 +99,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             begin(run)
         _tell_who_started(run)
         run.verbose = getattr(args, "verbose", False)
+        one_fit = step == 5 and n_fits == 1 and not config.warmup_epochs and not find_spaces(config)
+        run.alone = one_fit and not args.register
         _record(run, config, summary, *came_from)
         try:
             yield run

@@ -20,6 +20,10 @@ for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""The tag by which MLflow's pages show an experiment as one of models that are trained, and ask no question first."""
+
+
 class UnreachableError(UserError):
     """A tracking server has not answered for as long as MLflow's client tries: four minutes, unless told otherwise."""
 
@@ -93,7 +97,7 @@ def open_store(experiment: str) -> tuple[str, str]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return uri, client.create_experiment(experiment, artifact_location=_artifacts(uri, experiment))
+                return uri, client.create_experiment(experiment, _artifacts(uri, experiment), KIND)
             except MlflowException:  # it was made: by another machine, or before the answer was lost
                 if (found := client.get_experiment_by_name(experiment)) is None:
                     raise
