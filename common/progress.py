@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+
+from tqdm import tqdm
 
 _show: Callable[[int], object] = lambda fits: None  # noqa: E731
 
@@ -16,3 +19,9 @@ def listen(show: Callable[[int], object]) -> None:
     """Have `show` called with the number of fits at each :func:`advance`, in this process."""
     global _show
     _show = show
+
+
+def say(line: str) -> None:
+    """Print a line, above the bars of this process."""
+    tqdm.write(line)
+    sys.stdout.flush()

@@ -8,13 +8,14 @@ def main(argv=None):
     flags = cli.parser(__doc__)
     cli.data_flags(flags)
     for name, default, low in (
-        ("root-folds", 10, 2),
+        ("root-folds", None, 2),
         ("root-repeats", 1, 1),
-        ("nested-folds", 10, 2),
+        ("nested-folds", None, 2),
         ("nested-repeats", 1, 1),
     ):
+        usual = default or "10, or as many as there are groups for"
         flags.add_argument(
-            f"--{name}", type=cli.whole_number(low), default=default, metavar="N", help="(default: %(default)s)"
+            f"--{name}", type=cli.whole_number(low), default=default, metavar="N", help=f"(default: {usual})"
         )
     flags.add_argument("--seed", type=cli.seed, default=0, metavar="N", help="(default: %(default)s)")
     flags.add_argument("--force", action="store_true", help="replace other splits of the same images")

@@ -144,6 +144,7 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     flags.add_argument("--fast", action="store_true", help="small images and few epochs: to try things out")
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
     if step >= 2:
+        flags.add_argument("--verbose", action="store_true", help="a line for each epoch: its losses and scores")
         flags.add_argument("--fresh", action="store_true", help="start anew: never resume an unfinished run")
         flags.add_argument(
             "--allow-changed-data", action="store_true", help="take data that differ from their .dvc file"
@@ -228,7 +229,7 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
         elif name == "data" and value not in SOURCES:
             words += ["--data", str(Path(value).expanduser().resolve())]
         elif isinstance(value, bool):
-            words += [f"--{name.replace('_', '-')}"] if value and name not in ("fresh", "json") else []
+            words += [f"--{name.replace('_', '-')}"] if value and name not in ("fresh", "json", "verbose") else []
         elif value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words

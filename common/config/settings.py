@@ -156,9 +156,10 @@ class TrainingConfig(_Checked):
         Raises
         ------
         UserError
-            When the network cannot be built.
+            When the network cannot be built, or one's own is not as :func:`check_module` expects.
         """
         from common.model import make_classifier, summary_of
+        from common.model.module_steps import check_module
 
         searched, first = find_spaces(self), first_values(self)
         network = make_classifier(
@@ -173,6 +174,8 @@ class TrainingConfig(_Checked):
             first.transforms,
             head=first.head,
         )
+        if first.model is not None:
+            check_module(network, n_classes, input_shape)
         note = f"\nat the first values of what is searched: {', '.join(searched)}" if searched else ""
         return summary_of(network) + note
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from common.state import regular
 
 def load_arrays(path: Path, cached: bool = True) -> ImageTable:
     """The table of an ``.npz`` file; its rows are samples, named by their number.
+
+    ``python -m common.eeg`` adds ``classes``, a name for each number in ``y``, ``grouped_by``, what a group is, and
+    ``metadata``, how recordings were cut.
 
     Parameters
     ----------
@@ -39,9 +43,8 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
         Naming the file and its part, what was found and what was expected.
     """
     parts = _read(path)
-    x, y, groups = parts["X"], parts["y"], parts.get("groups")
-    names = [str(label) for label in y.tolist()]
-    classes = tuple(str(label) for label in np.unique(y).tolist())
+    x, groups = parts["X"], parts.get("groups")
+    classes, labels = _classes_of(parts, path)
     width = len(str(len(x) - 1))
     files = tuple(f"{row:0{width}d}" for row in range(len(x)))
     digests = tuple(hashlib.sha256(sample.tobytes()).hexdigest() for sample in x)
@@ -51,11 +54,13 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
         name=path.stem,
         root=path,
         files=files,
-        labels=np.array([classes.index(name) for name in names], np.int64),
+        labels=labels,
         classes=classes,
         groups=None if groups is None else groups.astype(str),
         digests=digests,
         cached=cached,
+        grouped_by=str(parts.get("grouped_by", "group")),
+        about=about_recordings(parts, path),
     )
 
     def make(new) -> tuple[np.ndarray, dict]:
@@ -109,23 +114,50 @@ def _read_array(file: IO[bytes]) -> np.ndarray:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    parts = read_npz(path, ["X", "y", "groups"])
+    parts = read_npz(path, ["X", "y", "groups", "classes", "grouped_by", "metadata"])
     missing = [name for name in ("X", "y") if name not in parts]
     if missing:
         raise UserError(f"{path}: expected the arrays X and y, found no {missing[0]}")
     x = parts["X"]
-    if x.ndim < 2 or not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x) or len(x) == 0:
-        raise UserError(f"{path}: X: expected real numbers of shape (samples, ...), found {x.dtype} of shape {x.shape}")
     for name in ("y", "groups"):
         if name in parts and parts[name].shape != x.shape[:1]:
             raise UserError(f"{path}: {name}: expected {len(x)} values as X has, found shape {parts[name].shape}")
     if parts["y"].dtype.kind not in "iubUS":
         raise UserError(f"{path}: y: expected whole numbers or text, found {parts['y'].dtype}")
+    parts["X"] = as_float32(x, path)
+    return parts
+
+
+def as_float32(x: np.ndarray, path: Path) -> np.ndarray:
+    """Samples as networks take them, or a UserError: they are numbers, finite, and one at least."""
+    if x.ndim < 2 or not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x) or len(x) == 0:
+        raise UserError(f"{path}: X: expected real numbers of shape (samples, ...), found {x.dtype} of shape {x.shape}")
     with np.errstate(over="ignore"):
-        parts["X"] = np.ascontiguousarray(x, np.float32)
-    if not np.isfinite(parts["X"]).all():
-        row = int(np.flatnonzero(~np.isfinite(parts["X"].reshape(len(x), -1)).all(1))[0])
+        numbers = np.ascontiguousarray(x, np.float32)
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers.reshape(len(x), -1)).all(1))[0])
         is_large = np.isfinite(x[row]).all()
         found = f"{np.abs(x[row]).max():.3g}, too large for float32," if is_large else "nan or infinity"
         raise UserError(f"{path}: X: expected finite numbers, found {found} in sample {row}")
-    return parts
+    return numbers
+
+
+def _classes_of(parts: dict[str, np.ndarray], path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the classes, and the label of each sample."""
+    y = parts["y"]
+    if "classes" not in parts:
+        found, labels = np.unique(y, return_inverse=True)
+        return tuple(str(label) for label in found.tolist()), labels.astype(np.int64)
+    names = tuple(str(name) for name in parts["classes"].ravel().tolist())
+    if y.dtype.kind not in "iu" or not set(y.tolist()) <= set(range(len(names))) or len(set(names)) < len(names):
+        raise UserError(f"{path}: classes: expected a name of its own for each number in y, found {', '.join(names)}")
+    return names, y.astype(np.int64)
+
+
+def about_recordings(parts: dict[str, np.ndarray], path: Path) -> dict | None:
+    """How the arrays of a file were made from recordings, where ``python -m common.eeg`` has written it."""
+    try:
+        about = json.loads(str(parts["metadata"])) if "metadata" in parts else None
+    except ValueError as error:
+        raise UserError(f"{path}: metadata: expected JSON, as python -m common.eeg writes it ({error})") from error
+    return about if isinstance(about, dict) and "settings" in about else None

@@ -115,10 +115,9 @@ def _assign(table: ImageTable, fractions: np.ndarray, stream: Stream) -> np.ndar
     for part, row in zip(PARTS, had, strict=True):
         if not row.all():
             name = table.classes[row.argmin()]
-            unit = "images" if table.groups is None else "groups of images"
             raise UserError(
-                f"{table.root}: too few {unit} of class {name} ({(counts[:, row.argmin()] > 0).sum()}): {part} would "
-                "have none; expected more of them, or a larger fraction"
+                f"{table.root}: too few {table.units} of class {name} ({(counts[:, row.argmin()] > 0).sum()}): {part} "
+                "would have none; expected more of them, or a larger fraction"
             )
     return part_of[groups]
 

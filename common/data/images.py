@@ -46,6 +46,10 @@ class ImageTable:
         Class names; of two, the second is the positive one.
     groups : ndarray of str, shape (n,), or None
         Images of one group (one animal, one patient) belong on the same side of every split.
+    grouped_by : str
+        What a group is, in one word: ``subject``, ``run``, …
+    about : dict, optional
+        How arrays were made from recordings: :attr:`common.eeg.epochs.Epochs.metadata`.
     digests : tuple of str
         SHA-256 of each file's bytes.
     skipped : tuple of str
@@ -66,11 +70,21 @@ class ImageTable:
     skipped: tuple[str, ...] = ()
     pixels: np.ndarray | None = field(default=None, repr=False)
     cached: bool = True
+    grouped_by: str = "group"
+    about: dict | None = field(default=None, repr=False)
 
     @property
     def is_arrays(self) -> bool:
         """Whether it holds arrays instead of images: float32, of any shape (n, ...)."""
         return self.root.suffix == ".npz" and self.pixels is not None and self.pixels.dtype == np.float32
+
+    @property
+    def units(self) -> str:
+        """What splits put on one side or another, in the plural: ``images``, ``groups of images``, ``subjects``, …"""
+        if self.groups is not None and self.grouped_by != "group":
+            return f"{self.grouped_by}s"
+        of_samples = "samples" if self.root.suffix == ".npz" else "images"
+        return of_samples if self.groups is None else f"groups of {of_samples}"
 
     @cached_property
     def version(self) -> dict[str, str | None] | None:
@@ -108,17 +122,21 @@ class ImageTable:
     def describe(self) -> str:
         """Name, counts per class and group, fingerprint, and a line for each thing left out."""
         counts = ", ".join(f"{(self.labels == i).sum()} {name}" for i, name in enumerate(self.classes))
-        groups = "" if self.groups is None else f" in {len(set(self.groups))} groups"
+        n_groups = 0 if self.groups is None else len(set(self.groups))
+        groups = f" in {n_groups} {self.grouped_by}{'s' * (n_groups > 1)}" if n_groups else ""
         kind = f"arrays of {self.pixels.shape[1:]}" if self.is_arrays else "images"
         first = f"data {self.name}: {len(self)} {kind}{groups} ({counts}), fingerprint {self.fingerprint[:12]}"
         notes = [f"  left out: {line}" for line in self.skipped]
         copies = len(self) - len(set(self.digests))
         if copies:
-            notes.append(f"  {copies} images are byte-for-byte copies of others and stay with them in every split")
+            kind = kind.split()[0]
+            notes.append(f"  {copies} {kind} are byte-for-byte copies of others and stay with them in every split")
         return "\n".join(map(escaped, [first, *notes]))
 
-    def example(self) -> bytes:
-        """The first image file."""
+    def example(self) -> bytes | np.ndarray:
+        """The first image file, or the first array, (1, ...)."""
+        if self.is_arrays:
+            return np.array(self.pixels[:1])
         return (self.root / self.files[0]).read_bytes()
 
     def without(self, unreadable: dict[str, str]) -> ImageTable:
@@ -253,7 +271,8 @@ def check_classes(table: ImageTable) -> ImageTable:
     found = Counter(table.classes[label] for label in table.labels)
     if len(found) < 2:
         listed = ", ".join(f"{name} ({count})" for name, count in sorted(found.items())) or "none"
-        raise UserError(f"{table.root}: expected images of two or more classes, found {len(found)}: {listed}")
+        kind = "samples" if table.is_arrays else "images"
+        raise UserError(f"{table.root}: expected {kind} of two or more classes, found {len(found)}: {listed}")
     return table
 
 

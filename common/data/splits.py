@@ -17,6 +17,11 @@ from common.state import data_folder, regular, whole_file
 
 FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
 """The settings of splits, besides their seed."""
+USUAL = [(10, 10), *((folds, folds - 1) for folds in range(10, 2, -1))]
+"""Root and nested folds, unless told otherwise: the first that there are enough images or groups for."""
+
+FEWER = "step_3/make_dataset_splits.py --root-folds and --nested-folds make fewer"
+MORE = "python -m common.eeg --groups block makes more groups: stretches of each recording"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +85,14 @@ def _settings_of(path: Path) -> dict:
 def make_splits(
     table: ImageTable,
     stream: Stream,
-    root_folds: int = 10,
+    root_folds: int | None = None,
     root_repeats: int = 1,
-    nested_folds: int = 10,
+    nested_folds: int | None = None,
     nested_repeats: int = 1,
 ) -> dict:
     """Nested cross-validation splits: repeated stratified k-fold at both levels, by group where the table has groups.
+
+    Where no number of folds is given, it is ten, or as many as there are groups for: with eight subjects 8 and 7.
 
     Returns
     -------
@@ -99,9 +106,14 @@ def make_splits(
     UserError
         When a class has fewer images (or groups) than there are folds.
     """
-    rows = np.arange(len(table))
+    for root, nested in USUAL if root_folds is None or nested_folds is None else ():
+        try:
+            return make_splits(table, stream, root_folds or root, root_repeats, nested_folds or nested, nested_repeats)
+        except UserError:
+            if (root, nested) == USUAL[-1]:
+                raise
     root_splits = []
-    for rest, test in _folds(table, rows, root_folds, root_repeats, stream.at("root")):
+    for rest, test in _folds(table, np.arange(len(table)), root_folds, root_repeats, stream.at("root")):
         inner = stream.at(f"root {len(root_splits)}")
         nested = [
             {"train_indices": train.tolist(), "dev_indices": dev.tolist()}
@@ -125,27 +137,23 @@ def make_splits(
 def _folds(table: ImageTable, rows: np.ndarray, folds: int, repeats: int, stream: Stream):
     labels = table.labels[rows]
     groups = None if table.groups is None else table.groups[rows]
-    unit = "images" if groups is None else "groups of images"
     for label, name in enumerate(table.classes):
         of_class = labels == label
         count = of_class.sum() if groups is None else len(set(groups[of_class]))
         if count < folds:
             raise UserError(
-                f"{table.root}: {count} {unit} of class {name}; expected at least {folds}, one for each fold "
-                "(step_3/make_dataset_splits.py --root-folds and --nested-folds make fewer)"
+                f"{table.root}: {count} {table.units} of class {name}; expected at least {folds}, one for each fold "
+                f"({FEWER if table.grouped_by == 'group' else MORE})"
             )
     for repeat in range(repeats):
         splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
         seed = stream.at(f"repeat {repeat}").integer()
         for rest, held_out in splitter(folds, shuffle=True, random_state=seed).split(rows, labels, groups):
             for part in (rest, held_out):
-                missing = set(range(len(table.classes))) - set(labels[part])
-                if missing:
+                if missing := set(range(len(table.classes))) - set(labels[part]):
                     name = table.classes[min(missing)]
-                    raise UserError(
-                        f"{table.root}: one of {folds} folds has nothing of class {name}; expected every class: "
-                        "use fewer folds"
-                    )
+                    expected = "expected every class: use fewer folds"
+                    raise UserError(f"{table.root}: one of {folds} folds has nothing of class {name}; {expected}")
             yield rows[rest], rows[held_out]
 
 
@@ -259,7 +267,8 @@ def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
                 raise UserError(f"{where}: {table.files[shared[0]]} is in {a} and in {b}")
             shared = np.intersect1d(groups[parts[a]], groups[parts[b]])
             if shared.size:
-                raise UserError(f"{where}: group {table.groups[groups == shared[0]][0]} is in {a} and in {b}")
+                group = table.groups[groups == shared[0]][0]
+                raise UserError(f"{where}: {table.grouped_by} {group} is in {a} and in {b}")
         if fold.inner_split == 0:
             tested[fold.test] += 1
     wrong = np.flatnonzero(tested != splits["root_repeats"])

@@ -18,6 +18,7 @@ ONLY_FOR = {
     "seed": ("simulated",),
 }
 """The sources that a flag goes with."""
+SETTINGS = ("tmin", "tmax", "l_freq", "h_freq", "notch", "resample", "reject", "groups")
 
 
 def make(path: Path) -> None:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None):
         events=args.events and tuple(args.events),
         channels=args.channels and tuple(args.channels),
         baseline=args.baseline and tuple(args.baseline),
-        **{name: getattr(args, name) for name in ("tmin", "tmax", "l_freq", "h_freq", "notch", "resample", "reject")},
+        **{name: getattr(args, name) for name in SETTINGS},
     )
     recordings, source, settings = _load(args, settings)
     epochs = make_epochs(recordings, settings, source)
@@ -127,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--tmax", type=seconds, default=1.0, metavar="S", help="not included (default: %(default)s)")
     flags.add_argument("--baseline", nargs=2, type=seconds, metavar="S", help="begin and end of what is subtracted")
     flags.add_argument("--reject", type=_number("volts", 0), metavar="VOLTS", help="largest range within an epoch")
+    flags.add_argument(
+        "--groups",
+        default="subject",
+        choices=["subject", "session", "run", "block"],
+        help="kept on one side of a split; a run is a recording, a block a tenth of one (default: %(default)s)",
+    )
     return flags
 
 

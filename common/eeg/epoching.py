@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from common.cli import UserError, reason_of
 from common.eeg.epochs import Epochs
-from common.eeg.recordings import Recording, events_of, import_mne, quiet_mne
+from common.eeg.recordings import Recording, events_of, import_mne, quiet_mne, read_files
+
+BLOCKS = 10
+"""Stretches of a recording: as many as there are folds by default. Of ten minutes each is a minute."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class EpochSettings:
     """Seconds from the event, both ends included; each channel's mean over this time is subtracted."""
     reject: float | None = None
     """Largest range within an epoch, volts: an epoch with a channel above it is left out."""
+    groups: str = "subject"
+    """What folds keep on one side: all epochs of a subject, of a session, of a run (a recording), or of a block, one of
+    :data:`BLOCKS` stretches of a recording with as many epochs each."""
 
     def __post_init__(self) -> None:
         if self.tmin >= self.tmax:
@@ -73,16 +80,18 @@ def make_epochs(recordings: Sequence[Recording], settings: EpochSettings, source
         rate = _common_rate(recordings, settings)
         names = _common_events(recordings, settings)
         X, y, groups, dropped = [], [], [], {}
-        for recording in tqdm(recordings, desc="cutting epochs", unit="recording", disable=None):
+        group_of = _groups(recordings, settings.groups)
+        bar = tqdm(recordings, desc="cutting epochs", unit="recording", disable=None)
+        for recording, group in zip(bar, group_of, strict=True):
             try:
                 epochs = _cut(recording, channels, names, rate, settings)
             except (ValueError, RuntimeError, OSError) as error:
                 raise UserError(f"{recording.name}: {reason_of(error)}") from error
+            groups += [group] * len(epochs) if settings.groups != "block" else _blocks(group, epochs)
             X.append(epochs.get_data(copy=False).astype(np.float32))
             if not np.isfinite(X[-1]).all():
                 raise UserError(f"{recording.name}: not all values are finite; expected volts")
             y.append(epochs.events[:, 2] - 1)
-            groups += [recording.subject] * len(epochs)
             reasons = Counter("RANGE" if log[0] in channels else log[0] for log in epochs.drop_log if log)
             dropped[recording.subject] = dict(Counter(dropped.get(recording.subject, {})) + reasons)
     counts = np.bincount(np.concatenate(y), minlength=len(names))
@@ -101,6 +110,46 @@ def make_epochs(recordings: Sequence[Recording], settings: EpochSettings, source
         "mne_version": mne.__version__,
     }
     return Epochs(np.concatenate(X), np.concatenate(y).astype(np.int64), np.array(groups), metadata)
+
+
+def cut_again(path: Path, metadata: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Cut another recording as those of a file of epochs: at the events of its names, or of all names if it has none.
+
+    Parameters
+    ----------
+    metadata : dict
+        :attr:`Epochs.metadata`.
+
+    Returns
+    -------
+    X : ndarray of float32, shape (n_epochs, n_channels, n_times)
+        Volts. As there, epochs with too large a range are left out.
+    onsets : ndarray of float64, shape (n_epochs,)
+        Of the events, in seconds from the begin of the recording.
+
+    Raises
+    ------
+    UserError
+        When the recording has no events, or not these channels.
+    """
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in metadata["settings"].items()}
+    settings, rate, channels = EpochSettings(**lists), metadata["sampling_rate"], metadata["channels"]
+    (recording,) = read_files([path])
+    with quiet_mne():
+        if missing := [name for name in channels if name not in recording.raw.ch_names]:
+            there = ", ".join(recording.raw.ch_names)
+            raise UserError(f"{path}: no channel {missing[0]}, which the model takes; found {there}")
+        found = events_of(recording.raw)[1]
+        names = [name for name in metadata["events"] if name in found] or sorted(found)
+        if not names:
+            raise UserError(f"{path}: expected events to cut at, found none")
+        try:
+            epochs = _cut(recording, channels, names, rate, settings)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise UserError(f"{path}: {reason_of(error)}") from error
+        if not len(epochs):
+            raise UserError(f"{path}: no epoch is left of {len(epochs.drop_log)} events")
+        return epochs.get_data(copy=False).astype(np.float32), epochs.events[:, 0] / rate - recording.raw.first_time
 
 
 def _common_channels(recordings: Sequence[Recording]) -> tuple[str, ...]:
@@ -184,6 +233,32 @@ def _cut(recording: Recording, channels: Sequence[str], names: list[str], rate: 
         preload=True,
         on_missing="ignore",
     )
+
+
+def _groups(recordings: Sequence[Recording], kind: str) -> list[str]:
+    """The group of each recording, or for blocks what their names begin with; unlike for unlike subjects."""
+    if kind == "subject":
+        return [recording.subject for recording in recordings]
+    if kind == "session":
+        for recording in recordings:
+            if recording.session is None:
+                expected = "expected ses-… in its name, as BIDS has it, or a date of measurement in it"
+                raise UserError(f"--groups session: {recording.name}: {expected}")
+        return [f"{recording.subject} {recording.session}" for recording in recordings]
+    runs = [Path(recording.name).name for recording in recordings]
+    if len(set(runs)) < len(runs):  # in folders of their own
+        runs = [recording.name for recording in recordings]
+    pairs = zip(recordings, runs, strict=True)
+    return [run if run.startswith(recording.subject) else f"{recording.subject} {run}" for recording, run in pairs]
+
+
+def _blocks(run: str, epochs) -> list[str]:
+    """The block of each epoch; of those that begin before the block before has ended, none is left in `epochs`."""
+    start, length = epochs.events[:, 0], len(epochs.times)
+    block = np.arange(len(epochs)) * BLOCKS // max(len(epochs), 1)
+    last_before = np.array([start[block < number].max(initial=-length) for number in block], np.int64)
+    epochs.drop(start - last_before < length, "BORDER")
+    return [f"{run} block {number + 1}" for number in block[start - last_before >= length]]
 
 
 def _position(place: np.ndarray) -> list[float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Epochs:
     y : ndarray of int64, shape (n_epochs,)
         Which event: an index into ``metadata["events"]``.
     groups : ndarray of str, shape (n_epochs,)
-        Which subject; folds keep each subject on one side.
+        Which subject, or session, run or block: folds keep each on one side.
     metadata : dict
         ``events`` and ``channels`` (names), ``positions`` (metres, of the head's frame; None where not known),
         ``sampling_rate`` (Hz), ``source``, ``settings`` (those of :class:`~common.eeg.epoching.EpochSettings`),
@@ -36,6 +37,11 @@ class Epochs:
     groups: np.ndarray
     metadata: dict
 
+    @property
+    def grouped_by(self) -> str:
+        """What a group is: subject, session, run or block."""
+        return self.metadata["settings"].get("groups", "subject")
+
     def describe(self) -> str:
         """What there is, in one line."""
         n, n_channels, n_times = self.X.shape
@@ -43,8 +49,9 @@ class Epochs:
         events = ", ".join(f"{count} {name}" for name, count in zip(self.metadata["events"], counts, strict=True))
         dropped = sum(sum(reasons.values()) for reasons in self.metadata["dropped"].values())
         microvolts = 1e6 * float(np.median(self.X.std(axis=2)))
-        n_subjects = len(set(self.groups))
-        subjects = f"{n_subjects} subject{'s' * (n_subjects > 1)}"
+        kind = self.grouped_by
+        by_kind = {"subject": len(self.metadata["dropped"]), kind: len(set(self.groups))}
+        subjects = " in ".join(f"{number} {name}{'s' * (number > 1)}" for name, number in by_kind.items())
         return (
             f"{n} epochs ({events}) of {subjects}, {n_channels} channels, {n_times} samples at "
             f"{self.metadata['sampling_rate']:g} Hz, typically {microvolts:.3g} µV; {dropped} left out"
@@ -60,9 +67,11 @@ def save_epochs(epochs: Epochs, path: Path) -> None:
         When the file cannot be written.
     """
     text = json.dumps(epochs.metadata, sort_keys=True, allow_nan=False)
+    classes, kind = np.array(epochs.metadata["events"]), np.array(epochs.grouped_by)
+    parts: dict[str, Any] = {"X": epochs.X, "y": epochs.y, "groups": epochs.groups, "metadata": np.array(text)}
     try:
         with whole_file(path) as file:
-            np.savez(file, X=epochs.X, y=epochs.y, groups=epochs.groups, metadata=np.array(text))
+            np.savez(file, **parts, classes=classes, grouped_by=kind)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 

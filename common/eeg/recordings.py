@@ -26,11 +26,12 @@ NO_EVENT = re.compile(r"bad|edge|new segment|boundary", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A recording of one subject; `name` is for messages."""
+    """A recording of one subject, a run; `name` is that of its file, and `session` None where nothing tells it."""
 
     subject: str
     name: str
     raw: BaseRaw
+    session: str | None = None
 
 
 def import_mne():
@@ -105,13 +106,21 @@ def read_files(files: Sequence[Path], subjects: Sequence[str] | None = None) -> 
                 header = path.with_suffix(".vhdr")
                 hint = f"; give its header {header}" if header != path and header.exists() else ""
                 raise UserError(f"--files {path}: no EEG that MNE-Python reads ({reason_of(error)}){hint}") from error
-            found.append(Recording(subjects[i] if subjects else _subject_of(path), str(path), raw))
+            subject = subjects[i] if subjects else _subject_of(path)
+            found.append(Recording(subject, str(path), raw, _session_of(path, raw)))
     return found
 
 
 def _subject_of(path: Path) -> str:
     known = re.match(r"(sub-[A-Za-z0-9]+)_|(S\d+)(?=R\d+\b)", path.name)
     return next(filter(None, known.groups())) if known else path.name.split(".")[0]
+
+
+def _session_of(path: Path, raw: BaseRaw) -> str | None:
+    """As BIDS names it, ``ses-01``, else the day of the measurement."""
+    if named := re.findall(r"(?<![^_/])ses-[A-Za-z0-9]+", path.as_posix()):
+        return named[-1]
+    return raw.info["meas_date"] and raw.info["meas_date"].date().isoformat()
 
 
 def load_eegbci(n_subjects: int) -> list[Recording]:

@@ -24,7 +24,8 @@ class Classifier(nn.Module):
     Parameters
     ----------
     backbone : nn.Module
-        Maps prepared images (B, C, H, W), or arrays (B, ...), to features (B, n_features), or to logits.
+        Maps prepared images (B, C, H, W), or arrays (B, ...), to features (B, n_features), or to logits: (B, 1), (B, 2)
+        or (B, K), or (B, S, K) of a sequence, of which the last count.
     head : nn.Module
         Maps features to one logit, (B, 1), or to one for each of three or more classes, (B, K). Without weights of its
         own where the backbone gives the logits.
@@ -130,6 +131,10 @@ class HeadOnly(nn.Module):
 def _logits(head: nn.Module, features: torch.Tensor, precision: str) -> torch.Tensor:
     with _arithmetic(features, precision):
         logits = head(features).float()
+    if logits.ndim == 3:
+        logits = logits[:, -1]
+    if logits.shape[1:] == (2,):  # with the same probabilities and the same cross-entropy
+        return logits[:, 1] - logits[:, 0]
     return logits.squeeze(1) if logits.shape[1:] == (1,) else logits
 
 

@@ -71,8 +71,9 @@ def take_off(network: nn.Module, head: str, inputs: torch.Tensor) -> nn.Module:
     if not head or head not in parts or not any(True for _ in parts[head].parameters()):
         known = [part for part, module in network.named_children() if any(True for _ in module.parameters())]
         raise UserError(f"{field} is no part of {name} with weights; it has {', '.join(known)}")
-    if hasattr(network, "training_step"):
-        raise UserError(f"{field}: {name} has a training_step, so its parts cannot be trained alone")
+    for step in ("training_step", "validation_step"):
+        if hasattr(network, step):
+            raise UserError(f"{field}: {name} has a {step} of its own, so its parts cannot be trained alone")
     part, was_training, given = parts[head], network.training, []
     watching = part.register_forward_hook(lambda _module, _inputs, logits: given.append(logits))
     try:

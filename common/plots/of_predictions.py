@@ -37,8 +37,10 @@ def test_part(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def described(test: pd.DataFrame, what: str = "photos") -> str:
-    """How many photos and models the predictions are of."""
+    """How many photos, or samples of arrays, and models the predictions are of."""
     models = test.groupby(MODEL).ngroups
+    if test["file"].astype(str).str.isdigit().all():  # a row's number, see common.data.arrays
+        what = "samples"
     return f"{test['file'].nunique()} test {what}, {models} model{'s' if models > 1 else ''}"
 
 

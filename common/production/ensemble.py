@@ -41,22 +41,40 @@ class Ensemble:
         One of each network; an image whose mean probability reaches their mean is of the second class. Not used for
         more than two classes: there the highest probability decides.
     classes : sequence of str
+    about : dict, optional
+        Of networks that take arrays: how these are made from recordings, :attr:`common.data.ImageTable.about`.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], thresholds: Sequence[float], classes: Sequence[str]):
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        thresholds: Sequence[float],
+        classes: Sequence[str],
+        about: dict | None = None,
+    ):
         if not networks or (len(classes) == 2 and len(thresholds) != len(networks)):
             raise ValueError(f"expected a threshold for each network, found {len(thresholds)} for {len(networks)}")
         self.networks = [network.eval() for network in networks]
         self.thresholds = [float(threshold) for threshold in thresholds]
         self.classes = tuple(classes)
+        self.about = about
 
-    def predict(self, images: pd.DataFrame | Mapping[str, Sequence[bytes]]) -> pd.DataFrame:
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one image or array."""
+        return tuple(self.networks[0].settings["input_shape"])
+
+    def get_raw_model(self) -> Ensemble:
+        """Itself: what MLflow's model of the same method gives."""
+        return self
+
+    def predict(self, images: pd.DataFrame | Mapping[str, Sequence[bytes]] | np.ndarray) -> pd.DataFrame:
         """Predict the classes of images.
 
         Parameters
         ----------
         images : DataFrame
-            Column ``image``: the bytes of an image file of any format.
+            Column ``image``: the bytes of an image file of any format. Or an ndarray, for networks that take arrays.
 
         Returns
         -------
@@ -67,7 +85,7 @@ class Ensemble:
         ------
         UnreadableImage
         """
-        contents = list(images["image"])
+        contents = images if isinstance(images, np.ndarray) else list(images["image"])
         parts = [self._probabilities(contents, start) for start in range(0, len(contents), BATCH_SIZE)]
         probabilities = np.concatenate([np.empty((0, len(self.classes))), *parts])
         if len(self.classes) == 2:
@@ -78,15 +96,18 @@ class Ensemble:
         return pd.DataFrame({"prediction": pd.Series([self.classes[i] for i in chosen], dtype="str"), **named})
 
     @torch.no_grad()
-    def _probabilities(self, contents: Sequence[bytes], start: int) -> np.ndarray:
+    def _probabilities(self, contents: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
         """Mean over the networks for one batch: shape (B, K)."""
         decoded, probabilities = {}, []
         for network in self.networks:
             kind = network.image_size, getattr(network, "channels", 3)
-            if kind not in decoded:
+            if isinstance(contents, np.ndarray):
+                decoded[kind] = torch.from_numpy(contents[start : start + BATCH_SIZE].astype(np.float32))
+            elif kind not in decoded:
                 decoded[kind] = _decode(contents[start : start + BATCH_SIZE], start, *kind)
             device = next((weights.device for weights in network.parameters()), None)
-            logits = network(decoded[kind].to(device, memory_format=torch.channels_last)).double().cpu()
+            layout = torch.channels_last if decoded[kind].ndim == 4 else torch.preserve_format
+            logits = network(decoded[kind].to(device, memory_format=layout)).double().cpu()
             if logits.ndim == 1:
                 positive = torch.sigmoid(logits)
                 probabilities.append(torch.stack([1 - positive, positive], dim=1))
@@ -100,6 +121,7 @@ class Ensemble:
         for number, network in enumerate(self.networks):
             save_classifier(network, folder / f"{number}.safetensors")
         settings = {"classes": self.classes, "networks": len(self.networks), "thresholds": self.thresholds}
+        settings |= {"about": self.about} if self.about else {}
         (folder / "ensemble.json").write_text(json.dumps(settings), encoding="utf-8")
 
     @classmethod
@@ -107,7 +129,7 @@ class Ensemble:
         """What :meth:`save` wrote, on the CPU."""
         settings = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
         networks = [load_classifier(folder / f"{number}.safetensors") for number in range(settings["networks"])]
-        return cls(networks, settings["thresholds"], settings["classes"])
+        return cls(networks, settings["thresholds"], settings["classes"], settings.get("about"))
 
 
 def _decode(contents: Sequence[bytes], first_row: int, size: int, channels: int) -> torch.Tensor:

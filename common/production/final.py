@@ -62,4 +62,4 @@ def _fit(table: ImageTable, run: tracking.Run, search: Search, folds: list[Fold]
         youden_threshold(table.labels[fold.dev], test_model(network, table, fold.dev))
         for fold, network in zip(folds, networks, strict=True)
     ]
-    return Ensemble(networks, thresholds, list(map(escaped, table.classes)))
+    return Ensemble(networks, thresholds, list(map(escaped, table.classes)), table.about)

@@ -2,6 +2,9 @@
 
 ``python -m common.production.predict --model pets cat.jpg photos/ --output predictions.csv``
 
+``python -m common.production.predict --model eeg new.npz recording.edf`` does so for arrays and recordings, with a
+model that was trained on arrays.
+
 ``python -m common.production.predict --model pets --from kafka`` answers requests from a topic instead; each is the
 bytes of an image file, its answer ``prediction`` and ``probabilities`` by class.
 
@@ -44,7 +47,8 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
     flags.add_argument(
         "--from", dest="broker", choices=["kafka", "pubsub"], help="answer requests, until none has come for TIMEOUT s"
     )
-    flags.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image, or folder to search for images")
+    help_images = "image, or folder to search for images; or .npz, EDF, FIF, …"
+    flags.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=help_images)
     args = flags.parse_args(argv)
     if args.broker is None and not args.images:
         raise UserError("IMAGE: none given; expected an image, a folder, or --from kafka|pubsub")
@@ -64,6 +68,8 @@ def _answer(args: argparse.Namespace) -> None:
 
     broker, idle = only_broker(args.broker), idle_time(os.environ)
     model = _load(args)
+    if _takes_arrays(model):
+        raise UserError(f"--from {args.broker}: expected a model of images; {args.model} takes arrays")
 
     def handler(image: bytes) -> dict[str, object]:
         (row,) = _rows(model, [image], ["the request"]).to_dict("records")
@@ -92,7 +98,10 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     if kind == ".png" and len(files) > MOST:
         raise UserError(f"--output {output}: {len(files)} images; a grid has room for {MOST}, a .csv for any number")
 
-    table = _table(_load(args), files)
+    model = _load(args)
+    if kind == ".png" and _takes_arrays(model):
+        raise UserError(f"--output {output}: expected a .csv, as {args.model} takes arrays")
+    table = _table(model, files)
     content = grid(files, table).png() if kind == ".png" else table.to_csv(index=False, lineterminator="\n").encode()
     if output:
         try:
@@ -124,10 +133,18 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
+def _takes_arrays(model) -> bool:
+    return model.metadata.signature.inputs.is_tensor_spec()
+
+
 def _table(model, files: Sequence[Path]) -> pd.DataFrame:
     import pandas as pd
     from tqdm import tqdm
 
+    if _takes_arrays(model):
+        from common.production.signals import predict_signals
+
+        return predict_signals(model, files)
     parts = []
     with tqdm(total=len(files), desc="predicting", unit="image", leave=False, disable=None) as bar:
         for start in range(0, len(files), AT_ONCE):

@@ -6,6 +6,8 @@ wherever its requirements are installed; a process that has imported the project
 network of one's own must be importable there besides. A model is code, which runs with the rights of whoever loads it:
 load those of people you trust.
 
+A model that was trained on arrays takes arrays, float32 of shape (n, ...), as ``{"inputs": [...]}`` over HTTP.
+
 To serve it over HTTP, with the project's environment active (MLflow starts ``uvicorn`` by its name)::
 
     export MLFLOW_TRACKING_URI=sqlite:///mlflow.db    # in the project folder
@@ -50,7 +52,7 @@ NEEDED += ["tqdm"]
 """Packages that a model needs to predict."""
 
 
-def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], example: bytes) -> int:
+def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], example) -> int:
     """Store a model with its run and make it a version of a registered model, unless this run has one already.
 
     Parameters
@@ -63,8 +65,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     test_scores : mapping from name to float
         Become tags of the version. ``test_mcc`` is the nested estimate that decides what goes into production: the
         highest does, of equal ones the oldest; NaN never does.
-    example : bytes
-        An image file, stored as the model's input example.
+    example : bytes or ndarray
+        An image file, or an array (1, ...), stored as the model's input example.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
         for known in versions_of(registry, name):
             if known.tags.get("run_id") == run.run_id:
                 return int(known.version)
-    images = pd.DataFrame({"image": [example]})
+    images = pd.DataFrame({"image": [example]}) if isinstance(example, bytes) else example
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
         ensemble.save(data := Path(folder) / "ensemble")
         logged = Model.log(

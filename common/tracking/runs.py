@@ -8,12 +8,13 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 
 import mlflow
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
+from common import progress
 from common.cli import KilledError, UserError, masked
 from common.state import work_folder
 from common.tracking.identity import flatten
@@ -39,12 +40,13 @@ class Run:
     experiment_id, run_id : str
     place : dict
         Tags that the runs below inherit: ``root_run_id``, ``root_split``, ``trial``, ``inner_split``, ``phase``.
-    resumed : bool
-        Whether it goes on with what an interrupted process began: then the runs below may be there already.
-    is_over : bool
-        Whether it had finished before that: then nothing of it is written again.
+    resumed, is_over : bool
+        Whether it goes on with what an interrupted process began: then the runs below may be there already. And whether
+        it had finished before that: then nothing of it is written again.
     brokers : tuple of str
         Where its events and those of the runs below go: ``kafka``, ``pubsub``.
+    verbose, alone : bool
+        Whether each epoch is printed, and whether the runs below are not made, but write to this one.
     """
 
     uri: str = field(repr=False)
@@ -54,7 +56,9 @@ class Run:
     resumed: bool = False
     is_over: bool = False
     brokers: tuple[str, ...] = ()
-    _logged: frozenset[tuple[str, int]] = field(default=frozenset(), repr=False)
+    verbose: bool = False
+    alone: bool = False
+    _logged: set[tuple[str, int]] = field(default_factory=set, repr=False)
     _pending: list[Metric] = field(default_factory=list, repr=False)
     _is_top: bool = field(default=True, repr=False)
 
@@ -73,6 +77,13 @@ class Run:
         """A run below this one, closed at the end: FINISHED, FAILED after an error, KILLED after an interruption."""
         tags = self.place | {key: str(value) for key, value in tags.items()}
         place = {key: value for key, value in tags.items() if key != "run_level"}
+        if self.alone:
+            run = replace(self, place=place, _pending=[])
+            try:
+                yield run
+            finally:
+                run.flush()
+            return
 
         def create() -> Run:
             of_name = f"tags.`{PARENT}` = '{self.run_id}' and attributes.run_name = '{name}'"
@@ -82,7 +93,7 @@ class Run:
             else:
                 created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
                 run = Run(self.uri, self.experiment_id, created.info.run_id, place)
-            run._is_top, run.brokers = False, self.brokers
+            run._is_top, run.brokers, run.verbose = False, self.brokers, self.verbose
             return run
 
         with closing(create, wait=self._is_top or tags.get("run_level") == "trial") as run:
@@ -94,7 +105,7 @@ class Run:
         run = cls(uri, found.info.experiment_id, found.info.run_id, place, True, found.info.status == "FINISHED")
         if not run.is_over:
             histories = [run.client.get_metric_history(run.run_id, name) for name in found.data.metrics]
-            run._logged = frozenset((m.key, m.step) for history in histories for m in history)
+            run._logged = {(m.key, m.step) for history in histories for m in history}
             run.client.update_run(run.run_id, status="RUNNING")
         return run
 
@@ -123,15 +134,30 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where a phase stands until the root run is finished; of others, what the names of those below begin with."""
-        levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
-        names = [f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place]
-        name = " ".join(names or ["run"]) + (".pt" if "phase" in self.place else "")
+        name = (self.where or "run") + (".pt" if "phase" in self.place else "")
         return work_folder("checkpoints") / self.place["root_run_id"] / name
 
     @property
     def page(self) -> str:
         """Where MLflow's UI shows the runs of its experiment."""
         return runs_page(self.uri, self.experiment_id)
+
+    @property
+    def where(self) -> str:
+        """Its place in words: ``root 0 trial 1 inner 0 fine-tuning``; nothing for the root run."""
+        name = (self.where or "run") + (".pt" if "phase" in self.place else "")
+        return work_folder("checkpoints") / self.place["root_run_id"] / name
+
+    @property
+    def page(self) -> str:
+        """Where MLflow's UI shows the runs of its experiment."""
+        return runs_page(self.uri, self.experiment_id)
+
+    @property
+    def where(self) -> str:
+        """Its place in words: ``root 0 trial 1 inner 0 fine-tuning``; nothing for the root run."""
+        levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
+        return " ".join(f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place)
 
     @property
     def log(self) -> Log:
@@ -239,8 +265,12 @@ class Log:
         new = {name: float(value) for name, value in metrics.items() if (name, step) not in run._logged}
         if run.is_over:
             return
+        run._logged |= {(name, step) for name in new if run.alone}  # what two levels log for one step is logged once
         if new and "phase" in run.place and not all(name.startswith("batch_") for name in new):
             tell(run, "epoch", str(step), epoch=step, **new)
+            if run.verbose and step > 0:
+                values = ", ".join(f"{name.replace('_', ' ', 1)} {value:.6f}" for name, value in new.items())
+                progress.say(f"Epoch {step} ({run.where}): {values}")
         run._pending += [Metric(name, value, now, step) for name, value in new.items()]
         if not all(name.startswith("batch_") for name in metrics):
             run.flush()

@@ -18,8 +18,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.cli import KilledError, UserError, command_of, escaped, masked
+from common.config.places import find_spaces
 from common.config.settings import model_name
-from common.state import locked, work_folder
+from common.state import locked, state_folder, whole_file, work_folder
 from common.tracking import identity as identities
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
@@ -41,7 +42,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     An unfinished run whose results would be the same (see :func:`common.tracking.identity.identity`) is resumed,
     unless ``--fresh``; with others it says what differs from the last one.
 
-    In step 5 its events go to the brokers that the environment names, see :mod:`common.events.sending`.
+    In step 5 a run of one fit in one phase, without a search, has no runs below it, and the events of runs go to the
+    brokers that the environment names, see :mod:`common.events.sending`.
 
     Parameters
     ----------
@@ -61,8 +63,6 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         When the server or the folder cannot be used, another process works on this run, the data differ from the
         version that they should be or cannot be registered, or a broker's topic does not exist.
     """
-    if getattr(args, "register", None) and table.is_arrays:
-        raise UserError(f"--register {args.register}: expected images, found the arrays of {table.root}")
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
@@ -103,6 +103,9 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         if begin:
             begin(run)
         _tell_who_started(run)
+        run.verbose = getattr(args, "verbose", False)
+        one_fit = step == 5 and n_fits == 1 and not config.warmup_epochs and not find_spaces(config)
+        run.alone = one_fit and not args.register
         _record(run, config, summary, *came_from)
         run.client.log_inputs(run.run_id, datasets=[dataset_of(table)])
         try:
@@ -142,7 +145,13 @@ def _record(run: Run, config, summary: str, params: dict[str, object], artifacts
     params = params | identities.flatten(asdict(config))
     run.params({name: value for name, value in params.items() if name not in known})
     texts = {f"provenance/{name}": content for name, content in artifacts.items()}
-    texts[f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
+    texts[name := f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
+    if not (path := state_folder() / "models" / name).exists():
+        try:
+            with whole_file(path, "w") as file:
+                file.write(texts[name])
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     there = {file.path for folder in (None, "provenance") for file in run.client.list_artifacts(run.run_id, folder)}
     for artifact in sorted(texts.keys() - there):
         run.text(texts[artifact], artifact)

@@ -20,6 +20,7 @@ from common.config.settings import Augmentation, TrainingConfig
 from common.data.images import ImageTable
 from common.data.splits import Fold
 from common.model.classifier import Classifier, HeadOnly
+from common.model.module_steps import ModuleSteps
 from common.seeds import Stream
 from common.training.ahead import one_ahead
 from common.training.augmentation import N_DRAWS, augment
@@ -80,6 +81,7 @@ def train_one_epoch(
     batches = np.array_split(order, math.ceil(len(rows) / batch_size))
     network.train()
     losses = []
+    step = step or (ModuleSteps(network, optimizer).train if _has(network, "training_step") else None)
 
     def inputs(batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = _to_device(network, table, rows[batch])
@@ -92,7 +94,7 @@ def train_one_epoch(
             if step is not None:
                 losses.append(torch.as_tensor(step(images, labels)))
                 continue
-            loss = _loss(network, images, labels, "training_step")
+            loss = cross_entropy(network(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -116,15 +118,18 @@ def validate_one_epoch(
     """``dev_loss`` (cross-entropy, nats) over some rows of the table, ``dev_accuracy`` (of the more probable class),
     ``dev_roc_auc``, and the score that is asked for.
 
-    A backbone with ``validation_step(batch)`` computes its own loss.
+    A backbone with ``validation_step(batch)`` computes its own loss, and its other numbers are there as ``dev_<name>``.
     """
-    logits, labels, losses = _predict_logits(network, table, rows, batch_size)
-    loss = cross_entropy(logits, labels).item() if losses is None else losses
+    own = ModuleSteps(network) if _has(network, "validation_step") else None
+    logits, labels = _predict_logits(network, table, rows, batch_size, own)
+    found = own.means("dev") if own else {}
+    loss = found.get("dev_loss", cross_entropy(logits, labels).item())
     if not math.isfinite(loss):
         raise NonFiniteLossError(f"the loss is {loss} on the dev set")
     predicted = logits > 0 if logits.ndim == 1 else logits.argmax(1)
-    found = {"dev_loss": loss, "dev_accuracy": float((predicted == labels).float().mean())}
-    found["dev_roc_auc"] = _roc_auc(logits, labels)
+    accuracy = float((predicted == labels).float().mean())
+    ours = {"dev_loss": loss, "dev_accuracy": accuracy, "dev_roc_auc": _roc_auc(logits, labels)}
+    found = ours | {name: value for name, value in found.items() if name not in ("dev_loss", "dev_roc_auc")}
     if score == "mcc":
         found["dev_mcc"] = float(matthews_corrcoef(labels.numpy(), predicted.numpy()))
     return found
@@ -166,8 +171,8 @@ def train_and_validate_model(
     ----------
     log : callable
         Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss``, ``dev_accuracy`` and ``dev_roc_auc`` (and
-        ``dev_mcc``, where that is the score, and ``learning_rate``, where it changes) by epoch; epoch 0 is before
-        training and has no ``train_loss``.
+        ``dev_mcc``, where that is the score, ``learning_rate``, where it changes, and what a network's own steps
+        return) by epoch; epoch 0 is before training and has no ``train_loss``.
     checkpoint : Path, optional
         A file in which the phase keeps where it stands, and from which it goes on: to the same weights and score,
         without logging again what was logged before the last epoch kept.
@@ -184,8 +189,10 @@ def train_and_validate_model(
     stopper, kept = EarlyStopper(network, config.patience), Checkpoint(checkpoint)
 
     def train(epoch: int) -> dict[str, float]:
-        settings = (epoch, config.batch_size, stream, log, augmentation, config.shuffle)
-        return {"train_loss": train_one_epoch(network, table, fold.train, optimizer, *settings)}
+        own = ModuleSteps(network, optimizer) if _has(network, "training_step") else None
+        settings = (epoch, config.batch_size, stream, log, augmentation, config.shuffle, own and own.train)
+        loss = train_one_epoch(network, table, fold.train, optimizer, *settings)
+        return {**(own.means("train") if own else {}), "train_loss": loss}
 
     def evaluate(epoch: int) -> tuple[dict[str, float], float, float]:
         trained = network, table
@@ -216,8 +223,7 @@ def test_model(network: Classifier, table: ImageTable, rows: np.ndarray, batch_s
     ndarray
         Shape (n,), of the positive class; with three or more classes (n, K), of each.
     """
-    logits, *_ = _predict_logits(network, table, rows, batch_size)
-    logits = logits.double()
+    logits = _predict_logits(network, table, rows, batch_size)[0].double()
     return (torch.sigmoid(logits) if logits.ndim == 1 else torch.softmax(logits, 1)).numpy()
 
 
@@ -225,27 +231,21 @@ test_model.__test__ = False  # pytest would take it for a test
 
 
 @torch.no_grad()
-def _predict_logits(network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarray, batch_size: int):
+def _predict_logits(
+    network: Classifier | HeadOnly, table: ImageTable, rows: np.ndarray, batch_size: int, own: ModuleSteps | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     network.eval()
-    logits, labels, losses = [], [], []
-    has_own_loss = hasattr(getattr(network, "backbone", None), "validation_step")
+    logits, labels = [], []
     for images, batch_labels in batches_of(network, table, rows, batch_size):
         logits.append(network(images).cpu())
         labels.append(batch_labels.cpu())
-        if has_own_loss:
-            losses.append(float(_loss(network, images, batch_labels, "validation_step")) * len(batch_labels))
-    return torch.cat(logits), torch.cat(labels), sum(losses) / len(rows) if losses else None
+        if own:
+            own.validate(images, batch_labels)
+    return torch.cat(logits), torch.cat(labels)
 
 
-def _loss(network: Classifier | HeadOnly, images: torch.Tensor, labels: torch.Tensor, step: str) -> torch.Tensor:
-    own = getattr(getattr(network, "backbone", None), step, None)
-    if own is None:
-        return cross_entropy(network(images), labels)
-    loss = own((network.prepare(images), labels))
-    loss = loss["loss"] if isinstance(loss, dict) else loss
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        raise UserError(f"{type(network.backbone).__name__}.{step}: expected the loss of the batch, found {loss!r:.80}")
-    return loss
+def _has(network: torch.nn.Module, step: str) -> bool:
+    return hasattr(getattr(network, "backbone", None), step)
 
 
 def batches_of(

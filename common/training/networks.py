@@ -8,6 +8,7 @@ from common.cli import UserError
 from common.config.settings import TrainingConfig
 from common.data.images import ImageTable
 from common.model.classifier import Classifier, make_classifier
+from common.model.module_steps import check_module
 from common.seeds import Stream
 from common.training.compute import Compute
 
@@ -48,7 +49,7 @@ def build_network(
         config.head,
     )
     if config.model is not None:
-        _check_outputs(network, n_classes, input_shape)
+        check_module(network, n_classes, input_shape)
     return network.to(compute.device, memory_format=torch.channels_last)
 
 
@@ -69,17 +70,3 @@ def check_network(config: TrainingConfig) -> None:
             network(torch.zeros(1, *shape))
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--image-size {config.image_size}: does not fit {config.backbone} ({error})") from error
-
-
-@torch.no_grad()
-def _check_outputs(network: Classifier, n_classes: int, input_shape: tuple[int, ...]) -> None:
-    name = type(network.backbone).__name__
-    try:
-        found = tuple(network.eval()(torch.zeros(2, *input_shape)).shape)
-    except Exception as error:  # a network of somebody else's raises what it likes
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"model {name}: does not take inputs of shape {tuple(input_shape)} ({reason})") from error
-    expected = (2,) if n_classes == 2 else (2, n_classes)
-    if found != expected:
-        of_two = ", one per input (B, 1)" if n_classes == 2 else f" (B, {n_classes})"
-        raise UserError(f"model {name}: expected logits{of_two} for {n_classes} classes, found {found} for 2 inputs")

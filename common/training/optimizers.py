@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from common.cli import UserError
 from common.config.settings import SGD, AdamW, TrainingConfig
+from common.model.module_steps import own_optimizer
 
 
 def make_optimizer(
@@ -24,9 +25,8 @@ def make_optimizer(
     UserError
         When an optimizer class does not take its arguments.
     """
-    own = getattr(getattr(network, "backbone", None), "configure_optimizers", None)
-    if own is not None:
-        optimizer, network.schedulers = _of_lightning(own())
+    if hasattr(backbone := getattr(network, "backbone", None), "configure_optimizers"):
+        optimizer, network.schedulers = own_optimizer(backbone)
         return optimizer
     weights = [p for p in network.parameters() if p.requires_grad]
     common = {"lr": learning_rate, "weight_decay": weight_decay}
@@ -88,15 +88,3 @@ def _made(kind: partial, field: str, *arguments: Any, **keywords: Any) -> Any:
             "verbose" in str(error)
         )
         raise UserError(f"{field}: {kind.func.__name__} cannot be made ({error}){hint}") from error
-
-
-def _of_lightning(made: Any) -> tuple[torch.optim.Optimizer, list[LRScheduler]]:
-    """What `configure_optimizers` may return: an optimizer, a dict, or a pair of lists, with one optimizer."""
-    if isinstance(made, dict):
-        made = [made["optimizer"]], [made["lr_scheduler"]] if "lr_scheduler" in made else []
-    if isinstance(made, torch.optim.Optimizer):
-        made = [made], []
-    optimizers, schedulers = made
-    if len(optimizers) != 1:
-        raise UserError(f"configure_optimizers: expected one optimizer, found {len(optimizers)}")
-    return optimizers[0], [s["scheduler"] if isinstance(s, dict) else s for s in schedulers]

@@ -68,8 +68,9 @@ def test_samples_that_are_copies_stay_together_and_text_labels_are_sorted(home):
         ({"y": np.arange(3)}, r"y: expected 40 values as X has, found shape \(3,\)"),
         ({"y": np.linspace(0, 1, 40)}, "y: expected whole numbers or text, found float64"),
         ({"X": np.full((40, 2), np.nan)}, "X: expected finite numbers, found nan or infinity in sample 0"),
+        ({"classes": np.array(["left"])}, "classes: expected a name of its own for each number in y, found left"),
         ({"X": np.array(["a"] * 40)}, "X: expected real numbers of shape"),
-        ({"y": np.zeros(40, int)}, "expected images of two or more classes, found 1"),
+        ({"y": np.zeros(40, int)}, "expected samples of two or more classes, found 1"),
     ],
 )
 def test_wrong_arrays_are_refused_in_one_line(changes, message, home):

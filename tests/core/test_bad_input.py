@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 from contextlib import closing
 
-import numpy as np
 import pytest
 from test_data import draw
 
@@ -160,20 +159,6 @@ def test_a_number_or_a_name_that_no_database_takes(capsys, flag, value, expected
     assert f"{flag}: expected {expected}" in line and len(line) < 300 and line.isprintable()
     with pytest.raises(SystemExit):
         with_defaults(train_parser("", 5), [], {flag[2:].replace("-", "_"): value})
-
-
-@pytest.mark.hostile(BEFORE)
-def test_what_cannot_be_registered_is_refused_before_any_fit(tmp_path, refusal, new_runs):
-    np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).normal(size=(200, 8)), y=np.arange(200) % 2)
-    config = tmp_path / "config.py"
-    config.write_text(
-        "from common.config import TrainingConfig\nfrom torch import nn\n\n"
-        "config = TrainingConfig(model=nn.Linear(8, 1), augmentation=None)\n"
-        f"data = {str(tmp_path / 'a.npz')!r}\nregister = 'good'\n"
-    )
-    line = refusal("step_5/train.py", config, "--device", "cpu", *ONE_FIT)
-    assert "--register good: expected images" in line
-    assert not new_runs()
 
 
 # ---- networks and settings

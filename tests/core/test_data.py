@@ -411,6 +411,14 @@ def test_splits_by_default_are_nested_and_stratified_ten_by_ten_and_are_kept(cap
             assert np.bincount(table.labels[nested["dev_indices"]]).tolist() in ([6, 4], [6, 3], [5, 4], [5, 3])
 
 
+@pytest.mark.parametrize(("n_groups", "folds"), [(30, (10, 10)), (11, (10, 9)), (8, (8, 7)), (3, (3, 2))])
+def test_of_few_groups_there_are_as_many_folds_as_they_allow(n_groups, folds):
+    table = a_table(60, 60, lambda row: f"subject {row % n_groups}")
+    splits = data.load_splits(table)
+    assert (splits["root_folds"], splits["nested_folds"]) == folds
+    assert splits == data.make_splits(table, Stream(0).at("splits"), folds[0], 1, folds[1])
+
+
 def test_groups_stay_whole_and_every_repeat_tests_every_image_once():
     table = a_table(61, 41, by_threes)
     splits = data.make_splits(table, Stream(0), root_folds=3, root_repeats=2, nested_folds=4, nested_repeats=2)
@@ -438,7 +446,7 @@ def test_splits_depend_on_the_seed_alone(group_of):
 
 def test_too_few_images_or_groups_of_a_class_are_refused():
     with pytest.raises(UserError, match=r"9 images of class dog; expected at least 10.*--root-folds"):
-        data.make_splits(a_table(20, 9), Stream(0))
+        data.make_splits(a_table(20, 9), Stream(0), 10)
     with pytest.raises(UserError, match="4 groups of images of class dog; expected at least 5"):
         data.random_fold(a_table(60, 12, by_threes), Stream(0))
 

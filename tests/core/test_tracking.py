@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from common.cli import UserError
+from common.cli import UserError, command_of
 from common.config import Int
 from common.config.settings import SGD, TrainingConfig
 from common.data.images import ImageTable
@@ -363,11 +363,25 @@ def test_a_run_prints_and_keeps_a_summary_of_its_network_and_draws_no_random_num
         assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
         name = f"model_summary_{run.run_id}.txt"
         text = Path(client.download_artifacts(run.run_id, name, str(tmp_path))).read_text()
-    assert text in capsys.readouterr().out
+    assert text in capsys.readouterr().out and (tmp_path / "models" / name).read_text() == text
     network = build_network(replace(config, hidden_dim=5), 2, (3, 32, 32), compute, Stream(0))
     n_weights = sum(p.numel() for p in network.parameters())
     assert f"Total params: {n_weights:,}\n" in text and "Total mult-adds (M): " in text
     assert "[1, 3, 32, 32]" in text and text.endswith("at the first values of what is searched: hidden_dim\n")
+
+
+def test_verbose_prints_a_line_for_each_epoch_and_its_place(client, compute, capsys):
+    for verbose in (False, True):
+        args = argparse.Namespace(fresh=True, seed=0, verbose=verbose)
+        with start_step(5, args, 1, TABLE, FOLD, CONFIG, compute, Stream(0)) as run, run.root_split(0) as root:
+            capsys.readouterr()
+            with root.fold(FOLD) as fold, fold.phase("fine-tuning") as phase:
+                for epoch in (0, 1):
+                    phase.log({"batch_loss": 0.25}, epoch)
+                    phase.log({"train_loss": 0.5, "dev_roc_auc": 2 / 3}, epoch)
+            line = "Epoch 1 (root 1 inner 2 fine-tuning): train loss 0.500000, dev roc_auc 0.666667\n"
+            assert capsys.readouterr().out == (line if verbose else "")
+    assert "--verbose" not in command_of(5, args)
 
 
 def test_an_experiment_may_be_named_by_the_day(client, compute):

@@ -3,13 +3,22 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from common.cli import UserError
+from common.config import TrainingConfig
+from common.data import folds_of, load_images, load_splits
 from common.eeg.__main__ import main
+from common.eeg.eegnet import DenseEEG
 from common.eeg.epochs import load_epochs, save_epochs
+from common.evaluation import join, predictions_table
+from common.evaluation.predictions import classes_of
+from common.plots import roc_plot
+from common.seeds import Stream
+from common.training import fit_on, set_up, test_model
 from conftest import PROJECT
 
 mne = pytest.importorskip("mne")
@@ -181,6 +190,80 @@ def test_several_files_go_together_without_the_channels_that_one_marks_as_bad(si
     both = make(tmp_path / "b.npz", "--source", "files", "--files", files[0], slow, "--resample", 50)
     assert both.X.shape == (32, 3, 50)
     assert np.abs(both.X[:16, :, 10:40] - both.X[16:, :, 10:40]).max() < 1e-5
+
+
+# ---- groups
+
+
+def write_day(folder, name, signal, day):
+    """A recording of 60 s, with the date of its measurement."""
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    raw = mne.io.read_raw_fif(write_fif(path, np.tile(signal, 3)), preload=True, verbose="ERROR")
+    raw.set_meas_date(datetime(2024, 5, day, tzinfo=UTC) if day else None)
+    raw.save(path, overwrite=True, verbose="ERROR")
+    return path
+
+
+def test_groups_may_be_subjects_sessions_or_recordings(signal, tmp_path):
+    names = ["sub-1_ses-a_run-1_raw.fif", "sub-1_ses-a_run-2_raw.fif", "sub-1_run-3_raw.fif", "sub-2_ses-a_raw.fif"]
+    files = [write_day(tmp_path, name, signal, day) for name, day in zip(names, (1, 2, 3, None), strict=True)]
+    expected = {
+        "subject": ["sub-1", "sub-1", "sub-1", "sub-2"],
+        "session": ["sub-1 ses-a", "sub-1 ses-a", "sub-1 2024-05-03", "sub-2 ses-a"],
+        "run": names,
+    }
+    for kind, groups in expected.items():
+        epochs = make(tmp_path / "eeg.npz", "--source", "files", "--files", *files, "--groups", kind)
+        assert epochs.groups.tolist() == [group for group in groups for _ in EVENTS], kind
+    assert " of 2 subjects in 4 runs, " in epochs.describe() and epochs.grouped_by == "run"
+    same = [write_day(tmp_path, f"{folder}/x_raw.fif", signal, None) for folder in "ab"]
+    flags = ("--source", "files", "--files", *same, "--subjects", "Ann", "Ann", "--groups")
+    groups = make(tmp_path / "eeg.npz", *flags, "run").groups
+    assert sorted(set(groups)) == [f"Ann {path}" for path in same]
+    (tmp_path / "eeg.npz").unlink()
+    told = f"--groups session: {same[0]}: expected ses-… in its name, as BIDS has it, or a date of measurement in it"
+    assert refuse(tmp_path, *flags, "session") == told
+
+
+def test_blocks_are_stretches_that_share_no_moment(tmp_path):
+    flags = ("--n-subjects", 1, "--n-trials", 60, "--groups", "block")
+    epochs = make(tmp_path / "eeg.npz", *flags)
+    blocks = [f"subject_01 block {number}" for number in range(1, 11)]
+    assert epochs.groups.tolist() == np.repeat(blocks, 6).tolist()
+    longer = make(tmp_path / "eeg.npz", *flags, "--tmax", 3)  # an event every two seconds
+    assert longer.metadata["dropped"] == {"subject_01": {"BORDER": 9}}
+    assert longer.groups.tolist() == np.repeat(blocks, [6] + 9 * [5]).tolist()
+    assert np.array_equal(longer.X[6, :, :128], epochs.X[7])
+
+
+@pytest.mark.parametrize("flags", ["--n-subjects 8 --n-trials 6", "--n-subjects 1 --n-trials 60 --groups block"])
+def test_few_subjects_or_one_are_trained_and_classes_keep_their_names(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    main([str(tmp_path / "mine.npz"), *flags.split()])
+    table = load_images(str(tmp_path / "mine.npz"), 64)
+    unit = "10 blocks" if "block" in flags else "8 subjects"
+    assert f" in {unit} ({len(table) // 2} left_hand, {len(table) // 2} right_hand)" in capsys.readouterr().out
+    folds = folds_of(load_splits(table), 2, 2)
+    config = TrainingConfig(model=DenseEEG, augmentation=None, epochs=1)
+    tables = []
+    for fold in folds:
+        network, _ = fit_on(table, fold, set_up("cpu", "fp32"), Stream(0))(config, lambda *_: None)
+        dev, test = (test_model(network, table, rows) for rows in (fold.dev, fold.test))
+        tables.append(predictions_table(table, fold, dev, test, 0.5))
+    predictions = join(tables)
+    assert classes_of(predictions) == ["left_hand", "right_hand"] == sorted(set(predictions["class"]))
+    figure = roc_plot(predictions, classes_of(predictions))
+    assert figure.get_suptitle() == f"ROC, {len(fold.test)} test samples, 2 models"
+    assert "right_hand found" in figure.axes[0].get_ylabel()
+
+
+def test_too_few_groups_are_told_in_the_words_of_eeg(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    main([str(tmp_path / "one.npz"), "--n-subjects", "2", "--n-trials", "6"])
+    line = r"2 subjects of class left_hand; expected at least 3, .* \(python -m common.eeg --groups block makes more"
+    with pytest.raises(UserError, match=line):
+        load_splits(load_images(str(tmp_path / "one.npz"), 64))
 
 
 # ---- what cannot be
