@@ -1,5 +1,7 @@
 """The model registry: versions of a model, of which the best one, by its nested test score, is in production.
 
+Which versions can be compared says :mod:`common.production.scope`.
+
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
 wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. A
@@ -20,6 +22,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from common.cli import UserError, reason_of
+from common.data.images import ImageTable
 from common.moved import MODULES
 from common.production import ensemble as ensembles
 from common.production.promotion import (
@@ -41,6 +45,7 @@ from common.production.promotion import (
     registry_at,
     versions_of,
 )
+from common.production.scope import IMAGES, image_keys, scope_of
 from common.state import PROJECT
 from common.tracking.runs import Run
 from common.tracking.store import open_tracking
@@ -50,7 +55,7 @@ NEEDED += ["tqdm"]
 """Packages that a model needs to predict."""
 
 
-def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], example: bytes) -> int:
+def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], table: ImageTable) -> int:
     """Store a model with its run and make it a version of a registered model, unless this run has one already.
 
     Parameters
@@ -63,8 +68,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     test_scores : mapping from name to float
         Become tags of the version. ``test_mcc`` is the nested estimate that decides what goes into production: the
         highest does, of equal ones the oldest; NaN never does.
-    example : bytes
-        An image file, stored as the model's input example.
+    table : common.data.ImageTable
+        What it was trained on. Its first image is stored as the model's input example.
 
     Returns
     -------
@@ -74,6 +79,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     Raises
     ------
     UserError
+        When the classes are not those of the registered model.
     """
     check_name(name)
     tags = {score: repr(float(value)) for score, value in test_scores.items()} | {"run_id": run.run_id}
@@ -83,7 +89,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
         for known in versions_of(registry, name):
             if known.tags.get("run_id") == run.run_id:
                 return int(known.version)
-    images = pd.DataFrame({"image": [example]})
+    images = pd.DataFrame({"image": [table.example()]})
+    run.text("".join(f"{key}\n" for key in sorted(image_keys(table))), IMAGES)
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
         ensemble.save(data := Path(folder) / "ensemble")
         logged = Model.log(
@@ -98,7 +105,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             signature=infer_signature(images, ensemble.predict(images)),
             input_example=images,
         )
-        version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id)
+        scope = partial(scope_of, name=name, table=table)
+        version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id, scope)
         link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it
         run.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return version

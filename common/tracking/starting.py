@@ -23,7 +23,7 @@ from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
 from common.tracking.provenance import provenance
 from common.tracking.runs import Run, closing
-from common.tracking.seam import telling
+from common.tracking.seam import check_registration, telling
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
@@ -57,7 +57,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     ------
     UserError
         When the server or the folder cannot be used, another process works on this run, the data differ from the
-        version that they should be or cannot be registered, or a broker's topic does not exist.
+        version that they should be or cannot be registered under that name, or a broker's topic does not exist.
     """
     if getattr(args, "register", None) and table.is_arrays:
         raise UserError(f"--register {args.register}: expected images, found the arrays of {table.root}")
@@ -66,6 +66,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
+    if getattr(args, "register", None):
+        check_registration(uri, args.register, table)
     name = escaped(f"{table.name} {model_name(config)} seed {stream.root_seed}")
     parts = identities.identity(step, args, table, folds, config, compute)
     with contextlib.ExitStack() as held:

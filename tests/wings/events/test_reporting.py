@@ -137,7 +137,7 @@ def registered(tiny_pets, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        register_pets(photo)
+        register_pets(tiny_pets)
     return folder, photo
 
 

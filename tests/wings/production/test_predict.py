@@ -22,8 +22,7 @@ def registry(tiny_pets, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(tmp_path_factory.mktemp("project")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        photo = next((tiny_pets / "images").iterdir()).read_bytes()
-        assert [register_pets(photo, test_mcc=score) for score in (0.5, 0.25)] == [1, 2]
+        assert [register_pets(tiny_pets, test_mcc=score) for score in (0.5, 0.25)] == [1, 2]
         yield
 
 

@@ -24,11 +24,15 @@ from registering import CLASSES, a_run, an_ensemble, check_any_moment, check_pro
 from serving import Server, free_port, predictions, wait_for
 
 from common.cli import UserError
+from common.data import find_images
 from common.data.images import read_image
+from common.data.made.phantoms import make_phantoms
 from common.production.ensemble import Ensemble, UnreadableImage
-from common.production.promotion import create_version, production_version, registry_at
+from common.production.promotion import create_version, production_version, registry_at, standing
 from common.production.registry import load_production, register_version
+from common.production.scope import check_scope
 from common.tracking.upkeep import look_after, store_uri
+from conftest import PROJECT
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
@@ -60,7 +64,7 @@ def pets(empty, tiny_pets, tmp_path_factory):
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         photos = sorted((tiny_pets / "images").iterdir())
-        version = register_pets(photos[0].read_bytes(), test_roc_auc=0.75)
+        version = register_pets(tiny_pets, test_roc_auc=0.75)
         yield SimpleNamespace(database=database, photos=photos, version=version)
 
 
@@ -152,6 +156,8 @@ def test_a_registered_model_says_where_it_comes_from_and_what_it_takes(pets):
     client = MlflowClient(store_uri(pets.database))
     version = client.get_model_version("pets", str(pets.version))
     expected = {"test_mcc": "0.5", "test_roc_auc": "0.75", "run_id": version.run_id, "stage": "Production"}
+    data = find_images(str(pets.photos[0].parents[1])).fingerprint
+    expected |= {"classes": '["cat", "dog"]', "data_fingerprint": data, "data_line": version.tags["data_line"]}
     assert version.tags == expected and version.aliases == ["production"]
     model = load_production("pets")
     assert [(c.name, c.type.name) for c in model.metadata.signature.inputs] == [("image", "binary")]
@@ -179,8 +185,52 @@ def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_thresh
 
 
 def test_a_run_that_registers_again_keeps_its_version(database, tiny_pets):
-    run, photo = a_run(), next((tiny_pets / "images").iterdir()).read_bytes()
-    assert [register_version(run, "pets", an_ensemble(), {"test_mcc": 0.5}, photo) for _ in range(2)] == [1, 1]
+    run, table = a_run(), find_images(str(tiny_pets))
+    assert [register_version(run, "pets", an_ensemble(), {"test_mcc": 0.5}, table) for _ in range(2)] == [1, 1]
+
+
+def test_versions_of_a_name_share_classes_and_compete_where_their_data_are_the_same_or_extended(database, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def folder(name, images, classes=CLASSES):
+        for kind in classes:
+            (tmp_path / name / kind).mkdir(parents=True)
+            for image in images:
+                pixels = np.random.default_rng([image, kind == classes[0]]).integers(0, 256, (8, 8), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / kind / f"{rng.integers(10**9)}.png")
+        return tmp_path / name
+
+    def register(data, score):
+        version = register_pets(data, test_mcc=score)
+        return production_version("pets"), standing("pets", version)
+
+    first = folder("first", range(4))
+    assert register(first, 0.5) == (1, "in production")
+    more, other = folder("more", range(5)), folder("other", range(2, 9))
+    assert register(more, 0.6) == (2, "in production")  # the same images under other names, and new ones
+    assert register(first, 0.9)[0] == 2, "its score is of less data"
+    reason = "4 of the 10 images of version 2 are not in the data other"
+    assert register(other, 0.9) == (2, f"archived. Not in production by itself: {reason}.")
+    shutil.copy(next((more / "cat").iterdir()), more / "cat" / "copy.png")
+    assert register(more, 0.4) == (2, "archived: version 2 has the better test_mcc")
+    (more / "groups.csv").write_text(
+        "\n".join(["files,group", *(f"{k}/{p.name},{p.name[0]}" for k in CLASSES for p in (more / k).iterdir())])
+    )
+    assert register(more, 0.9)[0] == 2, "with groups an estimate is another"
+    check_scope(store_uri(database), "pets", find_images(str(first)))
+    MlflowClient(store_uri(database)).set_registered_model_alias("pets", "production", 4)  # a person decides
+    assert register(other, 0.2) == (4, "archived: version 4 has the better test_mcc")
+    assert register(more, 0.99)[0] == 4
+    stripes = folder("stripes", range(4), ("dark", "striped"))
+    line = (
+        "--register pets: its versions tell cat, dog apart, the data stripes have the classes dark, striped; expected"
+    )
+    with pytest.raises(UserError, match=line):
+        register(stripes, 1.0)
+    with pytest.raises(UserError, match=line):
+        check_scope(store_uri(database), "pets", find_images(str(stripes)))
+    check_scope(store_uri(database), "stripes", find_images(str(stripes)))
+    assert production_version("pets") == 4
 
 
 class Brightness(torch.nn.Module):
@@ -208,6 +258,19 @@ def test_three_classes_of_grey_images_and_an_image_that_is_none(tmp_path):
         model.predict({"image": [*contents * 23, contents[0], contents[0][:60]]})
     assert error.value.row == 70
     assert list(model.predict({"image": []})) == ["prediction", *(f"probability_{name}" for name in model.classes)]
+
+
+def test_images_of_other_classes_are_refused_under_a_name_before_anything_is_trained(pets, tmp_path):
+    make_phantoms(tmp_path / "heads", n_patients=24, n_slices=1, size=32)
+    command = [sys.executable, "step_4/train.py", "--fast", "--data", tmp_path / "heads", "--register", "pets"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "REPROAI_STATE": str(pets.database.parent)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == (
+        "error: --register pets: its versions tell cat, dog apart, the data heads have the classes healthy, lesion; "
+        "expected the same, or another name\n"
+    )
+    client = MlflowClient(store_uri(pets.database))
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.step = 'step_4'") == []
 
 
 @contextmanager
@@ -253,6 +316,6 @@ def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny
         assert len(found) == 5 and found[best - 1] == 0.4
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         MlflowClient(server.uri).delete_registered_model_alias("pets", "production")  # as if killed before it was set
-        assert register_pets(photo, test_mcc=0.5) == 6
+        assert register_pets(tiny_pets, test_mcc=0.5) == 6
         assert check_production(database)[1] == production_version("pets") == 6
         assert load_production("pets").predict(pd.DataFrame({"image": [photo]})).shape == (1, 3)
