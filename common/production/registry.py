@@ -4,9 +4,9 @@ Which versions can be compared says :mod:`common.production.scope`.
 
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
-wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. A
-network of one's own must be importable there besides. A model is code, which runs with the rights of whoever loads it:
-load those of people you trust.
+wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. The
+modules of one's own that its networks come from travel along; what else these import must be installed there. A model
+is code, which runs with the rights of whoever loads it: load those of people you trust.
 
 To serve it over HTTP, with the project's environment active (MLflow starts ``uvicorn`` by its name)::
 
@@ -35,6 +35,7 @@ from common.cli import UserError, reason_of
 from common.data.images import ImageTable
 from common.moved import MODULES
 from common.production import ensemble as ensembles
+from common.production.own_code import copy_own_code, own_modules_of
 from common.production.promotion import (
     SCORE,
     check_name,
@@ -93,6 +94,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     run.text("".join(f"{key}\n" for key in sorted(image_keys(table))), IMAGES)
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
         ensemble.save(data := Path(folder) / "ensemble")
+        (code := Path(folder) / "code").mkdir()
+        copy_own_code(ensemble.networks, code)
         logged = Model.log(
             None,
             mlflow.pyfunc,
@@ -100,7 +103,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             run_id=run.run_id,
             loader_module=type(ensemble).__module__,
             data_path=str(data),
-            code_paths=[str(PROJECT / "common")],
+            code_paths=[str(PROJECT / "common"), *map(str, sorted(code.iterdir()))],
             pip_requirements=[f"{package}=={installed(package)}" for package in NEEDED],
             signature=infer_signature(images, ensemble.predict(images)),
             input_example=images,
@@ -125,7 +128,7 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
     UserError
         When there is no such model or version, or its files are gone.
     """
-    uri, path = open_tracking(), sys.path
+    uri = open_tracking()
     with registry_at(uri) as registry:
         registered_model(registry, name)
         versions = sorted(int(known.version) for known in versions_of(registry, name))
@@ -139,8 +142,7 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
                 sys.modules.setdefault(former, ensembles)
         with tempfile.TemporaryDirectory() as folder:
             found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
-            return mlflow.pyfunc.load_model(found)
+            with own_modules_of(Path(found)):
+                return mlflow.pyfunc.load_model(found)
     except (MlflowException, OSError) as error:
         raise UserError(f"model {name}, version {version}: cannot be loaded ({reason_of(error)})") from error
-    finally:
-        sys.path = path  # MLflow has put the model's copy of `common` first, for processes to come as well

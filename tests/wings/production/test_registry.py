@@ -1,5 +1,6 @@
 """The model registry: the best version, and it alone, is in production, and a registered model takes image files."""
 
+import io
 import math
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import sys
 import urllib.error
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,16 @@ import sqlalchemy
 import torch
 from mlflow import MlflowClient
 from PIL import Image
-from registering import CLASSES, a_run, an_ensemble, check_any_moment, check_production, create_versions, register_pets
+from registering import (
+    CLASSES,
+    a_run,
+    an_ensemble,
+    an_own_network,
+    check_any_moment,
+    check_production,
+    create_versions,
+    register_pets,
+)
 from serving import Server, free_port, predictions, wait_for
 
 from common.cli import UserError
@@ -32,7 +42,7 @@ from common.production.promotion import create_version, production_version, regi
 from common.production.registry import load_production, register_version
 from common.production.scope import check_scope
 from common.tracking.upkeep import look_after, store_uri
-from conftest import PROJECT
+from conftest import PROJECT, copy_code
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
@@ -57,15 +67,21 @@ def database(empty, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def pets(empty, tiny_pets, tmp_path_factory):
-    """A project with the model `pets` in production."""
+    """A project with the model `pets` in production: three networks, the last of which is of somebody's own modules."""
     folder = tmp_path_factory.mktemp("a project")
     database = Path(shutil.copy(empty, folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         photos = sorted((tiny_pets / "images").iterdir())
-        version = register_pets(tiny_pets, test_roc_auc=0.75)
-        yield SimpleNamespace(database=database, photos=photos, version=version)
+        networks = an_ensemble().networks
+        with pytest.MonkeyPatch.context() as imports:
+            imports.syspath_prepend(own := tmp_path_factory.mktemp("own"))
+            networks.append(an_own_network(own).eval())
+            version = register_pets(tiny_pets, Ensemble(networks, [0.2, 0.3, 0.58], CLASSES), test_roc_auc=0.75)
+        for name in ("lite0", "parts", "parts.mean"):
+            del sys.modules[name]
+        yield SimpleNamespace(database=database, photos=photos, version=version, networks=networks, own=own)
 
 
 def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_end_while_processes_register(database):
@@ -165,7 +181,24 @@ def test_a_registered_model_says_where_it_comes_from_and_what_it_takes(pets):
     assert {c.name: c.type.name for c in model.metadata.signature.outputs} == outputs
     assert model.input_example["image"][0] == pets.photos[0].read_bytes()
     files = sorted(path.name for path in pets.database.parent.rglob("*.safetensors") if "code" not in path.parts)
-    assert files == ["0.safetensors", "1.safetensors"]
+    assert files == ["0.safetensors", "1.safetensors", "2.safetensors"]
+
+
+def test_modules_of_ones_own_travel_with_the_model_and_no_others_nor_where_they_lay(pets):
+    (model,) = (path.parent for path in pets.database.parent.rglob("MLmodel"))
+    files = [path for path in model.rglob("*") if path.is_file()]
+    code = {path.relative_to(model / "code").as_posix() for path in files if path.is_relative_to(model / "code")}
+    own = {name for name in code if not name.startswith("common/")}
+    assert own == {"lite0.py", "parts/__init__.py", "parts/mean.py"}
+    places = [str(path).encode() for path in (pets.own, PROJECT)]
+    assert [path for path in files for place in places if place in path.read_bytes()] == []
+
+
+def test_a_model_uses_its_own_modules_whatever_of_their_names_is_loaded(pets, monkeypatch):
+    other = ModuleType("lite0")
+    monkeypatch.setitem(sys.modules, "lite0", other)
+    assert load_production("pets").predict({"image": [pets.photos[0].read_bytes()]}).shape[0] == 1
+    assert sys.modules["lite0"] is other and "parts" not in sys.modules
 
 
 def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_threshold_decides(pets):
@@ -173,14 +206,14 @@ def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_thresh
     found = load_production("pets").predict(pd.DataFrame({"image": [photo.read_bytes() for photo in pets.photos]}))
     assert sys.path == path
     each = []
-    for network in an_ensemble().networks:
+    for network in pets.networks:
         pixels = np.stack([read_image(photo, network.image_size) for photo in pets.photos])
         with torch.no_grad():
             each.append(torch.sigmoid(network(torch.from_numpy(pixels)).double()).numpy())
     mean = np.mean(each, axis=0)
     np.testing.assert_allclose(found["probability_dog"], mean, atol=1e-6)
     np.testing.assert_allclose(found["probability_cat"], 1 - mean, atol=1e-6)
-    assert found["prediction"].tolist() == [CLASSES[int(p >= 0.25)] for p in mean]
+    assert found["prediction"].tolist() == [CLASSES[int(p >= 0.36)] for p in mean]
     assert set(found["prediction"]) == set(CLASSES)
 
 
@@ -290,7 +323,7 @@ def answering(uri, **environment):
         server.wait()
 
 
-def test_a_server_without_the_project_answers_image_files_as_the_model_does(pets):
+def test_a_server_without_the_project_and_another_clone_answer_image_files_as_the_model_does(pets, tmp_path):
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{pets.database}"}
     contents = [photo.read_bytes() for photo in pets.photos]
     with answering("models:/pets@production", **environment) as server:
@@ -300,6 +333,13 @@ def test_a_server_without_the_project_answers_image_files_as_the_model_does(pets
     expected = load_production("pets").predict(pd.DataFrame({"image": contents}))
     pd.testing.assert_frame_equal(pd.DataFrame(answer), expected, check_dtype=False, rtol=0, atol=1e-6)
     assert refused.value.code == 400 and "not a readable image" in refused.value.read().decode()
+    clone = copy_code(tmp_path / "clone")
+    command = [sys.executable, "-m", "common.production.predict", "--model", "pets", *pets.photos]
+    environment |= {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "REPROAI_STATE")}
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(io.StringIO(done.stdout)).drop(columns="file")
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=0, atol=1e-6)
 
 
 def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny_pets, monkeypatch):
