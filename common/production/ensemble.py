@@ -5,7 +5,9 @@ MLflow loads it with :func:`_load_pyfunc` from the files that :meth:`Ensemble.sa
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from common.data.images import decode_image
 from common.model import load_classifier, save_classifier
 
 BATCH_SIZE = 64
+NOTE = "registered_model_meta"
+"""The file in which MLflow notes, in a copy of a model, of which version it is."""
 
 
 class UnreadableImage(ValueError):
@@ -41,14 +45,19 @@ class Ensemble:
         One of each network; an image whose mean probability reaches their mean is of the second class. Not used for
         more than two classes: there the highest probability decides.
     classes : sequence of str
+    version : int
+        Of the registered model; 0 where it has none.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], thresholds: Sequence[float], classes: Sequence[str]):
+    def __init__(
+        self, networks: Sequence[nn.Module], thresholds: Sequence[float], classes: Sequence[str], version: int = 0
+    ):
         if not networks or (len(classes) == 2 and len(thresholds) != len(networks)):
             raise ValueError(f"expected a threshold for each network, found {len(thresholds)} for {len(networks)}")
         self.networks = [network.eval() for network in networks]
         self.thresholds = [float(threshold) for threshold in thresholds]
         self.classes = tuple(classes)
+        self.version = version
 
     def predict(self, images: pd.DataFrame | Mapping[str, Sequence[bytes]]) -> pd.DataFrame:
         """Predict the classes of images.
@@ -61,7 +70,9 @@ class Ensemble:
         Returns
         -------
         DataFrame
-            A row per image: ``prediction`` (the name of a class) and ``probability_<class>`` of each class, float64.
+            A row per image: ``prediction`` (the name of a class); ``probability_<class>`` of each class, float64; of
+            two classes ``threshold`` (of the probability of the second one) and ``positive_class`` (the second one);
+            ``model_version``, an integer.
 
         Raises
         ------
@@ -70,12 +81,16 @@ class Ensemble:
         contents = list(images["image"])
         parts = [self._probabilities(contents, start) for start in range(0, len(contents), BATCH_SIZE)]
         probabilities = np.concatenate([np.empty((0, len(self.classes))), *parts])
+        rule: dict[str, object] = {}
         if len(self.classes) == 2:
-            chosen = (probabilities[:, 1] >= np.mean(self.thresholds)).astype(int)
+            threshold = float(np.mean(self.thresholds))
+            chosen = (probabilities[:, 1] >= threshold).astype(int)
+            rule = {"threshold": threshold, "positive_class": self.classes[1]}
         else:
             chosen = probabilities.argmax(axis=1)
+        answers = pd.DataFrame({"prediction": pd.Series([self.classes[i] for i in chosen], dtype="str")})
         named = {f"probability_{name}": probabilities[:, i] for i, name in enumerate(self.classes)}
-        return pd.DataFrame({"prediction": pd.Series([self.classes[i] for i in chosen], dtype="str"), **named})
+        return answers.assign(**named, **rule, model_version=self.version)
 
     @torch.no_grad()
     def _probabilities(self, contents: Sequence[bytes], start: int) -> np.ndarray:
@@ -121,5 +136,10 @@ def _decode(contents: Sequence[bytes], first_row: int, size: int, channels: int)
 
 
 def _load_pyfunc(path: str) -> Ensemble:
-    """MLflow calls this."""
-    return Ensemble.load(Path(path))
+    """MLflow calls this, with ``data/ensemble`` of a model."""
+    ensemble = Ensemble.load(Path(path))
+    with contextlib.suppress(FileNotFoundError):
+        note = (Path(path).parents[1] / NOTE).read_text(encoding="utf-8")
+        if found := re.search(r"^model_version: '?(\d+)'?$", note, re.MULTILINE):
+            ensemble.version = int(found[1])
+    return ensemble

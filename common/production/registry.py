@@ -142,6 +142,7 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
                 sys.modules.setdefault(former, ensembles)
         with tempfile.TemporaryDirectory() as folder:
             found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
+            Path(found, ensembles.NOTE).write_text(f"model_version: '{version}'\n")
             with own_modules_of(Path(found)):
                 return mlflow.pyfunc.load_model(found)
     except (MlflowException, OSError) as error:

@@ -39,7 +39,7 @@ from common.data.images import read_image
 from common.data.made.phantoms import make_phantoms
 from common.production.ensemble import Ensemble, UnreadableImage
 from common.production.promotion import create_version, production_version, registry_at, standing
-from common.production.registry import load_production, register_version
+from common.production.registry import load_production, load_version, register_version
 from common.production.scope import check_scope
 from common.tracking.upkeep import look_after, store_uri
 from conftest import PROJECT, copy_code
@@ -178,6 +178,7 @@ def test_a_registered_model_says_where_it_comes_from_and_what_it_takes(pets):
     model = load_production("pets")
     assert [(c.name, c.type.name) for c in model.metadata.signature.inputs] == [("image", "binary")]
     outputs = {"prediction": "string", "probability_cat": "double", "probability_dog": "double"}
+    outputs |= {"threshold": "double", "positive_class": "string", "model_version": "long"}
     assert {c.name: c.type.name for c in model.metadata.signature.outputs} == outputs
     assert model.input_example["image"][0] == pets.photos[0].read_bytes()
     files = sorted(path.name for path in pets.database.parent.rglob("*.safetensors") if "code" not in path.parts)
@@ -213,6 +214,8 @@ def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_thresh
     mean = np.mean(each, axis=0)
     np.testing.assert_allclose(found["probability_dog"], mean, atol=1e-6)
     np.testing.assert_allclose(found["probability_cat"], 1 - mean, atol=1e-6)
+    rule = found[["threshold", "positive_class", "model_version"]].round(9).drop_duplicates()
+    assert rule.to_numpy().tolist() == [[0.36, "dog", 1]]
     assert found["prediction"].tolist() == [CLASSES[int(p >= 0.36)] for p in mean]
     assert set(found["prediction"]) == set(CLASSES)
 
@@ -286,11 +289,13 @@ def test_three_classes_of_grey_images_and_an_image_that_is_none(tmp_path):
     model = Ensemble([Brightness(), Brightness()], [], ("top", "middle", "bottom"))
     found = model.predict({"image": contents * 30})
     assert found["prediction"].tolist() == ["top", "middle", "bottom"] * 30
-    np.testing.assert_allclose(found.drop(columns="prediction").sum(axis=1), 1)
+    np.testing.assert_allclose(found.filter(like="probability_").sum(axis=1), 1)
+    columns = ["prediction", *(f"probability_{name}" for name in model.classes), "model_version"]
+    assert list(found) == columns
     with pytest.raises(UnreadableImage, match="image 70: not a readable image") as error:
         model.predict({"image": [*contents * 23, contents[0], contents[0][:60]]})
     assert error.value.row == 70
-    assert list(model.predict({"image": []})) == ["prediction", *(f"probability_{name}" for name in model.classes)]
+    assert list(model.predict({"image": []})) == columns
 
 
 def test_images_of_other_classes_are_refused_under_a_name_before_anything_is_trained(pets, tmp_path):
@@ -357,5 +362,5 @@ def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         MlflowClient(server.uri).delete_registered_model_alias("pets", "production")  # as if killed before it was set
         assert register_pets(tiny_pets, test_mcc=0.5) == 6
-        assert check_production(database)[1] == production_version("pets") == 6
-        assert load_production("pets").predict(pd.DataFrame({"image": [photo]})).shape == (1, 3)
+        assert production_version("pets") == best, "of which data the others are is not known"
+        assert load_version("pets", 6).predict(pd.DataFrame({"image": [photo]}))["model_version"][0] == 6
