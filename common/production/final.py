@@ -10,8 +10,9 @@ import pandas as pd
 
 from common import tracking
 from common.cli import escaped
+from common.data.folding import Fold, folds_of_all
 from common.data.images import ImageTable
-from common.data.splits import Fold, folds_of_all, load_splits
+from common.data.splits import load_splits
 from common.evaluation.metrics import youden_threshold
 from common.evaluation.predictions import mean_scores
 from common.production.ensemble import Ensemble

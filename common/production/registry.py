@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version as installed
@@ -29,7 +30,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, infer_signature
+from mlflow.models import Model, ModelSignature, infer_signature
 
 from common.cli import UserError, reason_of
 from common.data.images import ImageTable
@@ -105,7 +106,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             data_path=str(data),
             code_paths=[str(PROJECT / "common"), *map(str, sorted(code.iterdir()))],
             pip_requirements=[f"{package}=={installed(package)}" for package in NEEDED],
-            signature=infer_signature(images, ensemble.predict(images)),
+            signature=_signature(images, ensemble.predict(images)),
             input_example=images,
         )
         scope = partial(scope_of, name=name, table=table)
@@ -113,6 +114,12 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
         link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it
         run.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return version
+
+
+def _signature(images: pd.DataFrame, answers: pd.DataFrame) -> ModelSignature:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that integers cannot be missing: a version never is
+        return infer_signature(images, answers)
 
 
 def load_production(name: str) -> mlflow.pyfunc.PyFuncModel:
