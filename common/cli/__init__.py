@@ -12,12 +12,14 @@ from common.cli.errors import (
 )
 from common.cli.flags import (
     MODEL_NAME,
+    PARTS,
     SOURCES,
     check_project,
     command_of,
     data_flags,
     each_model,
     parser,
+    parts_in,
     root_splits,
     seed,
     train_parser,

@@ -16,6 +16,8 @@ from common.state import PROJECT, state_folder
 Item = TypeVar("Item")
 SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
 """What ``--data`` takes besides paths."""
+PARTS = {"train": "train", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+"""What the folders of a split may be called, in any case, and what they are for."""
 MODEL_NAME = r"\w[\w-]{0,249}"
 """What a registered model may be called, so that MLflow takes it in each place: letters and digits are ASCII."""
 MOST = 10**9
@@ -25,6 +27,15 @@ MOST = 10**9
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"error: {escaped(masked(message))} (see {self.prog} --help)\n")
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        found = super().parse_args(args, namespace)
+        parts = parts_in(Path(found.data).expanduser()).values() if "root_splits" in found else ()
+        if getattr(found, "root_splits", 0) is None:
+            found.root_splits = 1 if "test" in parts else 2
+        if getattr(found, "inner_splits", 0) is None:
+            found.inner_splits = 1 if "dev" in parts else 2
+        return found
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -98,6 +109,21 @@ def _model_name(text: str) -> str:
     return text
 
 
+def parts_in(folder: Path) -> dict[str, str]:
+    """The subfolders of data that come split, and what each is for; none where they come otherwise.
+
+    They come split where a folder of :data:`PARTS` is for training and another for something else.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return {}
+    if "images" in names or (folder / "info.csv").exists():
+        return {}
+    found = {name: PARTS[name.casefold()] for name in names if name.casefold() in PARTS}
+    return found if {"train"} < set(found.values()) else {}
+
+
 def data_flags(flags: argparse.ArgumentParser) -> None:
     """Add ``--data``, ``--skip-unreadable`` and ``--no-cache``."""
     flags.add_argument(
@@ -150,9 +176,10 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
             "--allow-changed-data", action="store_true", help="take data that differ from their .dvc file"
         )
     if step >= 3:
-        flags.add_argument("--root-splits", type=whole_number(1), default=2, metavar="K", help="outer folds to run")
+        two = "(default: 2, or 1 where the data come split)"
+        flags.add_argument("--root-splits", type=whole_number(1), metavar="K", help=f"outer folds to run {two}")
         flags.add_argument("--only-root-split", type=whole_number(0), metavar="K", help="run this outer fold alone")
-        flags.add_argument("--inner-splits", type=whole_number(1), default=2, metavar="K", help="inner folds of each")
+        flags.add_argument("--inner-splits", type=whole_number(1), metavar="K", help=f"inner folds of each {two}")
         help_jobs = "processes (default: as many as fit the cores)"
         flags.add_argument("--n-jobs", type=whole_number(1), metavar="N", help=help_jobs)
     if step >= 4:

@@ -1,4 +1,10 @@
 from .folders import split_data as split_data
+from .folding import (
+    Fold as Fold,
+    folds_of as folds_of,
+    folds_of_all as folds_of_all,
+    random_fold as random_fold,
+)
 from .images import ImageTable as ImageTable, decode as decode
 from .sources import (
     download_oxford_pets as download_oxford_pets,
@@ -6,12 +12,9 @@ from .sources import (
     load_images as load_images,
 )
 from .splits import (
-    Fold as Fold,
-    folds_of as folds_of,
-    folds_of_all as folds_of_all,
     load_splits as load_splits,
     make_splits as make_splits,
-    random_fold as random_fold,
+    own_splits as own_splits,
     save_splits as save_splits,
     splits_file as splits_file,
 )

@@ -58,6 +58,8 @@ class ImageTable:
         Decoded images, memory-mapped; see :func:`decode`. C is 3 (RGB), or 1 where all images are grey.
     cached : bool
         Whether what is computed from the images is kept under ``cache/``.
+    parts : ndarray of str, shape (n,), or None
+        What each image is for, where the data come split: ``train``, ``dev`` or ``test``.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ImageTable:
     cached: bool = True
     grouped_by: str = "group"
     about: dict | None = field(default=None, repr=False)
+    parts: np.ndarray | None = None
 
     @property
     def is_arrays(self) -> bool:
@@ -125,6 +128,9 @@ class ImageTable:
         n_groups = 0 if self.groups is None else len(set(self.groups))
         groups = f" in {n_groups} {self.grouped_by}{'s' * (n_groups > 1)}" if n_groups else ""
         kind = f"arrays of {self.pixels.shape[1:]}" if self.is_arrays else "images"
+        if self.parts is not None:
+            kinds = [(part, int((self.parts == part).sum())) for part in ("train", "dev", "test")]
+            groups += ", split as given: " + ", ".join(f"{count} {part}" for part, count in kinds if count)
         first = f"data {self.name}: {len(self)} {kind}{groups} ({counts}), fingerprint {self.fingerprint[:12]}"
         notes = [f"  left out: {line}" for line in self.skipped]
         copies = len(self) - len(set(self.digests))
@@ -148,6 +154,7 @@ class ImageTable:
             labels=self.labels[keep],
             groups=None if self.groups is None else self.groups[keep],
             digests=tuple(self.digests[i] for i in keep),
+            parts=None if self.parts is None else self.parts[keep],
             skipped=self.skipped + tuple(f"{name}: {reason}" for name, reason in unreadable.items()),
         )
 

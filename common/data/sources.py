@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import re
 import shutil
@@ -13,14 +12,16 @@ from dataclasses import replace
 from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from common.cli import SOURCES, UserError
+from common.cli import SOURCES, UserError, parts_in
 from common.data.arrays import load_arrays
 from common.data.images import FORMATS, ImageTable, check_classes, decode, digest_files
-from common.state import data_folder, locked, regular
+from common.data.pairs import read_pairs
+from common.state import data_folder, locked
 
 PETS = ("cat", "dog")
 MADE = {
@@ -42,8 +43,9 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False, cache
     data : str
         ``drawn``, ``phantoms``, ``digits`` or ``eeg`` (made on first use), ``oxford-pets`` (downloaded on first use),
         or a folder: in Oxford-IIIT Pet layout (``images/Breed_1.jpg``, a capital first letter means cat), with a folder
-        per class, or with an ``info.csv`` (``files,type``). A ``groups.csv`` (``files,group``) beside them names the
-        groups. Or an ``.npz`` file of arrays, see :func:`common.data.arrays.load_arrays`.
+        per class, with an ``info.csv`` (``files,type``), or with folders Train, Val (or none) and Test that are such
+        folders: a split. A ``groups.csv`` (``files,group``) beside them names the groups. Or an
+        ``.npz`` file of arrays, see :func:`common.data.arrays.load_arrays`.
     image_size : int
         Pixels per side.
     skip_unreadable : bool
@@ -148,26 +150,16 @@ def _scan(name: str, root: Path) -> ImageTable:
             raise UserError(f"--data {root}: no such folder; expected {', '.join(SOURCES)} or a folder of images")
         if not root.is_dir():
             raise UserError(f"--data {root}: a file; expected a folder of images")
-        paths, others = list_images(root)
-        if (root / "info.csv").exists():
-            labels = _labels_from_csv(root)
-        elif (root / "images").is_dir():
-            labels = _labels_from_breeds([p for p in paths if p.startswith("images/")], root)
-        elif paths and all("/" not in p for p in paths):
-            labels = _labels_from_breeds(paths, root)
-        else:
-            labels = {p: p.split("/")[0] for p in paths if "/" in p}
-        groups = _groups(root, labels)
+        parts = parts_in(root)
+        found = _joined(root, parts) if parts else _read(root)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    if not labels:
-        raise UserError(f"{root}: no images found; expected images/Breed_1.jpg, a folder per class, or info.csv")
+    labels, groups = found.labels, found.groups
     files = sorted(labels)
     classes = PETS if set(labels.values()) <= set(PETS) else tuple(sorted(set(labels.values())))
-    skipped = [f"{count} {suffix or 'files without suffix'}" for suffix, count in sorted(others.items())]
-    unlabelled = len(set(paths) - set(files))
-    if unlabelled:
-        skipped.append(f"{unlabelled} images without a label")
+    skipped = [f"{count} {suffix or 'files without suffix'}" for suffix, count in sorted(found.others.items())]
+    if found.unlabelled:
+        skipped.append(f"{found.unlabelled} images without a label")
     digests = digest_files(root, files)
     if groups is None and len(set(digests)) < len(digests):
         groups = dict(zip(files, digests, strict=True))
@@ -180,7 +172,51 @@ def _scan(name: str, root: Path) -> ImageTable:
         groups=None if groups is None else np.array([groups[f] for f in files]),
         digests=digests,
         skipped=tuple(skipped),
+        parts=np.array([parts[file.split("/")[0]] for file in files]) if parts else None,
     )
+
+
+class _Found(NamedTuple):
+    labels: dict[str, str]
+    groups: dict[str, str] | None
+    others: Counter
+    unlabelled: int
+
+
+def _read(root: Path) -> _Found:
+    """What is in one folder, as it lies there."""
+    paths, others = list_images(root)
+    if (root / "info.csv").exists():
+        labels = _labels_from_csv(root)
+    elif (root / "images").is_dir():
+        labels = _labels_from_breeds([p for p in paths if p.startswith("images/")], root)
+    elif paths and all("/" not in p for p in paths):
+        labels = _labels_from_breeds(paths, root)
+    else:
+        labels = {p: p.split("/")[0] for p in paths if "/" in p}
+    if not labels:
+        raise UserError(f"{root}: no images found; expected images/Breed_1.jpg, a folder per class, or info.csv")
+    return _Found(labels, _groups(root, labels), others, len(set(paths) - set(labels)))
+
+
+def _joined(root: Path, parts: dict[str, str]) -> _Found:
+    """What is in the folders of a split together, each of which is read as data of its own."""
+    listed, expected = ", ".join(parts), "expected Train, Val and Test (or Train and Test), each once, and nothing else"
+    strays = [path for path in list_images(root)[0] if path.split("/")[0] not in parts]
+    if strays or sorted(parts.values()) not in (["dev", "test", "train"], ["test", "train"]):
+        raise UserError(f"{root}: comes split into {', '.join([listed, *strays[:1]])}; {expected}")
+    read = {folder: _read(root / folder) for folder in parts}
+    labels = {f"{folder}/{file}": label for folder, part in read.items() for file, label in part.labels.items()}
+    groups = _groups(root, labels)
+    if groups is None and any(part.groups for part in read.values()):
+        without = [folder for folder, part in read.items() if part.groups is None]
+        if without:
+            raise UserError(f"{root / without[0] / 'groups.csv'}: no such file; expected one in each of {listed}")
+        groups = {
+            f"{folder}/{file}": group for folder, part in read.items() for file, group in (part.groups or {}).items()
+        }
+    others = sum((part.others for part in read.values()), Counter())
+    return _Found(labels, groups, others, sum(part.unlabelled for part in read.values()))
 
 
 def list_images(root: Path) -> tuple[list[str], Counter]:
@@ -234,7 +270,7 @@ def _labels_from_breeds(paths: list[str], root: Path) -> dict[str, str]:
 
 
 def _labels_from_csv(root: Path) -> dict[str, str]:
-    labels = _read_pairs(root / "info.csv", "files", "type")
+    labels = read_pairs(root / "info.csv", "files", "type")
     missing = [name for name in labels if not (root / name).is_file()]
     if missing:
         raise UserError(f"{root / 'info.csv'}: {missing[0]} is listed but not there ({len(missing)} such files)")
@@ -244,33 +280,8 @@ def _labels_from_csv(root: Path) -> dict[str, str]:
 def _groups(root: Path, labels: dict[str, str]) -> dict[str, str] | None:
     if not (root / "groups.csv").exists():
         return None
-    groups = _read_pairs(root / "groups.csv", "files", "group")
+    groups = read_pairs(root / "groups.csv", "files", "group")
     missing = sorted(set(labels) - set(groups))
     if missing:
         raise UserError(f"{root / 'groups.csv'}: no group for {missing[0]} ({len(missing)} such files)")
     return groups
-
-
-def _read_pairs(path: Path, key: str, value: str) -> dict[str, str]:
-    try:
-        with open(regular(path), newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
-            if key not in header or value not in header:
-                found = " ".join(",".join(header).splitlines()) or "nothing"
-                raise UserError(f"{path}: expected the columns {key},{value}, found {found}")
-            pairs: dict[str, str] = {}
-            for row in reader:
-                if not row[key] or not row[value]:
-                    raise UserError(f"{path}, line {reader.line_num}: expected a value for {key} and for {value}")
-                for text in (row[key], row[value]):
-                    if len(f"{text}.".splitlines()) > 1:  # most often a quote that nothing closes
-                        raise UserError(
-                            f"{path}, line {reader.line_num}: expected a value on one line, found {text[:60]!r}"
-                        )
-                if row[key] in pairs:
-                    raise UserError(f"{path}, line {reader.line_num}: {row[key]} is listed twice")
-                pairs[row[key]] = row[value]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
-    return pairs

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from common.cli import UserError, escaped
+from common.cli import PARTS, UserError, escaped
+from common.data.folding import TooFewError, folds_of, given_rows, stratified_folds
 from common.data.images import ImageTable
+from common.data.pairs import read_pairs
 from common.seeds import Stream
 from common.state import data_folder, regular, whole_file
 
@@ -20,40 +23,7 @@ FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
 USUAL = [(10, 10), *((folds, folds - 1) for folds in range(10, 2, -1))]
 """Root and nested folds, unless told otherwise: the first that there are enough images or groups for."""
 
-FEWER = "step_3/make_dataset_splits.py --root-folds and --nested-folds make fewer"
 MORE = "python -m common.eeg --groups block makes more groups: stretches of each recording"
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """One split of an image table.
-
-    Attributes
-    ----------
-    root_split, inner_split : int
-        Which outer and which inner fold.
-    train, dev, test : ndarray of int64
-        Rows of the table: to fit on, to stop early and choose the threshold on, to report on.
-    """
-
-    root_split: int
-    inner_split: int
-    train: np.ndarray
-    dev: np.ndarray
-    test: np.ndarray
-
-
-def random_fold(table: ImageTable, stream: Stream) -> Fold:
-    """One random split: a fifth for testing, a fifth for the dev set; stratified, and by group where there are groups.
-
-    Raises
-    ------
-    UserError
-        When a class has fewer than five images (or groups).
-    """
-    rest, test = next(_folds(table, np.arange(len(table)), 5, 1, stream.at("test")))
-    train, dev = next(_folds(table, rest, 4, 1, stream.at("dev")))
-    return Fold(0, 0, train, dev, test)
 
 
 def splits_file(table: ImageTable) -> Path:
@@ -92,87 +62,145 @@ def make_splits(
 ) -> dict:
     """Nested cross-validation splits: repeated stratified k-fold at both levels, by group where the table has groups.
 
-    Where no number of folds is given, it is ten, or as many as there are groups for: with eight subjects 8 and 7.
+    Where no number of folds is given, it is ten, or as many as there are groups for: with eight subjects 8 and 7. A
+    table whose parts are given has them: one root split, and one nested split or, without a dev set, nested folds.
 
     Returns
     -------
     dict
-        What :func:`save_splits` writes: ``files``, ``digests``, ``fingerprint``, the settings, and ``root_splits``, a
-        list of ``{"test_indices": [...], "nested_splits": [{"train_indices": [...], "dev_indices": [...]}, ...]}``
-        with rows of ``files``.
+        What :func:`save_splits` writes: ``files``, ``digests``, ``fingerprint``, the settings, ``given`` (whether the
+        splits come from elsewhere, so that not every image need be tested), and ``root_splits``, a list of
+        ``{"test_indices": [...], "nested_splits": [{"train_indices": [...], "dev_indices": [...]}, ...]}`` with rows
+        of ``files``.
 
     Raises
     ------
     UserError
-        When a class has fewer images (or groups) than there are folds.
+        When a class has fewer images (or groups) than there are folds, saying how many folds there can be.
     """
-    for root, nested in USUAL if root_folds is None or nested_folds is None else ():
+
+    def split(root_folds: int, nested_folds: int, root_repeats: int = 1, nested_repeats: int = 1) -> dict:
+        root_splits = []
+        if table.parts is None:
+            roots = stratified_folds(table, np.arange(len(table)), root_folds, root_repeats, stream.at("root"))
+        else:
+            train, dev, test = given_rows(table)
+            roots, root_folds, root_repeats = iter([(train, test)]), 1, 1
+            nested_folds, nested_repeats = (1, 1) if len(dev) else (nested_folds, nested_repeats)
+        for rest, test in roots:
+            inner = stream.at(f"root {len(root_splits)}")
+            halves = (
+                stratified_folds(table, rest, nested_folds, nested_repeats, inner)
+                if nested_folds > 1
+                else [(rest, dev)]
+            )
+            nested = [{"train_indices": train.tolist(), "dev_indices": dev.tolist()} for train, dev in halves]
+            root_splits.append({"test_indices": test.tolist(), "nested_splits": nested})
+        settings = dict(zip(FOLDS, (root_folds, root_repeats, nested_folds, nested_repeats), strict=True))
+        return _splits(table, stream.root_seed, settings, root_splits, table.parts is not None)
+
+    refused: TooFewError | None = None
+    asked = [(root_folds or roots, nested_folds or nested) for roots, nested in USUAL]
+    for folds in dict.fromkeys(asked):
         try:
-            return make_splits(table, stream, root_folds or root, root_repeats, nested_folds or nested, nested_repeats)
-        except UserError:
-            if (root, nested) == USUAL[-1]:
-                raise
-    root_splits = []
-    for rest, test in _folds(table, np.arange(len(table)), root_folds, root_repeats, stream.at("root")):
-        inner = stream.at(f"root {len(root_splits)}")
-        nested = [
-            {"train_indices": train.tolist(), "dev_indices": dev.tolist()}
-            for train, dev in _folds(table, rest, nested_folds, nested_repeats, inner)
-        ]
-        root_splits.append({"test_indices": test.tolist(), "nested_splits": nested})
+            return split(*folds, root_repeats, nested_repeats)
+        except TooFewError as error:
+            refused = refused or error
+    raise UserError(f"{refused}; {_what_works(table, split, *asked[0])}")
+
+
+def _splits(table: ImageTable, seed: int, settings: dict[str, int], root_splits: list[dict], given: bool) -> dict:
     return {
         "data": table.name,
         "fingerprint": table.fingerprint,
-        "seed": stream.root_seed,
-        "root_folds": root_folds,
-        "root_repeats": root_repeats,
-        "nested_folds": nested_folds,
-        "nested_repeats": nested_repeats,
+        "seed": seed,
+        **settings,
+        **({"given": True} if given else {}),
         "files": list(table.files),
         "digests": list(table.digests),
         "root_splits": root_splits,
     }
 
 
-def _folds(table: ImageTable, rows: np.ndarray, folds: int, repeats: int, stream: Stream):
-    labels = table.labels[rows]
-    groups = None if table.groups is None else table.groups[rows]
-    for label, name in enumerate(table.classes):
-        of_class = labels == label
-        count = of_class.sum() if groups is None else len(set(groups[of_class]))
-        if count < folds:
-            raise UserError(
-                f"{table.root}: {count} {table.units} of class {name}; expected at least {folds}, one for each fold "
-                f"({FEWER if table.grouped_by == 'group' else MORE})"
-            )
-    for repeat in range(repeats):
-        splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
-        seed = stream.at(f"repeat {repeat}").integer()
-        for rest, held_out in splitter(folds, shuffle=True, random_state=seed).split(rows, labels, groups):
-            for part in (rest, held_out):
-                if missing := set(range(len(table.classes))) - set(labels[part]):
-                    name = table.classes[min(missing)]
-                    expected = "expected every class: use fewer folds"
-                    raise UserError(f"{table.root}: one of {folds} folds has nothing of class {name}; {expected}")
-            yield rows[rest], rows[held_out]
+def _what_works(table: ImageTable, split: Callable[[int, int], dict], root_folds: int, nested_folds: int) -> str:
+    """The most folds that a table has enough images for, as flags."""
+    most = int(np.bincount(table.labels).min())
+    for roots in range(min(root_folds, most), 1, -1):
+        for nested in range(min(nested_folds, most), 1, -1):
+            with contextlib.suppress(TooFewError):
+                split(roots, nested)
+                return (
+                    f"the most that works is step_3/make_dataset_splits.py --root-folds {roots} --nested-folds {nested}"
+                )
+    more = f"; {MORE}" if table.is_arrays and table.groups is not None else ""
+    return f"no number of folds works: nested folds take three of each class{more}"
 
 
-def folds_of_all(table: ImageTable, splits: dict, inner_splits: int) -> list[Fold]:
-    """Folds of all images, without a test set: for the model that is used in the end.
+def own_splits(table: ImageTable, path: Path) -> dict:
+    """Splits of one's own, checked, for :func:`save_splits`.
 
-    They are the inner folds of one more root split, made as the file's own.
+    Parameters
+    ----------
+    path : Path
+        A CSV ``files,part`` where each image of the table is for ``train``, ``val`` (or none) or ``test``; or a JSON
+        file with ``files`` and ``root_splits`` as :func:`make_splits` returns them, of these images in any order.
 
     Raises
     ------
     UserError
-        As :func:`make_splits`, or when the splits have fewer inner folds than asked for.
+        When it is not such a file, names other images, or shares an image or a group between parts.
     """
-    root_split, rows = len(splits["root_splits"]), np.arange(len(table))
-    if inner_splits > splits["nested_folds"]:
-        raise UserError(f"--inner-splits {inner_splits}: expected at most {splits['nested_folds']}")
-    stream = Stream(splits["seed"]).at("splits", f"root {root_split}")
-    halves = list(_folds(table, rows, splits["nested_folds"], 1, stream))[:inner_splits]
-    return [Fold(root_split, i, train, dev, rows[:0]) for i, (train, dev) in enumerate(halves)]
+    with _readable(path):
+        if path.suffix.lower() == ".csv":
+            part_of = read_pairs(path, "files", "part")
+            _check_same_files(table, part_of, path)
+            for file, part in part_of.items():
+                if part.casefold() not in PARTS:
+                    raise UserError(f"{path}: {file}: expected a part among {', '.join(PARTS)}, found {part!r:.40}")
+            parts = np.array([PARTS[part_of[file].casefold()] for file in table.files])
+            splits = make_splits(replaced(table, parts=parts), Stream(0).at("splits"))
+        else:
+            found = json.loads(regular(path).read_text())
+            if "fingerprint" in found:
+                _check_same_data(table, found, path)
+            _check_same_files(table, found["files"], path)
+            row_of = {file: row for row, file in enumerate(table.files)}
+            rows = {i: row_of[file] for i, file in enumerate(found["files"])}
+
+            def mapped(part: dict, *names: str) -> dict:
+                return {name: [rows[i] for i in part[name]] for name in names}
+
+            roots = [
+                mapped(root, "test_indices")
+                | {"nested_splits": [mapped(n, "train_indices", "dev_indices") for n in root["nested_splits"]]}
+                for root in found["root_splits"]
+            ]
+            n_nested = min(len(root["nested_splits"]) for root in roots)
+            settings = dict(zip(FOLDS, (len(roots), 1, n_nested, 1), strict=True))
+            splits = _splits(table, 0, settings, roots, given=True)
+        _check_folds(table, splits, path)
+    return splits
+
+
+def _check_same_files(table: ImageTable, files: Iterable[str], path: Path) -> None:
+    for kind, names in (
+        ("not listed", set(table.files) - {*files}),
+        ("listed, but no image", {*files} - {*table.files}),
+    ):
+        if names:
+            raise UserError(f"{path}: {min(names)} of {table.root} is {kind} ({len(names)} such files)")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"{path}: not a splits file ({type(error).__name__}: {error}); step_3/make_dataset_splits.py makes one"
+        ) from error
 
 
 def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
@@ -220,18 +248,14 @@ def load_splits(table: ImageTable) -> dict:
     path = splits_file(table)
     if not path.exists():
         known = _settings_of(path.with_name("dataset_splits.json"))
-        folds = {name: known[name] for name in FOLDS if name in known}
+        folds = {
+            name: known[name] for name in FOLDS if min(known.get("root_folds", 0), known.get("nested_folds", 0)) > 1
+        }
         save_splits(make_splits(table, Stream(known.get("seed", 0)).at("splits"), **folds), path)
-    try:
+    with _readable(path):
         splits = json.loads(regular(path).read_text())
         _check_same_data(table, splits, path)
         _check_folds(table, splits, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(
-            f"{path}: not a splits file ({type(error).__name__}: {error}); step_3/make_dataset_splits.py makes one"
-        ) from error
     return splits
 
 
@@ -267,34 +291,14 @@ def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
                 raise UserError(f"{where}: {table.files[shared[0]]} is in {a} and in {b}")
             shared = np.intersect1d(groups[parts[a]], groups[parts[b]])
             if shared.size:
+                files = (table.files[next(row for row in parts[part] if groups[row] == shared[0])] for part in (a, b))
                 group = table.groups[groups == shared[0]][0]
-                raise UserError(f"{where}: {table.grouped_by} {group} is in {a} and in {b}")
+                raise UserError(f"{where}: {table.grouped_by} {group} is in {a} and in {b} ({', '.join(files)})")
         if fold.inner_split == 0:
             tested[fold.test] += 1
     wrong = np.flatnonzero(tested != splits["root_repeats"])
-    if wrong.size:
+    if wrong.size and not splits.get("given"):
         raise UserError(
             f"{path}: {table.files[wrong[0]]} is tested {tested[wrong[0]]} times; "
             f"expected once in each of the {splits['root_repeats']} repeats"
         )
-
-
-def folds_of(splits: dict, root_split: int, inner_splits: int | None = None) -> list[Fold]:
-    """The first `inner_splits` folds (default: all) of one root split.
-
-    Raises
-    ------
-    UserError
-        When the splits hold fewer than asked for.
-    """
-    if root_split >= len(splits["root_splits"]):
-        raise UserError(f"--root-splits: expected at most {len(splits['root_splits'])}, as in the splits file")
-    root = splits["root_splits"][root_split]
-    nested = root["nested_splits"]
-    if inner_splits is not None and inner_splits > len(nested):
-        raise UserError(f"--inner-splits {inner_splits}: expected at most {len(nested)}, as in the splits file")
-    test = np.array(root["test_indices"], np.int64)
-    return [
-        Fold(root_split, i, np.array(n["train_indices"], np.int64), np.array(n["dev_indices"], np.int64), test)
-        for i, n in enumerate(nested[:inner_splits])
-    ]

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from common.cli import escaped
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.evaluation.metrics import predicted_classes, score_predictions
 from common.evaluation.report import RESULT_COLUMNS
 

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from common import training
 from common.config.settings import TrainingConfig
+from common.data.folding import folds_of
 from common.data.images import ImageTable
-from common.data.splits import folds_of
 from common.plots.scores import Plot
 from common.seeds import Stream
 from common.training.compute import Compute

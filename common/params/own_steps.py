@@ -14,9 +14,9 @@ from filelock import Timeout
 
 from common.cli import UserError
 from common.config.places import find_spaces
+from common.data.folding import random_fold
 from common.data.images import ImageTable, check_classes, decode
 from common.data.sources import find_images
-from common.data.splits import random_fold
 from common.params.board import Board
 from common.params.configurable import Preparation
 from common.params.experiment import from_params

@@ -69,6 +69,13 @@ def points(axes: Axes, x: pd.Series, y: pd.Series, groups: pd.Series) -> None:
     )
 
 
+def write_values(axes: Axes, x: pd.Series, y: pd.Series, values: pd.Series) -> None:
+    """Write a number beside each point."""
+    for place in x.index:
+        at, text = (x[place], y[place]), f"{values[place]:.3g}"
+        axes.annotate(text, at, (6, 4), textcoords="offset points", fontsize=8, color=INK, annotation_clip=False)
+
+
 def handle(name: str, colour: object, count: int) -> Line2D:
     """An entry of a legend: a state or label with its number of trials."""
     look = {"marker": MARKERS.get(name, "o"), "markersize": 7.5, "markeredgecolor": "white", "linestyle": ""}

@@ -22,8 +22,8 @@ from common.search.labels import group_labels
 from common.search.pooled import STATES, Pool, Studies
 
 SCORE = "dev ROC AUC"
-_ENOUGH = 5
-"""Fewer trials than these have neither a box nor a density."""
+_ENOUGH, _DENSE, _FEW = 5, 15, 12
+"""So many trials or more have a box, and a density; so many or fewer have their scores written beside them."""
 _TALLEST = 100
 """Inches of a figure; an image has a limit."""
 
@@ -34,7 +34,7 @@ def line_plot(studies: Studies, score: str = SCORE) -> Plot:
     A pruned trial stands where its folds so far have their mean, a trial without score at the lower edge.
     """
     pool = Pool.of(studies)
-    title = f"{score} of {_trials(pool)} in their order, and the best so far"
+    title = f"{score} of {_trials(pool)} in order, and the best so far"
     if pool.trials.empty:
         return drawing.nothing(title, "trial", score)
     panels = list(pool.trials.groupby("study", sort=False))
@@ -46,7 +46,7 @@ def line_plot(studies: Studies, score: str = SCORE) -> Plot:
         is_bottom = i + columns >= len(panels)
         name_axes(axes, "trial" if is_bottom else "", "" if i % columns else score)
         axes.tick_params(labelbottom=is_bottom)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         axes.set_visible(i < len(panels))
     last = pool.trials["trial"].max()
     grid[0].set_xlim(-0.5 - 0.02 * last, last + 0.5 + 0.02 * last)
@@ -62,7 +62,8 @@ def line_plot(studies: Studies, score: str = SCORE) -> Plot:
         complete = trials[trials["state"] == "complete"].set_index("trial")["score"]
         so_far = complete.cummax() if pool.maximize else complete.cummin()
         so_far = so_far.reindex(trials["trial"]).ffill()
-        axes.step(so_far.index, so_far, where="post", color=INK, linewidth=1.6, zorder=1.5)
+        after = [*so_far.index, so_far.index[-1] + 0.4]  # so that the last one is seen too
+        axes.step(after, [*so_far, so_far.iloc[-1]], where="post", color=INK, linewidth=1.6, zorder=1.5)
         best = so_far.iloc[-1]
         found = "none completed" if complete.empty else f"best {best:.4g} in trial {complete.eq(best).idxmax()}"
         axes.set_title(found if len(panels) == 1 else f"{printable(name, 24)}: {found}", fontsize=9.5)
@@ -78,6 +79,8 @@ def line_plot(studies: Studies, score: str = SCORE) -> Plot:
 
 def scatter_plot(studies: Studies, x: str, y: str | None = None, score: str = SCORE) -> Plot:
     """Where the good trials lie in two continuous parameters, over all that was searched; or in one, by the score.
+
+    Few trials have their scores written beside them.
 
     Raises
     ------
@@ -98,12 +101,18 @@ def scatter_plot(studies: Studies, x: str, y: str | None = None, score: str = SC
     drawing.searched_axis(axes, "x", pool.searched[x])
     if y is not None:
         drawing.searched_axis(axes, "y", pool.searched[y])
+        scores = pool.trials["score"][at.index].dropna()
+        if len(at) <= _FEW:
+            drawing.write_values(axes, at["x"][scores.index], at["y"][scores.index], scores)
     drawing.legend(figure, groups, _rank(pool, score))
     return figure
 
 
 def duration_plot(studies: Studies, score: str = SCORE) -> Plot:
-    """How long trials took: a mark for each, and the densities of those groups that are large enough."""
+    """How long trials took: a mark for each, and the densities of those groups that are large enough.
+
+    Without a density the axis begins at zero, unless it is logarithmic.
+    """
     pool = Pool.of(studies)
     seconds = pool.trials["seconds"].dropna()
     title = f"Duration of {_trials(pool, len(seconds))}, by {_rank(pool, score)}"
@@ -114,14 +123,16 @@ def duration_plot(studies: Studies, score: str = SCORE) -> Plot:
     durations, groups = seconds / units[unit], group_labels(pool)[seconds.index]
     palette, is_log = drawing.colours(groups), 0 < 30 * durations.min() < durations.max()
     rows = [(name, times) for name, times in durations.groupby(groups, observed=True)]
-    dense, of = [(palette[name], times) for name, times in rows if times.nunique() >= _ENOUGH], "each group"
-    if not dense and durations.nunique() >= _ENOUGH:
+    dense, of = [(palette[name], times) for name, times in rows if times.nunique() >= _DENSE], "each group"
+    if not dense and durations.nunique() >= _DENSE:
         dense, of = [(INK, durations)], "all trials"
-    figure = drawing.figure_of(title)
+    figure = drawing.figure_of(title, (6.5, 4.6 if dense else 1.5 + 0.5 * len(rows)))
     heights = [3, 0.4 + 0.4 * len(rows)][0 if dense else 1 :]
     *upper, lower = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights).flat
     if is_log:
         drawing.log_axis(lower, "x", durations.min() / 1.5, durations.max() * 1.5)
+    elif not dense:
+        lower.set_xlim(0, 1.1 * durations.max() or 1)
     for colour, times in dense:
         sns.kdeplot(x=times, ax=upper[0], color=colour, clip=None if is_log else (0, None), warn_singular=False)
     for line in upper[0].lines if dense else ():

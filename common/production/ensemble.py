@@ -5,7 +5,9 @@ MLflow loads it with :func:`_load_pyfunc` from the files that :meth:`Ensemble.sa
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from common.data.images import decode_image
 from common.model import load_classifier, save_classifier
 
 BATCH_SIZE = 64
+NOTE = "registered_model_meta"
+"""The file in which MLflow notes, in a copy of a model, of which version it is."""
 
 
 class UnreadableImage(ValueError):
@@ -43,6 +47,8 @@ class Ensemble:
     classes : sequence of str
     about : dict, optional
         Of networks that take arrays: how these are made from recordings, :attr:`common.data.ImageTable.about`.
+    version : int
+        Of the registered model; 0 where it has none.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Ensemble:
         thresholds: Sequence[float],
         classes: Sequence[str],
         about: dict | None = None,
+        version: int = 0,
     ):
         if not networks or (len(classes) == 2 and len(thresholds) != len(networks)):
             raise ValueError(f"expected a threshold for each network, found {len(thresholds)} for {len(networks)}")
@@ -58,6 +65,7 @@ class Ensemble:
         self.thresholds = [float(threshold) for threshold in thresholds]
         self.classes = tuple(classes)
         self.about = about
+        self.version = version
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -79,7 +87,9 @@ class Ensemble:
         Returns
         -------
         DataFrame
-            A row per image: ``prediction`` (the name of a class) and ``probability_<class>`` of each class, float64.
+            A row per image: ``prediction`` (the name of a class); ``probability_<class>`` of each class, float64; of
+            two classes ``threshold`` (of the probability of the second one) and ``positive_class`` (the second one);
+            ``model_version``, an integer.
 
         Raises
         ------
@@ -88,12 +98,16 @@ class Ensemble:
         contents = images if isinstance(images, np.ndarray) else list(images["image"])
         parts = [self._probabilities(contents, start) for start in range(0, len(contents), BATCH_SIZE)]
         probabilities = np.concatenate([np.empty((0, len(self.classes))), *parts])
+        rule: dict[str, object] = {}
         if len(self.classes) == 2:
-            chosen = (probabilities[:, 1] >= np.mean(self.thresholds)).astype(int)
+            threshold = float(np.mean(self.thresholds))
+            chosen = (probabilities[:, 1] >= threshold).astype(int)
+            rule = {"threshold": threshold, "positive_class": self.classes[1]}
         else:
             chosen = probabilities.argmax(axis=1)
+        answers = pd.DataFrame({"prediction": pd.Series([self.classes[i] for i in chosen], dtype="str")})
         named = {f"probability_{name}": probabilities[:, i] for i, name in enumerate(self.classes)}
-        return pd.DataFrame({"prediction": pd.Series([self.classes[i] for i in chosen], dtype="str"), **named})
+        return answers.assign(**named, **rule, model_version=self.version)
 
     @torch.no_grad()
     def _probabilities(self, contents: Sequence[bytes] | np.ndarray, start: int) -> np.ndarray:
@@ -143,5 +157,10 @@ def _decode(contents: Sequence[bytes], first_row: int, size: int, channels: int)
 
 
 def _load_pyfunc(path: str) -> Ensemble:
-    """MLflow calls this."""
-    return Ensemble.load(Path(path))
+    """MLflow calls this, with ``data/ensemble`` of a model."""
+    ensemble = Ensemble.load(Path(path))
+    with contextlib.suppress(FileNotFoundError):
+        note = (Path(path).parents[1] / NOTE).read_text(encoding="utf-8")
+        if found := re.search(r"^model_version: '?(\d+)'?$", note, re.MULTILINE):
+            ensemble.version = int(found[1])
+    return ensemble

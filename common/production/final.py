@@ -10,12 +10,13 @@ import pandas as pd
 
 from common import tracking
 from common.cli import escaped
+from common.data.folding import Fold, folds_of_all
 from common.data.images import ImageTable
-from common.data.splits import Fold, folds_of_all, load_splits
+from common.data.splits import load_splits
 from common.evaluation.metrics import youden_threshold
 from common.evaluation.predictions import mean_scores
 from common.production.ensemble import Ensemble
-from common.production.promotion import is_production
+from common.production.promotion import standing
 from common.production.registry import register_version
 from common.training import Compute, run_jobs, test_model
 
@@ -50,9 +51,8 @@ def register(
     folds = folds_of_all(table, load_splits(table), args.inner_splits)
     fit = partial(_fit, table, run, search)
     (model,) = run_jobs(fit, [folds], compute, args.n_jobs, n_trials * len(folds))
-    version = register_version(run, args.register, model, mean_scores(results), table.example())
-    stage = "in production" if is_production(args.register, version) else "archived"
-    print(f"\nregistered: version {version} of {args.register}, {stage}")
+    version = register_version(run, args.register, model, mean_scores(results), table)
+    print(f"\nregistered: version {version} of {args.register}, {standing(args.register, version)}")
 
 
 def _fit(table: ImageTable, run: tracking.Run, search: Search, folds: list[Fold]) -> Ensemble:

@@ -6,7 +6,8 @@
 model that was trained on arrays.
 
 ``python -m common.production.predict --model pets --from kafka`` answers requests from a topic instead; each is the
-bytes of an image file, its answer ``prediction`` and ``probabilities`` by class.
+bytes of an image file, its answer ``prediction``, ``probabilities`` by class, and what decided: ``threshold``,
+``positive_class`` and ``model_version``.
 
 A registered model is code: it runs with your rights, so use models of people you trust.
 """
@@ -36,7 +37,7 @@ MOST = 120
 
 
 def main(argv: list[str] | None = None) -> pd.DataFrame | None:
-    """Predict and write; returns the table: ``file``, ``prediction``, and ``probability_<class>`` of each class.
+    """Predict and write; returns the table: ``file``, and the columns of :meth:`Ensemble.predict`.
 
     Requests from a topic have no table.
     """
@@ -75,7 +76,8 @@ def _answer(args: argparse.Namespace) -> None:
         (row,) = _rows(model, [image], ["the request"]).to_dict("records")
         name = "probability_"
         by_class = {key.removeprefix(name): value for key, value in row.items() if key.startswith(name)}
-        return {"prediction": row["prediction"], "probabilities": by_class}
+        others = {key: value for key, value in row.items() if not key.startswith(name)}
+        return {"prediction": others.pop("prediction"), "probabilities": by_class, **others}
 
     print(f"{broker.name} at {broker.where}: answering {broker.requests} on {broker.answers}", file=sys.stderr)
     n_answered = serve_requests(broker, handler, idle)
@@ -189,7 +191,7 @@ def grid(files: Sequence[Path], table: pd.DataFrame, columns: int = 6) -> Plot:
     from common.data.images import read_image
     from common.plots.scores import CLASS_COLOURS, Plot
 
-    classes = [column.removeprefix("probability_") for column in table if column.startswith("probability_")]
+    classes = {column: column.removeprefix("probability_") for column in table if column.startswith("probability_")}
     columns = min(columns, len(files))
     rows = -(-len(files) // columns)
     bars = 0.17 * len(classes)
@@ -198,13 +200,13 @@ def grid(files: Sequence[Path], table: pd.DataFrame, columns: int = 6) -> Plot:
     axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[1.7, bars] * rows)
     for place in axes.flat:
         place.axis("off")
-    for i, (file, row) in enumerate(zip(files, table.itertuples(index=False), strict=True)):
+    for i, (file, (_, row)) in enumerate(zip(files, table.iterrows(), strict=True)):
         picture, chart = axes[2 * (i // columns), i % columns], axes[2 * (i // columns) + 1, i % columns]
         picture.imshow(read_image(file, 200).transpose(1, 2, 0))
         picture.set_title(_shortened(escaped(file.name)), fontsize=8)
         chart.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
-        for k, (name, probability) in enumerate(zip(classes, row[2:], strict=True)):
-            weight = "bold" if name == row.prediction else "normal"
+        for k, (column, name) in enumerate(classes.items()):
+            probability, weight = row[column], "bold" if name == row["prediction"] else "normal"
             chart.barh(k, 1, height=0.8, color="#eeeeee")
             chart.barh(k, probability, height=0.8, color=CLASS_COLOURS[k % len(CLASS_COLOURS)], alpha=0.55)
             chart.text(0.02, k, _shortened(name), va="center_baseline", fontsize=8, weight=weight)

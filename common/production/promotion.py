@@ -1,4 +1,4 @@
-"""Versions of a registered model: the best one, by its nested test score, is in production."""
+"""Versions of a registered model: the best one of its data, by its nested test score, is in production."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from common.state import locked, work_folder
 from common.tracking.store import open_tracking
 
 STAGE, PRODUCTION, ARCHIVED, ALIAS, SCORE = "stage", "Production", "Archived", "production", "test_mcc"
+LINE = "data_line"
+"""Versions with the same tag can be compared: see :mod:`common.production.scope`."""
+Scope = Callable[[MlflowClient], tuple[dict[str, str], str | None]]
 
 
 def create_version(
-    uri: str, name: str, source: str, tags: Mapping[str, str], run_id: str | None = None, model_id: str | None = None
+    uri: str,
+    name: str,
+    source: str,
+    tags: Mapping[str, str],
+    run_id: str | None = None,
+    model_id: str | None = None,
+    scope: Scope | None = None,
 ) -> int:
-    """Make a version of a registered model, and put it into production if it is the best.
+    """Make a version of a registered model, and put it into production if it is the best that can be compared.
 
     Readers follow the alias, which moves from one version to the next at once; the tags follow it. What a process that
     was killed has left undone is done by the next call, from anywhere.
@@ -39,13 +48,19 @@ def create_version(
         With ``test_mcc``: a number, as text.
     run_id, model_id : str, optional
         MLflow's ids of where it comes from.
+    scope : callable, optional
+        Given the registry, it gives more tags, among them ``data_line``, and why the version cannot be compared with
+        the one in production, which becomes its description; its errors come before there is a version.
     """
     check_name(name)
     alone = locked(work_folder("registry"))  # on this machine; clients of a server try again
     with registry_at(uri) as registry, alone:
+        more, reason = scope(registry) if scope else ({}, None)
         with contextlib.suppress(MlflowException):  # there is one already
             registry.create_registered_model(name)
-        made = registry.create_model_version(name, source, run_id, {**tags, STAGE: ARCHIVED}, model_id=model_id)
+        tags = {**tags, **more, STAGE: ARCHIVED}
+        description = reason and f"Not in production by itself: {reason}."
+        made = registry.create_model_version(name, source, run_id, tags, None, description, model_id=model_id)
         _settle(registry, name)
     return int(made.version)
 
@@ -65,10 +80,16 @@ def production_version(name: str) -> int:
     return int(version)
 
 
-def is_production(name: str, version: int) -> bool:
-    """Whether that version of a registered model is in production."""
+def standing(name: str, version: int) -> str:
+    """Whether that version of a registered model is in production, and if not, why."""
     with registry_at(open_tracking()) as registry:
-        return int(registered_model(registry, name).aliases.get(ALIAS) or 0) == version
+        alias = registered_model(registry, name).aliases.get(ALIAS)
+        if alias is not None and int(alias) == version:
+            return "in production"
+        reason = registry.get_model_version(name, str(version)).description
+        if alias is None or reason:
+            return f"archived. {reason}" if reason else f"archived: it has no {SCORE}"
+        return f"archived: version {alias} has the better {SCORE}"
 
 
 def _settle(registry: MlflowClient, name: str) -> None:
@@ -85,16 +106,21 @@ def _settle(registry: MlflowClient, name: str) -> None:
 
 
 def _overdue(registry: MlflowClient, name: str) -> list[Callable[[], object]]:
-    """What is to do for the best version, and it alone, to be in production: the alias first, which readers follow."""
-    stages, scores = {}, {}
+    """What is to do for the best version, and it alone, to be in production: the alias first, which readers follow.
+
+    It is chosen among those of the line of data in production; if none of these has a score, of the oldest that has.
+    """
+    stages, scores, lines = {}, {}, {}
     for found in versions_of(registry, name):
         number = int(found.version)
-        stages[number] = found.tags.get(STAGE)
+        stages[number], lines[number] = found.tags.get(STAGE), found.tags.get(LINE)
         with contextlib.suppress(ValueError, KeyError):
             if math.isfinite(score := float(found.tags[SCORE])):
                 scores[number] = score
-    best = max(scores, key=lambda number: (scores[number], -number), default=None)
     alias = registry.get_registered_model(name).aliases.get(ALIAS)
+    of_line = [number for number in scores if alias is not None and lines[number] == lines.get(int(alias))]
+    of_line = of_line or [number for number in scores if lines[number] == lines[min(scores)]]
+    best = max(of_line, key=lambda number: (scores[number], -number), default=None)
     todo: list[Callable[[], object]] = []
     if best is None and alias is not None:
         todo.append(partial(registry.delete_registered_model_alias, name, ALIAS))

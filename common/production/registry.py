@@ -1,10 +1,12 @@
 """The model registry: versions of a model, of which the best one, by its nested test score, is in production.
 
+Which versions can be compared says :mod:`common.production.scope`.
+
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
-wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. A
-network of one's own must be importable there besides. A model is code, which runs with the rights of whoever loads it:
-load those of people you trust.
+wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. The
+modules of one's own that its networks come from travel along; what else these import must be installed there. A model
+is code, which runs with the rights of whoever loads it: load those of people you trust.
 
 A model that was trained on arrays takes arrays, float32 of shape (n, ...), as ``{"inputs": [...]}`` over HTTP.
 
@@ -21,18 +23,22 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, infer_signature
+from mlflow.models import Model, ModelSignature, infer_signature
 
 from common.cli import UserError, reason_of
+from common.data.images import ImageTable
 from common.moved import MODULES
 from common.production import ensemble as ensembles
+from common.production.own_code import copy_own_code, own_modules_of
 from common.production.promotion import (
     SCORE,
     check_name,
@@ -43,6 +49,7 @@ from common.production.promotion import (
     registry_at,
     versions_of,
 )
+from common.production.scope import IMAGES, image_keys, scope_of
 from common.state import PROJECT
 from common.tracking.runs import Run
 from common.tracking.store import open_tracking
@@ -52,7 +59,7 @@ NEEDED += ["tqdm"]
 """Packages that a model needs to predict."""
 
 
-def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], example) -> int:
+def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], table: ImageTable) -> int:
     """Store a model with its run and make it a version of a registered model, unless this run has one already.
 
     Parameters
@@ -65,8 +72,8 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     test_scores : mapping from name to float
         Become tags of the version. ``test_mcc`` is the nested estimate that decides what goes into production: the
         highest does, of equal ones the oldest; NaN never does.
-    example : bytes or ndarray
-        An image file, or an array (1, ...), stored as the model's input example.
+    table : common.data.ImageTable
+        What it was trained on. Its first image is stored as the model's input example.
 
     Returns
     -------
@@ -76,6 +83,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     Raises
     ------
     UserError
+        When the classes are not those of the registered model.
     """
     check_name(name)
     tags = {score: repr(float(value)) for score, value in test_scores.items()} | {"run_id": run.run_id}
@@ -85,9 +93,13 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
         for known in versions_of(registry, name):
             if known.tags.get("run_id") == run.run_id:
                 return int(known.version)
+    example = table.example()
     images = pd.DataFrame({"image": [example]}) if isinstance(example, bytes) else example
+    run.text("".join(f"{key}\n" for key in sorted(image_keys(table))), IMAGES)
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
         ensemble.save(data := Path(folder) / "ensemble")
+        (code := Path(folder) / "code").mkdir()
+        copy_own_code(ensemble.networks, code)
         logged = Model.log(
             None,
             mlflow.pyfunc,
@@ -95,15 +107,22 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             run_id=run.run_id,
             loader_module=type(ensemble).__module__,
             data_path=str(data),
-            code_paths=[str(PROJECT / "common")],
+            code_paths=[str(PROJECT / "common"), *map(str, sorted(code.iterdir()))],
             pip_requirements=[f"{package}=={installed(package)}" for package in NEEDED],
-            signature=infer_signature(images, ensemble.predict(images)),
+            signature=_signature(images, ensemble.predict(images)),
             input_example=images,
         )
-        version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id)
+        scope = partial(scope_of, name=name, table=table)
+        version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id, scope)
         link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it
         run.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return version
+
+
+def _signature(images: pd.DataFrame, answers: pd.DataFrame) -> ModelSignature:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that integers cannot be missing: a version never is
+        return infer_signature(images, answers)
 
 
 def load_production(name: str) -> mlflow.pyfunc.PyFuncModel:
@@ -119,7 +138,7 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
     UserError
         When there is no such model or version, or its files are gone.
     """
-    uri, path = open_tracking(), sys.path
+    uri = open_tracking()
     with registry_at(uri) as registry:
         registered_model(registry, name)
         versions = sorted(int(known.version) for known in versions_of(registry, name))
@@ -133,8 +152,8 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
                 sys.modules.setdefault(former, ensembles)
         with tempfile.TemporaryDirectory() as folder:
             found = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
-            return mlflow.pyfunc.load_model(found)
+            Path(found, ensembles.NOTE).write_text(f"model_version: '{version}'\n")
+            with own_modules_of(Path(found)):
+                return mlflow.pyfunc.load_model(found)
     except (MlflowException, OSError) as error:
         raise UserError(f"model {name}, version {version}: cannot be loaded ({reason_of(error)})") from error
-    finally:
-        sys.path = path  # MLflow has put the model's copy of `common` first, for processes to come as well

@@ -46,9 +46,17 @@ def match_label(score: pd.Series, quantiles: Sequence[float] = QUANTILES, maximi
 
 
 def group_labels(pool: Pool) -> pd.Series:
-    """The label of each trial by its rank within its study, or its state where it has no rank; best first."""
+    """The label of each trial by its rank within its study, or its state where it has no rank; best first.
+
+    Ranks are quarters where studies have eight completed trials or more, on average, else halves. Where each study has
+    one there is no rank.
+    """
     scores = pool.trials["score"].where(pool.complete)
-    labels = [match_label(each, maximize=pool.maximize) for _, each in scores.groupby(pool.trials["study"])]
+    counts = scores.groupby(pool.trials["study"]).count()
+    if counts.max() <= 1:
+        return pool.trials["state"].astype(pd.CategoricalDtype(STATES, ordered=True))
+    quantiles = QUANTILES if counts.mean() >= 8 else (0.5,)
+    labels = [match_label(each, quantiles, pool.maximize) for _, each in scores.groupby(pool.trials["study"])]
     names = [*labels[0].cat.categories, *STATES[1:]]
     group = pd.concat([each.astype(object) for each in labels]).reindex(scores.index)
     return group.where(pool.complete, pool.trials["state"]).astype(pd.CategoricalDtype(names, ordered=True))

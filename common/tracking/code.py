@@ -85,8 +85,12 @@ def _computes(path: Path) -> bool:
         return False
     if _room(path) == "evaluation" and path.name in REPORTS:
         return False
-    library = Path(sysconfig.get_path("stdlib"))
-    return "site-packages" not in path.parts and not path.is_relative_to(library)
+    return not is_installed(path)
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file is of Python itself, or of a package that is installed."""
+    return "site-packages" in path.parts or path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _imported(tree: ast.Module, path: Path) -> Iterator[Path]:

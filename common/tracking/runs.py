@@ -145,17 +145,6 @@ class Run:
     @property
     def where(self) -> str:
         """Its place in words: ``root 0 trial 1 inner 0 fine-tuning``; nothing for the root run."""
-        name = (self.where or "run") + (".pt" if "phase" in self.place else "")
-        return work_folder("checkpoints") / self.place["root_run_id"] / name
-
-    @property
-    def page(self) -> str:
-        """Where MLflow's UI shows the runs of its experiment."""
-        return runs_page(self.uri, self.experiment_id)
-
-    @property
-    def where(self) -> str:
-        """Its place in words: ``root 0 trial 1 inner 0 fine-tuning``; nothing for the root run."""
         levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
         return " ".join(f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place)
 

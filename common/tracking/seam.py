@@ -1,4 +1,4 @@
-"""Runs tell brokers how they get on, if the environment names one; all of that is the wing `common.events`."""
+"""Where tracking reaches wings: `common.events`, if the environment names a broker, and `common.production`."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def tell(run: Any, kind: str, once: str, **payload: object) -> None:
         from common.events.reporting import report
 
         report(run, kind, once, **payload)
+
+
+def check_registration(uri: str, name: str, table) -> None:
+    """As :func:`common.production.scope.check_scope`."""
+    from common.production.scope import check_scope
+
+    check_scope(uri, name, table)

@@ -26,7 +26,7 @@ from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
 from common.tracking.provenance import dataset_of, provenance
 from common.tracking.runs import Run, closing
-from common.tracking.seam import telling
+from common.tracking.seam import check_registration, telling
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
@@ -61,13 +61,15 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     ------
     UserError
         When the server or the folder cannot be used, another process works on this run, the data differ from the
-        version that they should be or cannot be registered, or a broker's topic does not exist.
+        version that they should be or cannot be registered under that name, or a broker's topic does not exist.
     """
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
+    if getattr(args, "register", None):
+        check_registration(uri, args.register, table)
     config_file = getattr(args, "config", None)
     of = [table.name, *([config_file.stem] if config_file else []), model_name(config), f"seed {stream.root_seed}"]
     name = escaped(" ".join(of))

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from common.cli import UserError
 from common.config.settings import Augmentation, TrainingConfig
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.model.classifier import Classifier, HeadOnly
 from common.model.module_steps import ModuleSteps
 from common.seeds import Stream

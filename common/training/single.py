@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.config.settings import TrainingConfig
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.model.classifier import Classifier
 from common.seeds import Stream
 from common.training.compute import Compute

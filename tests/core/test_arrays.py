@@ -14,7 +14,7 @@ from test_cnn import Linear
 from common.cli import UserError
 from common.config import TrainingConfig
 from common.data import load_images
-from common.data.splits import Fold
+from common.data.folding import Fold
 from common.seeds import Stream
 from common.training import fit_on, new_model, set_up
 

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from common.cli import UserError
 from common.config import AdamW, Categorical, Float, TrainingConfig, first_values, load_config, resolve, to_source
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.model.cnn import CNN
 from common.model.modules import as_record, build_module, from_record
 from common.search import CNNSpace, cnn_objective, create_cnn_from_trial, optuna_cnn, retrain_and_eval

@@ -12,6 +12,7 @@ import socket
 import tarfile
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -445,10 +446,23 @@ def test_splits_depend_on_the_seed_alone(group_of):
 
 
 def test_too_few_images_or_groups_of_a_class_are_refused():
-    with pytest.raises(UserError, match=r"9 images of class dog; expected at least 10.*--root-folds"):
-        data.make_splits(a_table(20, 9), Stream(0), 10)
-    with pytest.raises(UserError, match="4 groups of images of class dog; expected at least 5"):
+    three = {"a": 40, "b": 7, "c": 8}
+    labels = np.repeat(range(3), list(three.values()))
+    table = replace(a_table(40, 15), labels=labels, classes=tuple(three))
+    most = "the most that works is step_3/make_dataset_splits.py --root-folds"
+    line = (
+        f"7 images of class b, the smallest class; expected at least 10, one for each fold; {most} 7 --nested-folds 6"
+    )
+    with pytest.raises(UserError, match=re.escape(line)):
+        data.make_splits(table, Stream(0), 10, 1, 10)
+    assert len(data.make_splits(table, Stream(0), 7, 1, 6)["root_splits"]) == 7
+    line = f"9 images of class dog, the smallest class, without those for testing; .* {most} 10 --nested-folds 9"
+    with pytest.raises(UserError, match=line):
+        data.make_splits(a_table(20, 10), Stream(0), 10, 1, 10)
+    with pytest.raises(UserError, match="4 groups of images of class dog, the smallest class; expected at least 5"):
         data.random_fold(a_table(60, 12, by_threes), Stream(0))
+    with pytest.raises(UserError, match=r"2 groups .*: nested folds take three of each class"):
+        data.make_splits(a_table(60, 6, by_threes), Stream(0))
 
 
 def test_other_splits_are_replaced_only_when_asked_to(home, pets, capsys):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from common import plots
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.evaluation import metrics, predictions, report, statistics
 from step_4.analyze_predictions import plot
 

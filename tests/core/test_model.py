@@ -18,8 +18,8 @@ from torchvision.models import regnet
 
 from common.cli import UserError
 from common.config import TrainingConfig
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.model import backbones
 from common.model.backbones import load_backbone, native_image_size
 from common.model.classifier import load_classifier, make_classifier, save_classifier

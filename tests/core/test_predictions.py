@@ -12,8 +12,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, matthews_corrcoef, roc_auc_score
 from test_evaluation import some_models
 
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.evaluation.ending import conclude
 from common.evaluation.predictions import (
     classes_of,

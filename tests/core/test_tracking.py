@@ -22,8 +22,8 @@ from mlflow import MlflowClient
 from common.cli import UserError, command_of
 from common.config import Int
 from common.config.settings import SGD, TrainingConfig
+from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.data.splits import Fold
 from common.model import load_classifier, make_classifier, summary_of
 from common.seeds import Stream
 from common.state import work_folder

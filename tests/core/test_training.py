@@ -15,8 +15,8 @@ from torch import nn
 from common import cli
 from common.cli import UserError
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
+from common.data.folding import Fold
 from common.data.sources import load_images
-from common.data.splits import Fold
 from common.seeds import Stream
 from common.training import Compute, engine, make_optimizer, new_model, precision, set_up
 from common.training.augmentation import N_DRAWS, augment

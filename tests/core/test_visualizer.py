@@ -159,7 +159,7 @@ def test_the_line_is_the_best_so_far_and_other_trials_stand_apart(direction):
     line = next(line for line in axes.lines if line.get_drawstyle() == "steps-post")
     best = max if direction == "maximize" else min
     done = [[t.value for t in trials[: i + 1] if t.state == STATE.COMPLETE] for i in range(len(trials))]
-    np.testing.assert_allclose(line.get_ydata(), list(map(best, done)))
+    np.testing.assert_allclose(line.get_ydata(), list(map(best, [*done, done[-1]])))
     legend = {name: count for name, (_, count) in named(figure).items()}
     assert legend == {"complete": 22, "pruned": 6, "failed": 2} and legible(figure)
     pruned = {x: y for x, y, colour in drawn(axes) if colour == named(figure)["pruned"][0]}
@@ -198,12 +198,39 @@ def test_durations_have_a_mark_each_and_a_density_only_where_there_are_enough(st
     figure = duration_plot(study)
     upper, lower = figure.axes
     marks = [line.get_xdata() for line in lower.lines]
-    assert len(upper.lines) == sum(len(set(x)) >= 5 for x in marks) and legible(figure)
+    assert upper.get_ylabel() == "density of all trials" and len(upper.lines) == 1 and legible(figure)
     minutes = sorted(trial.duration.total_seconds() / 60 for trial in study.trials)
     np.testing.assert_allclose(sorted(np.concatenate(marks)), minutes, rtol=1e-6)
     assert lower.get_xlabel() == "duration in min" and lower.get_xscale() == "log"
-    assert duration_plot(make_study(n_trials=8)).axes[0].get_ylabel() == "density of all trials"
-    assert len(duration_plot(make_study(n_trials=3)).axes) == 1
+    upper, lower = duration_plot(make_study(n_trials=90)).axes
+    assert upper.get_ylabel() == "density of each group"
+    assert len(upper.lines) == sum(len(line.get_xdata()) >= 15 for line in lower.lines) > 2
+
+
+@pytest.mark.parametrize(("n_trials", "labels"), [(1, ["complete (1)"]), (2, ["best 50 % (1)", "worst 50 % (1)"])])
+def test_one_and_two_trials_have_no_quarters_but_whole_numbers_and_a_visible_best(n_trials, labels):
+    few = make_study(n_trials=n_trials, objective=small)
+    (axes,) = duration_plot(few).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == labels and axes.get_xlim()[0] == 0
+    figure = line_plot(few)
+    assert legible(figure)
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert [place for place in axes.get_xticks() if low <= place <= high] == list(range(n_trials))
+    assert axes.lines[-1].get_xdata()[-1] > n_trials - 1
+
+
+def test_six_trials_are_in_halves_with_marks_for_durations_and_scores_beside_the_points():
+    few = make_study(n_trials=6)
+    assert {*group_labels(Pool.of(few))} == {"best 50 %", "worst 50 %", "pruned"}
+    (axes,) = duration_plot(few).axes
+    assert sum(len(line.get_xdata()) for line in axes.lines) == 6
+    written = {(*text.xy, text.get_text()) for text in scatter_plot(few, "rate", "dropout").axes[0].texts}
+    scores = [t.value if t.state == STATE.COMPLETE else t.intermediate_values[0] for t in few.trials]
+    assert written == {
+        (t.params["rate"], t.params["dropout"], f"{v:.3g}") for t, v in zip(few.trials, scores, strict=True)
+    }
+    assert scatter_plot(make_study(n_trials=30), "rate", "dropout").axes[0].texts[:] == []
 
 
 def test_a_category_plot_keeps_the_order_of_choices_and_tells_none_from_no_such_parameter():

@@ -137,7 +137,7 @@ def registered(tiny_pets, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        register_pets(photo)
+        register_pets(tiny_pets)
     return folder, photo
 
 
@@ -153,4 +153,6 @@ def test_requests_with_images_are_answered_with_probabilities_by_class(broker, r
     probabilities = first["answer"]["probabilities"]
     assert first["request_id"] == "r1" and first["answer"]["prediction"] in ("cat", "dog")
     assert set(probabilities) == {"cat", "dog"} and np.isclose(sum(probabilities.values()), 1)
+    decided = {name: first["answer"][name] for name in ("threshold", "positive_class", "model_version")}
+    assert decided == {"threshold": 0.25, "positive_class": "dog", "model_version": 1}
     assert second["request_id"] == "r2" and second["error"].startswith("the request: not a readable image")

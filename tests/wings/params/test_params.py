@@ -28,8 +28,8 @@ from common.config import (
     to_source,
 )
 from common.data import sources
+from common.data.folding import random_fold
 from common.data.images import decode
-from common.data.splits import random_fold
 from common.model.classifier import load_classifier, make_classifier, save_classifier
 from common.params import from_params, idx
 from common.params.configurable import Preparation

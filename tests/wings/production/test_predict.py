@@ -22,8 +22,7 @@ def registry(tiny_pets, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(tmp_path_factory.mktemp("project")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        photo = next((tiny_pets / "images").iterdir()).read_bytes()
-        assert [register_pets(photo, test_mcc=score) for score in (0.5, 0.25)] == [1, 2]
+        assert [register_pets(tiny_pets, test_mcc=score) for score in (0.5, 0.25)] == [1, 2]
         yield
 
 
@@ -46,7 +45,19 @@ def test_files_and_folders_are_predicted_as_the_model_does_and_printed_as_csv(ph
 def test_a_csv_is_written_by_the_version_that_is_named(photos, tmp_path, capsys):
     output = tmp_path / "predictions.csv"
     predict.main(["--model", "pets", "--version", "2", str(photos), "--output", str(output)])
-    assert pd.read_csv(output).columns.tolist() == ["file", "prediction", "probability_cat", "probability_dog"]
+    table = pd.read_csv(output)
+    columns = [
+        "file",
+        "prediction",
+        "probability_cat",
+        "probability_dog",
+        "threshold",
+        "positive_class",
+        "model_version",
+    ]
+    assert table.columns.tolist() == columns and set(table["model_version"]) == {2}
+    is_dog = (table["positive_class"] == "dog") & (table["probability_dog"] >= table["threshold"])
+    assert table["prediction"].tolist() == np.where(is_dog, "dog", "cat").tolist()
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.strip().endswith(f"24 images: {output}")
     assert os.listdir(tmp_path) == ["predictions.csv"]

@@ -1,5 +1,6 @@
 """The model registry: the best version, and it alone, is in production, and a registered model takes image files."""
 
+import io
 import math
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import sys
 import urllib.error
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,28 @@ import sqlalchemy
 import torch
 from mlflow import MlflowClient
 from PIL import Image
-from registering import CLASSES, a_run, an_ensemble, check_any_moment, check_production, create_versions, register_pets
+from registering import (
+    CLASSES,
+    a_run,
+    an_ensemble,
+    an_own_network,
+    check_any_moment,
+    check_production,
+    create_versions,
+    register_pets,
+)
 from serving import Server, free_port, predictions, wait_for
 
 from common.cli import UserError
+from common.data import find_images
 from common.data.images import read_image
+from common.data.made.phantoms import make_phantoms
 from common.production.ensemble import Ensemble, UnreadableImage
-from common.production.promotion import create_version, production_version, registry_at
-from common.production.registry import load_production, register_version
+from common.production.promotion import create_version, production_version, registry_at, standing
+from common.production.registry import load_production, load_version, register_version
+from common.production.scope import check_scope
 from common.tracking.upkeep import look_after, store_uri
+from conftest import PROJECT, copy_code
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
@@ -53,15 +67,21 @@ def database(empty, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def pets(empty, tiny_pets, tmp_path_factory):
-    """A project with the model `pets` in production."""
+    """A project with the model `pets` in production: three networks, the last of which is of somebody's own modules."""
     folder = tmp_path_factory.mktemp("a project")
     database = Path(shutil.copy(empty, folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         photos = sorted((tiny_pets / "images").iterdir())
-        version = register_pets(photos[0].read_bytes(), test_roc_auc=0.75)
-        yield SimpleNamespace(database=database, photos=photos, version=version)
+        networks = an_ensemble().networks
+        with pytest.MonkeyPatch.context() as imports:
+            imports.syspath_prepend(own := tmp_path_factory.mktemp("own"))
+            networks.append(an_own_network(own).eval())
+            version = register_pets(tiny_pets, Ensemble(networks, [0.2, 0.3, 0.58], CLASSES), test_roc_auc=0.75)
+        for name in ("lite0", "parts", "parts.mean"):
+            del sys.modules[name]
+        yield SimpleNamespace(database=database, photos=photos, version=version, networks=networks, own=own)
 
 
 def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_end_while_processes_register(database):
@@ -152,14 +172,34 @@ def test_a_registered_model_says_where_it_comes_from_and_what_it_takes(pets):
     client = MlflowClient(store_uri(pets.database))
     version = client.get_model_version("pets", str(pets.version))
     expected = {"test_mcc": "0.5", "test_roc_auc": "0.75", "run_id": version.run_id, "stage": "Production"}
+    data = find_images(str(pets.photos[0].parents[1])).fingerprint
+    expected |= {"classes": '["cat", "dog"]', "data_fingerprint": data, "data_line": version.tags["data_line"]}
     assert version.tags == expected and version.aliases == ["production"]
     model = load_production("pets")
     assert [(c.name, c.type.name) for c in model.metadata.signature.inputs] == [("image", "binary")]
     outputs = {"prediction": "string", "probability_cat": "double", "probability_dog": "double"}
+    outputs |= {"threshold": "double", "positive_class": "string", "model_version": "long"}
     assert {c.name: c.type.name for c in model.metadata.signature.outputs} == outputs
     assert model.input_example["image"][0] == pets.photos[0].read_bytes()
     files = sorted(path.name for path in pets.database.parent.rglob("*.safetensors") if "code" not in path.parts)
-    assert files == ["0.safetensors", "1.safetensors"]
+    assert files == ["0.safetensors", "1.safetensors", "2.safetensors"]
+
+
+def test_modules_of_ones_own_travel_with_the_model_and_no_others_nor_where_they_lay(pets):
+    (model,) = (path.parent for path in pets.database.parent.rglob("MLmodel"))
+    files = [path for path in model.rglob("*") if path.is_file()]
+    code = {path.relative_to(model / "code").as_posix() for path in files if path.is_relative_to(model / "code")}
+    own = {name for name in code if not name.startswith("common/")}
+    assert own == {"lite0.py", "parts/__init__.py", "parts/mean.py"}
+    places = [str(path).encode() for path in (pets.own, PROJECT)]
+    assert [path for path in files for place in places if place in path.read_bytes()] == []
+
+
+def test_a_model_uses_its_own_modules_whatever_of_their_names_is_loaded(pets, monkeypatch):
+    other = ModuleType("lite0")
+    monkeypatch.setitem(sys.modules, "lite0", other)
+    assert load_production("pets").predict({"image": [pets.photos[0].read_bytes()]}).shape[0] == 1
+    assert sys.modules["lite0"] is other and "parts" not in sys.modules
 
 
 def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_threshold_decides(pets):
@@ -167,20 +207,66 @@ def test_a_registered_model_gives_the_mean_of_its_networks_and_their_mean_thresh
     found = load_production("pets").predict(pd.DataFrame({"image": [photo.read_bytes() for photo in pets.photos]}))
     assert sys.path == path
     each = []
-    for network in an_ensemble().networks:
+    for network in pets.networks:
         pixels = np.stack([read_image(photo, network.image_size) for photo in pets.photos])
         with torch.no_grad():
             each.append(torch.sigmoid(network(torch.from_numpy(pixels)).double()).numpy())
     mean = np.mean(each, axis=0)
     np.testing.assert_allclose(found["probability_dog"], mean, atol=1e-6)
     np.testing.assert_allclose(found["probability_cat"], 1 - mean, atol=1e-6)
-    assert found["prediction"].tolist() == [CLASSES[int(p >= 0.25)] for p in mean]
+    rule = found[["threshold", "positive_class", "model_version"]].round(9).drop_duplicates()
+    assert rule.to_numpy().tolist() == [[0.36, "dog", 1]]
+    assert found["prediction"].tolist() == [CLASSES[int(p >= 0.36)] for p in mean]
     assert set(found["prediction"]) == set(CLASSES)
 
 
 def test_a_run_that_registers_again_keeps_its_version(database, tiny_pets):
-    run, photo = a_run(), next((tiny_pets / "images").iterdir()).read_bytes()
-    assert [register_version(run, "pets", an_ensemble(), {"test_mcc": 0.5}, photo) for _ in range(2)] == [1, 1]
+    run, table = a_run(), find_images(str(tiny_pets))
+    assert [register_version(run, "pets", an_ensemble(), {"test_mcc": 0.5}, table) for _ in range(2)] == [1, 1]
+
+
+def test_versions_of_a_name_share_classes_and_compete_where_their_data_are_the_same_or_extended(database, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def folder(name, images, classes=CLASSES):
+        for kind in classes:
+            (tmp_path / name / kind).mkdir(parents=True)
+            for image in images:
+                pixels = np.random.default_rng([image, kind == classes[0]]).integers(0, 256, (8, 8), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / kind / f"{rng.integers(10**9)}.png")
+        return tmp_path / name
+
+    def register(data, score):
+        version = register_pets(data, test_mcc=score)
+        return production_version("pets"), standing("pets", version)
+
+    first = folder("first", range(4))
+    assert register(first, 0.5) == (1, "in production")
+    more, other = folder("more", range(5)), folder("other", range(2, 9))
+    assert register(more, 0.6) == (2, "in production")  # the same images under other names, and new ones
+    assert register(first, 0.9)[0] == 2, "its score is of less data"
+    reason = "4 of the 10 images of version 2 are not in the data other"
+    assert register(other, 0.9) == (2, f"archived. Not in production by itself: {reason}.")
+    shutil.copy(next((more / "cat").iterdir()), more / "cat" / "copy.png")
+    assert register(more, 0.4) == (2, "archived: version 2 has the better test_mcc")
+    (more / "groups.csv").write_text(
+        "\n".join(["files,group", *(f"{k}/{p.name},{p.name[0]}" for k in CLASSES for p in (more / k).iterdir())])
+    )
+    assert register(more, 0.9)[0] == 2, "with groups an estimate is another"
+    check_scope(store_uri(database), "pets", find_images(str(first)))
+    MlflowClient(store_uri(database)).set_registered_model_alias("pets", "production", 4)  # a person decides
+    assert register(other, 0.2) == (4, "archived: version 4 has the better test_mcc")
+    assert register(more, 0.99)[0] == 4
+    stripes = folder("stripes", range(4), ("dark", "striped"))
+    line = (
+        "--register pets: its versions tell cat, dog apart, the data stripes have the classes dark, striped; expected"
+    )
+    with pytest.raises(UserError, match=line):
+        register(stripes, 1.0)
+    with pytest.raises(UserError, match=line):
+        check_scope(store_uri(database), "pets", find_images(str(stripes)))
+    check_scope(store_uri(database), "stripes", find_images(str(stripes)))
+    assert production_version("pets") == 4
 
 
 class Brightness(torch.nn.Module):
@@ -203,11 +289,26 @@ def test_three_classes_of_grey_images_and_an_image_that_is_none(tmp_path):
     model = Ensemble([Brightness(), Brightness()], [], ("top", "middle", "bottom"))
     found = model.predict({"image": contents * 30})
     assert found["prediction"].tolist() == ["top", "middle", "bottom"] * 30
-    np.testing.assert_allclose(found.drop(columns="prediction").sum(axis=1), 1)
+    np.testing.assert_allclose(found.filter(like="probability_").sum(axis=1), 1)
+    columns = ["prediction", *(f"probability_{name}" for name in model.classes), "model_version"]
+    assert list(found) == columns
     with pytest.raises(UnreadableImage, match="image 70: not a readable image") as error:
         model.predict({"image": [*contents * 23, contents[0], contents[0][:60]]})
     assert error.value.row == 70
-    assert list(model.predict({"image": []})) == ["prediction", *(f"probability_{name}" for name in model.classes)]
+    assert list(model.predict({"image": []})) == columns
+
+
+def test_images_of_other_classes_are_refused_under_a_name_before_anything_is_trained(pets, tmp_path):
+    make_phantoms(tmp_path / "heads", n_patients=24, n_slices=1, size=32)
+    command = [sys.executable, "step_4/train.py", "--fast", "--data", tmp_path / "heads", "--register", "pets"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "REPROAI_STATE": str(pets.database.parent)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == (
+        "error: --register pets: its versions tell cat, dog apart, the data heads have the classes healthy, lesion; "
+        "expected the same, or another name\n"
+    )
+    client = MlflowClient(store_uri(pets.database))
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.step = 'step_4'") == []
 
 
 @contextmanager
@@ -227,7 +328,7 @@ def answering(uri, **environment):
         server.wait()
 
 
-def test_a_server_without_the_project_answers_image_files_as_the_model_does(pets):
+def test_a_server_without_the_project_and_another_clone_answer_image_files_as_the_model_does(pets, tmp_path):
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{pets.database}"}
     contents = [photo.read_bytes() for photo in pets.photos]
     with answering("models:/pets@production", **environment) as server:
@@ -237,6 +338,13 @@ def test_a_server_without_the_project_answers_image_files_as_the_model_does(pets
     expected = load_production("pets").predict(pd.DataFrame({"image": contents}))
     pd.testing.assert_frame_equal(pd.DataFrame(answer), expected, check_dtype=False, rtol=0, atol=1e-6)
     assert refused.value.code == 400 and "not a readable image" in refused.value.read().decode()
+    clone = copy_code(tmp_path / "clone")
+    command = [sys.executable, "-m", "common.production.predict", "--model", "pets", *pets.photos]
+    environment |= {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "REPROAI_STATE")}
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(io.StringIO(done.stdout)).drop(columns="file")
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=0, atol=1e-6)
 
 
 def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny_pets, monkeypatch):
@@ -253,6 +361,6 @@ def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny
         assert len(found) == 5 and found[best - 1] == 0.4
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         MlflowClient(server.uri).delete_registered_model_alias("pets", "production")  # as if killed before it was set
-        assert register_pets(photo, test_mcc=0.5) == 6
-        assert check_production(database)[1] == production_version("pets") == 6
-        assert load_production("pets").predict(pd.DataFrame({"image": [photo]})).shape == (1, 3)
+        assert register_pets(tiny_pets, test_mcc=0.5) == 6
+        assert production_version("pets") == best, "of which data the others are is not known"
+        assert load_version("pets", 6).predict(pd.DataFrame({"image": [photo]}))["model_version"][0] == 6

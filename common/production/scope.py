@@ -1,0 +1,97 @@
+"""What a name in the registry stands for: its versions tell the same classes apart, and compete on the same data.
+
+A version has the tags ``classes``, ``data_fingerprint`` and ``data_line``. A new version gets the ``data_line`` of the
+version in production (without one: of the newest version) when its data have all images of that one, with the same
+classes and groups: they are the same data, or an extension of them. Otherwise their test scores cannot be compared, so
+it begins a line of its own. Only versions of the line in production get into production by themselves: to change the
+line, set the alias ``production`` in MLflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from uuid import uuid4
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from common.cli import UserError, escaped
+from common.data.images import ImageTable
+from common.production.promotion import ALIAS, LINE, registry_at, versions_of
+
+CLASSES, IMAGES = "classes", "registered_images.txt"
+"""A tag, and the artifact of a run that has a line, a digest, for each image."""
+
+
+def check_scope(uri: str, name: str, table: ImageTable) -> None:
+    """Refuse data of other classes than a registered model has; say it where other data will not be in production.
+
+    Raises
+    ------
+    UserError
+    """
+    with registry_at(uri) as registry:
+        if reason := scope_of(registry, name, table)[1]:
+            print(f"--register {name}: the new version will not be in production by itself: {reason}")
+
+
+def scope_of(registry: MlflowClient, name: str, table: ImageTable) -> tuple[dict[str, str], str | None]:
+    """The tags of a new version, and why it cannot be compared with the one in production.
+
+    Raises
+    ------
+    UserError
+        When the classes are others than those of the registered model.
+    """
+    classes = list(map(escaped, table.classes))
+    tags = {CLASSES: json.dumps(classes), "data_fingerprint": table.fingerprint, LINE: uuid4().hex[:12]}
+    if (before := _reference(registry, name)) is None:
+        return tags, None
+    known = json.loads(before.tags.get(CLASSES, "null"))
+    if known not in (None, classes):
+        raise UserError(
+            f"--register {name}: its versions tell {', '.join(known)} apart, the data {table.name} have the classes "
+            f"{', '.join(classes)}; expected the same, or another name"
+        )
+    if reason := _difference(registry, before, table):
+        return tags, reason
+    return tags | {LINE: before.tags[LINE]}, None
+
+
+def image_keys(table: ImageTable) -> set[str]:
+    """A digest of each image with its class and its group."""
+    groups = [None] * len(table) if table.groups is None else table.groups.tolist()
+    rows = zip(groups, (table.classes[label] for label in table.labels), table.digests, strict=True)
+    texts = (json.dumps([None if group == digest else group, name, digest]) for group, name, digest in rows)
+    return {hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts}
+
+
+def _reference(registry: MlflowClient, name: str) -> ModelVersion | None:
+    """The version that new ones are compared with."""
+    try:
+        alias = registry.get_registered_model(name).aliases.get(ALIAS)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    versions = {int(version.version): version for version in versions_of(registry, name)}
+    return versions.get(int(alias or 0)) or versions.get(max(versions, default=0))
+
+
+def _difference(registry: MlflowClient, before: ModelVersion, table: ImageTable) -> str | None:
+    """Why the data of a version are neither those of a table nor a part of them."""
+    if before.tags.get("data_fingerprint") == table.fingerprint:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = registry.download_artifacts(before.tags["run_id"], IMAGES, folder)
+        except (KeyError, MlflowException, OSError):
+            return f"which data version {before.version} is of is not known"
+        known = set(Path(path).read_text().split())
+    if missing := len(known - image_keys(table)):
+        return f"{missing} of the {len(known)} images of version {before.version} are not in the data {table.name}"
+    return None
