@@ -105,7 +105,7 @@ def make_splits(
         try:
             return split(*folds, root_repeats, nested_repeats)
         except TooFewError as error:
-            refused = refused or error
+            refused = error
     raise UserError(f"{refused}; {_what_works(table, split, *asked[0])}")
 
 

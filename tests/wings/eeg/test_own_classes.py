@@ -11,7 +11,7 @@ from torchmetrics import Accuracy
 from common.cli import UserError
 from common.config import TrainingConfig
 from common.data.arrays import load_arrays
-from common.data.splits import Fold
+from common.data.folding import Fold
 from common.model import load_classifier, save_classifier
 from common.seeds import Stream
 from common.training import make_optimizer, new_model, set_up, test_model, train_and_validate_model

@@ -46,8 +46,8 @@ def day(tmp_path_factory):
 
 def test_two_models_are_two_runs_of_the_days_experiment_in_the_view_of_training(day):
     _, client, experiment, runs, state = day
-    assert experiment.tags == {"mlflow.experimentKind": "custom_model_development"}
-    assert [run.info.run_name for run in runs] == ["eight DenseEEG seed 0", "eight EEGNet seed 0"]
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert [run.info.run_name for run in runs] == ["eight config DenseEEG seed 0", "eight config EEGNet seed 0"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert not any("mlflow.parentRunId" in run.data.tags for run in runs)
     assert {path.name for path in (state / "models").iterdir()} == {f"model_summary_{r.info.run_id}.txt" for r in runs}

@@ -40,7 +40,7 @@ def motor(tmp_path_factory):
         for kind, score in ((DenseEEG, 0.4), (EEGNet, 0.3)):
             networks[kind] = make_classifier(Stream(1), 2, (2, 50), model=kind)
             ensemble = Ensemble([networks[kind]], [0.5], table.classes, table.about)
-            register_version(a_run(), "motor", ensemble, {"test_mcc": score}, table.example())
+            register_version(a_run(), "motor", ensemble, {"test_mcc": score}, table)
         yield SimpleNamespace(folder=folder, files=files, table=table, networks=networks, flags=flags)
 
 
