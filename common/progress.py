@@ -23,5 +23,6 @@ def listen(show: Callable[[int], object]) -> None:
 
 def say(line: str) -> None:
     """Print a line, above the bars of this process."""
-    tqdm.write(line)
-    sys.stdout.flush()
+    with tqdm.external_write_mode():
+        sys.stderr.flush()
+        print(line, flush=True)

@@ -111,7 +111,7 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
                 file.write(content)
         except OSError as error:
             raise UserError(f"--output {output}: {error.strerror}") from error
-        print(f"{len(files)} images: {output}", file=sys.stderr)
+        print(f"{len(table)} {'samples' if _takes_arrays(model) else 'images'}: {output}", file=sys.stderr)
     else:
         sys.stdout.write(content.decode())
     return table

@@ -59,6 +59,8 @@ def test_the_better_of_two_models_is_in_production_and_both_answer_for_an_npz_fi
         assert answers["prediction"].tolist() == np.where(expected["probability_1"] >= 0.5, "1", "2").tolist()
         assert answers["sample"].tolist() == list(range(len(EVENTS) * 2)) and "onset" not in answers
     assert "motor.npz,0," in capsys.readouterr().out
+    predict.main(["--model", "motor", str(motor.folder / "motor.npz"), "--output", str(motor.folder / "x.csv")])
+    assert capsys.readouterr().err.strip().endswith(f"{2 * len(EVENTS)} samples: {motor.folder / 'x.csv'}")
 
 
 @pytest.mark.parametrize("suffix", ["fif", "edf"])
