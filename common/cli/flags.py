@@ -30,7 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
         found = super().parse_args(args, namespace)
-        parts = parts_in(Path(found.data).expanduser()).values() if "root_splits" in found else ()
+        has_folds = "root_splits" in found and found.data not in SOURCES
+        parts = parts_in(Path(found.data).expanduser()).values() if has_folds else ()
         if getattr(found, "root_splits", 0) is None:
             found.root_splits = 1 if "test" in parts else 2
         if getattr(found, "inner_splits", 0) is None:
