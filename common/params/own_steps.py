@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from common.params.board import Board
 from common.params.configurable import Preparation
 from common.params.experiment import from_params
 from common.params.idx import load_idx
-from common.params.idx_files import FILES
+from common.params.idx_files import FILES, files_of
 from common.params.keys import OF_NETWORK, announce, read_params
 from common.params.plain import start_plain
 from common.params.step_results import Means, checked
@@ -34,7 +35,7 @@ from common.training.loop import run_epochs
 from common.training.optimizers import Schedules, make_optimizer
 from common.training.precision import set_up
 
-Step = Callable[..., tuple[float, Mapping[str, Any]]]
+Step = Callable[..., tuple[float, Mapping[str, Any] | None]]
 
 
 def train(
@@ -59,9 +60,11 @@ def train(
         Such as ``make_classifier(params)``. It is left with the weights of the last epoch.
     train_step : callable
         ``train_step(x, y, model, optim, **kwargs)`` for a batch: images, as `params` prepare them, float32 (B, C, H,
-        W), and labels, int64 (B,). It makes the step of the optimiser, and returns the loss and a dict of metrics.
+        W), and labels, int64 (B,). It makes the step of the optimiser, and returns the loss and a dict of metrics, or
+        None in its place.
     test_step : callable
-        ``test_step(x, y, model, **kwargs)``, likewise, in evaluation and without gradients.
+        ``test_step(x, y, model, **kwargs)``, likewise, in evaluation and without gradients. It is tried on one batch
+        before the first epoch.
     datadir : str or Path
         With ``train/`` and, for `test_step`, ``test/``, each with an ``info.csv`` (``files,type``) or as
         :func:`common.data.load_images` takes folders; or with the four idx files. Without ``test/`` a fifth of the
@@ -117,6 +120,7 @@ class _Training:
         self.stream = Stream(read.manual_seed).at("training")
         self.saved = SavedModels(folder / "models")
         self.every = {"epoch": 0, "batch": 1}.get(read.eval_metric_compute_freq, read.eval_metric_compute_freq)
+        self.test_batches = math.ceil(len(self.test_rows) / self._test_size)
 
     def run(self, params: Mapping[str, Any]) -> bool:
         epochs, state = self.read.num_epochs, self.saved.load()
@@ -133,12 +137,13 @@ class _Training:
         if before >= epochs:
             print(f"{self.folder}: trained for {before} epochs already")
             return True
+        self._try_test_step()
         optimizer = make_optimizer(self.model, self.config.optimizer, self.config.learning_rate, 0.0)
         schedules = Schedules(self.model, optimizer, self.config)
         name, note = f"{self.table.root.parent.name} {type(self.model).__name__}", self.folder / "run_id"
         goes_on = note.read_text() if state and note.exists() else None
         with (
-            Board(self.folder, before, before * math.ceil(len(self.rows) / self.read.batch_size)) as board,
+            Board(self.folder, before, *self._batches_before(before)) as board,
             start_plain(
                 name, "train", dict(params), self.table, self.compute, self.stream, goes_on, epochs=epochs
             ) as run,
@@ -157,7 +162,10 @@ class _Training:
             def train(epoch: int) -> dict[str, float]:
                 return self._train(epoch, optimizer, log)
 
-            parts = (self.model, optimizer, schedules, self.saved, range(1, epochs + 1), train, self._evaluate, log)
+            def evaluate(epoch: int) -> tuple[dict[str, float], float, float]:
+                return self._evaluate(epoch, log)
+
+            parts = (self.model, optimizer, schedules, self.saved, range(1, epochs + 1), train, evaluate, log)
             try:
                 run_epochs(*parts, None, self.config.eval_every, self.config.save_every)
             except NonFiniteLossError as error:
@@ -167,10 +175,15 @@ class _Training:
         print(f"done: {epochs} epochs, {self.folder} (run {run.run_id})")
         return True
 
+    def _batches_before(self, epoch: int) -> tuple[int, int | None]:
+        in_epoch = math.ceil(len(self.rows) / self.config.batch_size)
+        in_tests = epoch // self.config.eval_every * self.test_batches if self.every else None
+        return epoch * in_epoch, in_tests
+
     def _test_only(self, epoch: int) -> bool:
         if not epoch:
             raise UserError(f"{self.saved.folder}: no saved model; expected one from params with mode 'train'")
-        metrics, *_ = self._evaluate(epoch)
+        metrics, *_ = self._evaluate(epoch, lambda *_: None)
         print("  ".join([f"epoch {epoch}", *(f"{name} {value:.4g}" for name, value in metrics.items())]))
         return True
 
@@ -183,34 +196,56 @@ class _Training:
         return self.preparation.train(training)(images.float() / 255)
 
     def _train(self, epoch: int, optimizer: torch.optim.Optimizer, log: Callable) -> dict[str, float]:
-        means, in_batches = Means(), []
+        means = Means()
 
         def step(images: torch.Tensor, labels: torch.Tensor) -> float:
             result = self.train_step(self._prepared(images, True), labels, self.model, optimizer, **self.kwargs)
             loss, values = checked(result, "train_step")
             means.add(loss, values, len(labels))
-            in_batches.append(values)
             return loss
 
-        def log_batch(loss: dict[str, float], number: int) -> None:
-            in_epoch = number - (epoch - 1) * len(in_batches)
-            wanted = self.every and (in_epoch + 1) % self.every == 0
-            values = {f"batch_{name}": value for name, value in in_batches[in_epoch].items()} if wanted else {}
-            log(loss | values, number)
-
-        settings = (epoch, self.config.batch_size, self.stream, log_batch, None, self.config.shuffle, step)
+        settings = (epoch, self.config.batch_size, self.stream, log, None, self.config.shuffle, step)
         train_one_epoch(self.model, self.table, self.rows, optimizer, *settings)
         return means.metrics("train", self.metrics["train"])
 
+    @property
+    def _test_size(self) -> int:
+        return self.config.eval_batch_size or self.config.batch_size
+
     @torch.no_grad()
-    def _evaluate(self, epoch: int) -> tuple[dict[str, float], float, float]:
+    def _evaluate(self, epoch: int, log: Callable) -> tuple[dict[str, float], float, float]:
         self.model.eval()
-        means, size = Means(), self.config.eval_batch_size or self.config.batch_size
-        for images, labels in batches_of(self.model, self.test_table, self.test_rows, size):
-            result = self.test_step(self._prepared(images, False), labels, self.model, **self.kwargs)
-            means.add(*checked(result, "test_step"), len(labels))
+        means, before = Means(), (math.ceil(epoch / self.config.eval_every) - 1) * self.test_batches
+        for number, (images, labels) in enumerate(self._batches_of_test()):
+            loss, values = self._test(images, labels)
+            means.add(loss, values, len(labels))
+            if self.every and (number + 1) % self.every == 0:
+                named = {f"batch_test_{name}": value for name, value in values.items()}
+                log({"batch_test_loss": loss, **named}, before + number)
         metrics = means.metrics("test", self.metrics["test"])
         return metrics, metrics["test_loss"], math.nan
+
+    def _batches_of_test(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return batches_of(self.model, self.test_table, self.test_rows, self._test_size)
+
+    def _test(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, dict[str, float]]:
+        result = self.test_step(self._prepared(images, False), labels, self.model, **self.kwargs)
+        return checked(result, "test_step")
+
+    @torch.no_grad()
+    def _try_test_step(self) -> None:
+        """See what it returns before hours of training, and leave everything as it was."""
+        was_training, states = self.model.training, (random.getstate(), np.random.get_state())
+        try:
+            with torch.random.fork_rng():
+                self.model.eval()
+                self._test(*next(self._batches_of_test()))
+        finally:
+            self.model.train(was_training)
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            if self.metrics["test"] is not None:
+                self.metrics["test"].reset()
 
 
 def _tables(folder: Path, image_size: int, stream: Stream) -> list[tuple[ImageTable, np.ndarray]]:
@@ -230,7 +265,7 @@ def _tables(folder: Path, image_size: int, stream: Stream) -> list[tuple[ImageTa
 def _table(folder: Path, part: str, image_size: int) -> ImageTable | None:
     if (folder / part).is_dir():
         table = decode(find_images(str(folder / part)), image_size)
-    elif (folder / FILES[part][0]).exists():
+    elif files_of(folder, part)[0].exists():
         table = load_idx(folder, part, image_size)
     else:
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import brokers
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -21,9 +23,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from common.cli import UserError
 from common.config import Float
-from common.params import train
+from common.params import build_classifier, set_seeds, train
 from common.params.idx import CLASSES, read_split, write_standin
-from common.params.net_arch import build_classifier
 from common.tracking.upkeep import look_after
 from conftest import PROJECT
 
@@ -69,7 +70,7 @@ def test_step(x, y, model, **kwargs):
     assert not model.training and not torch.is_grad_enabled()
     if "test_torchmetrics" in kwargs:
         kwargs["test_torchmetrics"].update(model(x), y)
-    return nn.NLLLoss()(model.log_probabilities(x), y).item(), {}
+    return nn.NLLLoss()(model.log_probabilities(x), y).item(), {"sure": model(x).amax(1).mean()}
 
 
 test_step.__test__ = False
@@ -121,13 +122,15 @@ def client(home):
     return MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
 
 
-@pytest.mark.parametrize(("freq", "numbers"), [("epoch", []), (3, [2, 6, 10, 14])])
+@pytest.mark.parametrize(("freq", "numbers"), [("epoch", []), ("batch", range(10)), (2, [1, 3, 6, 8])])
 def test_metrics_come_as_often_as_params_say_and_those_of_torchmetrics_are_of_one_whole_epoch(freq, numbers, home):
-    params = small(eval_metric_compute_freq=freq, eval_freq=3)
+    params = small(eval_metric_compute_freq=freq, eval_freq=3, eval_batch_size=4)
     model = fit(home, params, test_torchmetrics=MulticlassAccuracy(10, average="micro"))
     _, found = scalars(home / "log" / "batches")
-    assert [step for step, _ in found["batch/loss"]] == list(range(16))
-    assert [step for step, _ in found.get("batch/correct", [])] == list(numbers)
+    assert {name: [step for step, _ in values] for name, values in found.items()} == {"batch/loss": list(range(16))}
+    _, found = scalars(home / "log" / "test_batches") if freq != "epoch" else (None, {})
+    names = ("batch/test_loss", "batch/test_sure") if freq != "epoch" else ()
+    assert {name: [step for step, _ in values] for name, values in found.items()} == {n: [*numbers] for n in names}
     _, found = scalars(home / "log")
     assert [step for step, _ in found["test/loss"]] == [3, 4]
     assert [step for step, _ in found["train/correct"]] == [1, 2, 3, 4]
@@ -218,7 +221,7 @@ def test_a_loss_that_is_not_finite_ends_it_with_false_and_the_saved_model_stays(
         ({"learning_rate": Float(0.1, 1)}, train_step, "params: learning_rate: expected a value, found a search space"),
         ({"n_classes": 7}, train_step, "params.n_classes: expected 10, as the images have, found 7"),
         ({"mode": "test"}, train_step, "models: no saved model; expected one from params with mode 'train'"),
-        ({}, lambda x, y, model, optim: (0.5, {"a": y}), "train_step: expected the loss and a dict of numbers"),
+        ({}, lambda x, y, model, optim: (0.5, {"a": y}), "train_step: expected the loss and a dict of numbers or None"),
     ],
 )
 def test_what_is_wrong_is_one_line(changes, step, told, home):
@@ -226,6 +229,32 @@ def test_what_is_wrong_is_one_line(changes, step, told, home):
     with pytest.raises(UserError) as error:
         train(params, model_of(small()), step, test_step, home / "data", home / "log")
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_step_of_evaluation_is_tried_before_training_and_leaves_everything_as_it_was(home):
+    accuracy, seen = MulticlassAccuracy(10), []
+
+    def first_train_step(x, y, model, optim, **kwargs):
+        seen.append((random.random(), np.random.random(), torch.rand(1).item(), accuracy.update_called))
+        return train_step(x, y, model, optim)[0], None
+
+    def drawing_test_step(x, y, model, **kwargs):
+        accuracy.update(model(x), y)
+        return random.random() + np.random.random() + torch.rand(1).item(), None
+
+    def wrong_test_step(x, y, model, **kwargs):
+        return drawing_test_step(x, y, model)[0]
+
+    for step in (drawing_test_step, test_step):
+        set_seeds(3)
+        params = small(num_epochs=1)
+        where = home / "data", home / step.__name__
+        assert train(params, model_of(params), first_train_step, step, *where, test_torchmetrics=accuracy)
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] and not seen[0][3]
+    with pytest.raises(UserError, match=r"test_step: expected the loss and a dict of numbers or None, .*, found"):
+        train(small(), model_of(small()), first_train_step, wrong_test_step, home / "data", home / "wrong")
+    assert len(seen) == 2 * half and not list((home / "wrong").glob("models/*"))
 
 
 def test_a_folder_without_images_is_refused(home):
