@@ -16,24 +16,24 @@ SHOWN = 16
 class Board:
     """Writes TensorBoard's files into a folder; a context manager.
 
-    Scalars of epochs are ``train/...``, ``test/...`` and ``learning_rate``; those of batches, ``batch/...``, lie in the
-    folder's subfolders ``batches`` and ``test_batches``, by the number of the batch.
+    Scalars of epochs are ``train/...``, ``val/...``, ``test/...`` and ``learning_rate``; those of batches,
+    ``batch/...``, lie in the folder's subfolders ``batches`` and ``val_batches``, by the number of the batch.
 
     Parameters
     ----------
     folder : Path
-    epoch, batches, test_batches : int
+    epoch, batches, val_batches : int
         How many epochs and batches were done before, in an interrupted training that goes on: what was written after
-        these is not shown any more. Without `test_batches` nothing of these is shown.
+        these is not shown any more. Without `val_batches` nothing of these is shown.
     """
 
-    def __init__(self, folder: Path, epoch: int = 0, batches: int = 0, test_batches: int | None = None):
+    def __init__(self, folder: Path, epoch: int = 0, batches: int = 0, val_batches: int | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
         self._epochs = SummaryWriter(folder, purge_step=epoch + 1 if epoch else None)
         self._batches = {
             name: SummaryWriter(folder / name, purge_step=done if epoch else None)
-            for name, done in (("batches", batches), ("test_batches", test_batches))
+            for name, done in (("batches", batches), ("val_batches", val_batches))
             if done is not None
         }
 
@@ -49,9 +49,9 @@ class Board:
         is_batch = all(name.startswith("batch_") for name in metrics)
         for name, value in metrics.items():
             group, _, rest = name.partition("_")
-            part = "test_batches" if rest.startswith("test_") else "batches"
+            part = "val_batches" if rest.startswith("val_") else "batches"
             writer = self._batches[part] if is_batch else self._epochs
-            writer.add_scalar(f"{group}/{rest}" if group in ("train", "test", "batch") else name, value, step)
+            writer.add_scalar(f"{group}/{rest}" if group in ("train", "val", "test", "batch") else name, value, step)
         if not is_batch:
             self._epochs.flush()
 

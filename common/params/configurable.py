@@ -107,8 +107,41 @@ class ParamsClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (B, n_classes); of two classes that of the second, (B, 1), with the same probabilities."""
-        logits = self.classifier.logits(self.preparation(images))
-        return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
+        return _one_of_two(self.classifier.logits(self.preparation(images)))
+
+
+class ModuleClassifier(nn.Module):
+    """Logits of a network of one's own, which takes the images that `params` prepare.
+
+    Parameters
+    ----------
+    n_classes : int
+        Of the images.
+    module : class, functools.partial, or instance of nn.Module
+        See :func:`common.model.modules.build_module`.
+    gives_probabilities : bool
+        Whether its outputs are these, else logits; of each class, (B, n_classes).
+    **preparation
+        See :class:`Preparation`.
+    """
+
+    def __init__(self, n_classes: int, module: Any, gives_probabilities: bool, **preparation: Any):
+        super().__init__()
+        self.preparation = Preparation(**preparation)
+        shape = (3 if preparation["is_image_color"] else 1, *self.preparation.size)
+        self.classifier = build_module(module, shape, n_classes)
+        self.gives_probabilities = gives_probabilities
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits, as :meth:`ParamsClassifier.forward` gives them."""
+        outputs = self.classifier(self.preparation(images))
+        return _one_of_two(
+            outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log() if self.gives_probabilities else outputs
+        )
+
+
+def _one_of_two(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
 
 
 def _fitted(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

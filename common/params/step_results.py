@@ -43,3 +43,8 @@ def checked(result: Any, name: str) -> tuple[float, dict[str, float]]:
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         expected = "expected the loss and a dict of numbers or None, such as (0.5, {'accuracy': 0.9})"
         raise UserError(f"{name}: {expected}, found {result!r:.80}") from error
+
+
+def in_one_line(start: str, metrics: Mapping[str, float]) -> str:
+    """The metrics for people to read, after what they are of."""
+    return "  ".join([start, *(f"{name} {value:.4g}" for name, value in metrics.items())])
