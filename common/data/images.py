@@ -200,6 +200,13 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
     return np.asarray(square).transpose(2, 0, 1)
 
 
+def as_png(pixels: np.ndarray) -> bytes:
+    """An image, uint8 (C, height, width) with C 1 or 3, as the bytes of a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:
     """The table with its `pixels` at `size` x `size`, decoded once and kept under ``cache/`` unless it is not `cached`.
 

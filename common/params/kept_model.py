@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from common.cli import UserError
 from common.config.settings import TrainingConfig
@@ -59,10 +57,3 @@ def _outputs(model: torch.nn.Module, images: torch.Tensor, n_classes: int) -> to
         found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise UserError(f"{type(model).__name__}: expected outputs of {expected} for two images, found {found}")
     return outputs.float()
-
-
-def example_of(pixels: np.ndarray) -> bytes:
-    """An image, uint8 (C, size, size), as a PNG file."""
-    content = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
-    return content.getvalue()

@@ -17,12 +17,13 @@ from sklearn.metrics import matthews_corrcoef
 
 from common.cli import UserError
 from common.config.places import find_spaces
+from common.data.images import as_png
 from common.params.best_epoch import BestEpoch
 from common.params.board import Board
 from common.params.configurable import Preparation
 from common.params.experiment import from_params
 from common.params.image_parts import Part, image_parts
-from common.params.kept_model import classifier_of, example_of
+from common.params.kept_model import classifier_of
 from common.params.keys import OF_NETWORK, announce, read_params
 from common.params.logdirs import choose_logdir, identity_of, logdirs_in
 from common.params.plain import start_plain
@@ -215,7 +216,7 @@ class _Training:
             predicted = found.argmax(1) if found.ndim == 2 else found > 0.5
             metrics.setdefault("test_mcc", float(matthews_corrcoef(table.labels[rows], predicted)))
             run.text(json.dumps(self.table.classes), "classes.json")
-            run.text(example_of(self.table.pixels[self.rows[0]]), "example.png")
+            run.text(as_png(self.table.pixels[self.rows[0]]), "example.png")
             run.model(network)
         board.scalars(metrics, epochs)
         replace(run, place={"root_run_id": run.run_id}).log(metrics, epochs)

@@ -2,6 +2,8 @@
 
 ``python -m common.production.predict --model pets cat.jpg photos/ --output predictions.csv``
 
+Images may be in a gzipped idx file, such as ``t10k-images-idx3-ubyte.gz``, too.
+
 ``python -m common.production.predict --model pets --from kafka`` answers requests from a topic instead; each is the
 bytes of an image file, its answer ``prediction`` and ``probabilities`` by class.
 
@@ -15,16 +17,29 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from common import cli
 from common.cli import UserError, escaped
 from common.state import regular, whole_file
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from common.plots.scores import Plot
+
+
+class IdxImage(NamedTuple):
+    """An image of an idx file: uint8 (height, width)."""
+
+    file: Path
+    index: int
+    pixels: np.ndarray
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.index}"
+
 
 AT_ONCE = 64
 """Images that are read and predicted together."""
@@ -44,7 +59,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
     flags.add_argument(
         "--from", dest="broker", choices=["kafka", "pubsub"], help="answer requests, until none has come for TIMEOUT s"
     )
-    flags.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image, or folder to search for images")
+    flags.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image, folder of images, or idx file")
     args = flags.parse_args(argv)
     if args.broker is None and not args.images:
         raise UserError("IMAGE: none given; expected an image, a folder, or --from kafka|pubsub")
@@ -89,11 +104,14 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     if output and not output.parent.is_dir():
         raise UserError(f"--output {output}: no folder {output.parent}")
     files = _files(args.images)
+    paths = [file for file in files if isinstance(file, Path)]
+    if kind == ".png" and len(paths) < len(files):
+        raise UserError(f"--output {output}: expected image files for a grid, found an idx file; a .csv takes it")
     if kind == ".png" and len(files) > MOST:
         raise UserError(f"--output {output}: {len(files)} images; a grid has room for {MOST}, a .csv for any number")
 
     table = _table(_load(args), files)
-    content = grid(files, table).png() if kind == ".png" else table.to_csv(index=False, lineterminator="\n").encode()
+    content = grid(paths, table).png() if kind == ".png" else table.to_csv(index=False, lineterminator="\n").encode()
     if output:
         try:
             with whole_file(output) as file:
@@ -106,14 +124,19 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     return table
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The images among the paths, and those in folders, sorted within each."""
+def _files(paths: Sequence[Path]) -> list[Path | IdxImage]:
+    """The images among the paths, those in folders, sorted within each, and those in idx files."""
     from common.data.sources import list_images
 
-    files: list[Path] = []
+    files: list[Path | IdxImage] = []
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
+        if path.name.endswith("-ubyte.gz"):
+            from common.params.idx_files import read_idx
+
+            files += [IdxImage(path, index, pixels) for index, pixels in enumerate(read_idx(path, 3))]
+            continue
         try:
             found = [path / name for name in list_images(path)[0]] if path.is_dir() else [path]
         except OSError as error:
@@ -124,7 +147,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _table(model, files: Sequence[Path]) -> pd.DataFrame:
+def _table(model, files: Sequence[Path | IdxImage]) -> pd.DataFrame:
     import pandas as pd
     from tqdm import tqdm
 
@@ -150,7 +173,11 @@ def _rows(model, images: Sequence[bytes], names: Sequence[object]) -> pd.DataFra
         raise UserError(f"{names[error.row]}: {error.reason}") from error
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path | IdxImage) -> bytes:
+    if isinstance(file, IdxImage):
+        from common.data.images import as_png
+
+        return as_png(file.pixels[None])
     try:
         return regular(file).read_bytes()
     except OSError as error:

@@ -1,5 +1,8 @@
 """The model registry: versions of a model, of which the best one, by its nested test score, is in production.
 
+Steps register theirs with ``--register``; that of a run of :func:`common.params.train` is registered by
+``python -m common.production.registry --run-id RUN_ID --model NAME``.
+
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
 wherever its requirements are installed; a process that has imported the project's own ``common`` already uses that. A
@@ -28,13 +31,16 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from common.cli import UserError, reason_of
+from common import cli
+from common.cli import UserError, escaped, reason_of
+from common.model.classifier import load_classifier
 from common.moved import MODULES
 from common.production import ensemble as ensembles
 from common.production.promotion import (
     SCORE,
     check_name,
     create_version,
+    is_production,
     one_line_errors,
     production_version,
     registered_model,
@@ -42,6 +48,7 @@ from common.production.promotion import (
     versions_of,
 )
 from common.state import PROJECT
+from common.tracking.finding import find_run
 from common.tracking.runs import Run
 from common.tracking.store import open_tracking
 
@@ -104,6 +111,34 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     return version
 
 
+def register_trained(run_id: str, name: str) -> int:
+    """Make the model of a finished run of :func:`common.params.train` a version; returns it.
+
+    Where it is one already, that. A child run keeps its files.
+
+    Raises
+    ------
+    UserError
+        When there is no such run, or its model was not kept in MLflow.
+    """
+    check_name(name)
+    run = find_run("train", run_id)
+    metrics = run.client.get_run(run_id).data.metrics
+    if SCORE not in metrics:
+        raise UserError(f"--run-id {run_id}: no {SCORE} in it, since its model could not be kept in MLflow")
+    scores = {score: value for score, value in metrics.items() if score.startswith("test_")}
+    with tempfile.TemporaryDirectory() as folder:
+        network, classes, example = (
+            Path(run.client.download_artifacts(run_id, artifact, folder))
+            for artifact in ("model.safetensors", "classes.json", "example.png")
+        )
+        names = list(map(escaped, json.loads(classes.read_text())))
+        ensemble = ensembles.Ensemble([load_classifier(network)], [0.5], names)
+        trained = Run(run.uri, run.experiment_id, run_id, {"root_run_id": run_id}, resumed=True)
+        with trained.child(f"registration {name}", run_level="registration") as child:
+            return register_version(child, name, ensemble, scores, example.read_bytes())
+
+
 def load_production(name: str) -> mlflow.pyfunc.PyFuncModel:
     """The model in production; errors as for :func:`production_version`."""
     return load_version(name, production_version(name))
@@ -136,3 +171,18 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
         raise UserError(f"model {name}, version {version}: cannot be loaded ({reason_of(error)})") from error
     finally:
         sys.path = path  # MLflow has put the model's copy of `common` first, for processes to come as well
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command: ``python -m common.production.registry``."""
+    flags = cli.parser(__doc__)
+    flags.add_argument("--run-id", required=True, metavar="ID", help="finished run of common.params.train")
+    flags.add_argument("--model", required=True, metavar="NAME", help="registered model, made if there is none")
+    args = flags.parse_args(argv)
+    version = register_trained(args.run_id, args.model)
+    stage = "in production" if is_production(args.model, version) else "archived"
+    print(f"registered: version {version} of {args.model}, {stage}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -4,14 +4,18 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from own_training import a_home, begun, client, empty_store, fit, model_of, scalars, small, train_step  # noqa: F401
+from sklearn.metrics import matthews_corrcoef
 from torch import nn
 
 from common.cli import UserError
-from common.params.idx import write_standin
+from common.params import train
+from common.params.idx import CLASSES, make_folders, read_split, write_standin
 from common.params.idx_files import FILES
+from common.production import predict, registry
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -115,3 +119,64 @@ def test_a_training_whose_newest_saved_model_is_damaged_comes_to_the_same_weight
     again = fit(home, small()).state_dict()
     assert "epoch-00004.pt: damaged, so it counts as absent" in capsys.readouterr().err
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_its_best_network_is_registered_and_predicts_files_and_idx_as_the_caller_would(home, capsys):
+    params = small(num_epochs=2, normalise_images=True, normalise_mean=[0.4], normalise_std=[0.3])
+    model = fit(home, params)
+    (run,) = client(home).search_runs(["1"])
+    for _ in range(2):  # the second time it is there already
+        registry.main(["--run-id", run.info.run_id, "--model", "digits"])
+        assert capsys.readouterr().out.splitlines()[-1] == "registered: version 1 of digits, in production"
+    (version,) = client(home).search_model_versions("name = 'digits'")
+    assert float(version.tags["test_mcc"]) == run.data.metrics["test_mcc"]
+    images, labels = read_split(home / "data", "test", CLASSES["digits"])
+    with torch.no_grad():
+        prepared = (torch.from_numpy(images[:, None].copy()) / 255 - 0.4) / 0.3
+        expected = model.eval()(prepared).numpy()
+    assert run.data.metrics["test_mcc"] == pytest.approx(matthews_corrcoef(labels, expected.argmax(1)))
+    make_folders(home / "data")
+    for given in (home / "data" / FILES["test"][0], home / "data" / "test" / "images"):
+        table = predict.main(["--model", "digits", str(given)])
+        assert np.allclose(table.filter(like="probability_"), expected, atol=1e-6)
+        assert table["prediction"].tolist() == [str(digit) for digit in expected.argmax(1)]
+    (status,) = {found.info.status for found in client(home).search_runs(["1"])}
+    assert status == "FINISHED"
+
+
+class Own(nn.Module):
+    """A network that `params` do not list; its outputs are logits."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def cross_entropy_step(x, y, model, optim=None, **kwargs):
+    loss = nn.functional.cross_entropy(model(x), y)
+    if optim is not None:
+        optim.zero_grad()
+        loss.backward()
+        optim.step()
+    return loss.item(), None
+
+
+def test_a_network_of_ones_own_is_kept_if_it_can_be_built_again_and_else_a_line_says_so(home, capsys):
+    where = cross_entropy_step, cross_entropy_step, home / "data"
+    sums = {}
+    for name, model in {"kept": Own(8), "not": nn.Sequential(nn.Flatten(), nn.Linear(784, 10))}.items():
+        assert train(small(num_epochs=1), model, *where, home / name)
+        sums[name] = capsys.readouterr().err
+    assert "not in MLflow: Sequential: cannot be built again" in sums["not"] and "not in MLflow" not in sums["kept"]
+    found = {run.info.run_id: run.data.metrics for run in client(home).search_runs(["1"])}
+    for run_id, metrics in found.items():
+        if "test_mcc" in metrics:
+            registry.main(["--run-id", run_id, "--model", "own"])
+        else:
+            with pytest.raises(UserError, match="no test_mcc in it, since its model could not be kept"):
+                registry.main(["--run-id", run_id, "--model", "own"])
+    assert sorted("test_mcc" in metrics for metrics in found.values()) == [False, True]
