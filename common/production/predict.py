@@ -5,7 +5,8 @@
 Images may be in a gzipped idx file, such as ``t10k-images-idx3-ubyte.gz``, too.
 
 ``python -m common.production.predict --model pets --from kafka`` answers requests from a topic instead; each is the
-bytes of an image file, its answer ``prediction`` and ``probabilities`` by class.
+bytes of an image file, or its pixels in JSON, its answer ``prediction`` and ``probabilities`` by class: see
+``docs/messages.md``.
 
 A registered model is code: it runs with your rights, so use models of people you trust.
 """
@@ -34,11 +35,11 @@ class IdxImage(NamedTuple):
     """An image of an idx file: uint8 (height, width)."""
 
     file: Path
-    index: int
+    number: int
     pixels: np.ndarray
 
     def __str__(self) -> str:
-        return f"{self.file}/{self.index}"
+        return f"{self.file}/{self.number}"
 
 
 AT_ONCE = 64
@@ -74,14 +75,14 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
 def _answer(args: argparse.Namespace) -> None:
     """Answer requests from a topic; see :mod:`common.events.requests`."""
     from common.events.broker import idle_time
-    from common.events.requests import serve_requests
+    from common.events.requests import image_in, serve_requests
     from common.events.sending import only_broker
 
     broker, idle = only_broker(args.broker), idle_time(os.environ)
     model = _load(args)
 
-    def handler(image: bytes) -> dict[str, object]:
-        (row,) = _rows(model, [image], ["the request"]).to_dict("records")
+    def handler(request: bytes) -> dict[str, object]:
+        (row,) = _rows(model, [image_in(request)], ["the request"]).to_dict("records")
         name = "probability_"
         by_class = {key.removeprefix(name): value for key, value in row.items() if key.startswith(name)}
         return {"prediction": row["prediction"], "probabilities": by_class}
@@ -135,7 +136,7 @@ def _files(paths: Sequence[Path]) -> list[Path | IdxImage]:
         if path.name.endswith("-ubyte.gz"):
             from common.params.idx_files import read_idx
 
-            files += [IdxImage(path, index, pixels) for index, pixels in enumerate(read_idx(path, 3))]
+            files += [IdxImage(path, number, pixels) for number, pixels in enumerate(read_idx(path, 3))]
             continue
         try:
             found = [path / name for name in list_images(path)[0]] if path.is_dir() else [path]

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from common.cli import UserError
 from common.config import Float
+from common.events.sending import KINDS
 from common.params import build_classifier, set_seeds, train
 from common.params.idx import CLASSES, read_split
 from conftest import PROJECT
@@ -136,6 +137,10 @@ def test_its_events_are_sent_and_its_saved_models_named(home, monkeypatch):
     with closing(broker):
         fit(home, small(num_epochs=2, **keys))
         events = [json.loads(value) for _, value, _ in broker.messages("training")]
+    examples = brokers.documented("kind")
+    assert tuple(example["kind"] for example in examples) == KINDS
+    for example in examples:
+        brokers.check_shape(next(event for event in events if event["kind"] == example["kind"]), example)
     kinds = ["run_started", *["epoch", "model_saved"] * 2, "model_saved", "run_ended"]
     assert [event["kind"] for event in events] == kinds
     assert events[0]["payload"]["epochs"] == 2 and events[1]["payload"]["train_correct"] >= 0
