@@ -16,14 +16,14 @@ from common.params.idx_files import FILES, files_of
 from common.seeds import Stream
 
 
-class Part(NamedTuple):
+class ImagePart(NamedTuple):
     """Some rows of a table."""
 
     table: ImageTable
     rows: np.ndarray
 
 
-def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, Part]:
+def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, ImagePart]:
     """The parts ``train``, ``val`` and ``test`` of a folder.
 
     Where ``val/`` or ``test/`` is missing, a fifth of the images of ``train/`` is held out for it: stratified, and by
@@ -38,7 +38,7 @@ def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, Part
     table = tables["train"]
     if table is None:
         raise UserError(f"{folder}: expected a folder train/ in it, or the four idx files such as {FILES['train'][0]}")
-    parts = {name: Part(found, np.arange(len(found))) for name, found in tables.items() if found is not None}
+    parts = {name: ImagePart(found, np.arange(len(found))) for name, found in tables.items() if found is not None}
     for found, _ in parts.values():
         if found.classes != table.classes:
             raise UserError(f"{found.root}: expected the classes of train/, {table.classes}, found {found.classes}")
@@ -51,8 +51,8 @@ def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, Part
             raise UserError(f"{problem} to hold some out, or a folder {missing[-1]}/ beside train/") from error
         held_out = dict(zip(missing, (fold.test, fold.dev), strict=False))
         rest = [fold.train, *([fold.dev] if len(missing) == 1 else [])]
-        parts["train"] = Part(table, np.sort(np.concatenate(rest)))
-        parts |= {name: Part(table, rows) for name, rows in held_out.items()}
+        parts["train"] = ImagePart(table, np.sort(np.concatenate(rest)))
+        parts |= {name: ImagePart(table, rows) for name, rows in held_out.items()}
     return parts
 
 

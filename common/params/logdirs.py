@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -53,6 +54,12 @@ class Logdir:
         vars(self).update(values)
         with whole_file(self.folder / "run.json", "w") as file:
             json.dump({"key": self.key, "finished": self.finished, "identity": self.identity}, file, indent=1)
+
+
+def logdir_path(named: str | Path) -> Path:
+    """The folder that is named, or one in ``REPROAI_LOGDIRS`` for it, where a repeated run begins anew."""
+    folder, new = Path(named).expanduser(), os.environ.get("REPROAI_LOGDIRS")
+    return Path(new, *[part for part in folder.parts if part not in (folder.anchor, "..")]) if new else folder
 
 
 def logdirs_in(logdir: Path) -> list[Logdir]:

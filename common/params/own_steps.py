@@ -22,10 +22,10 @@ from common.params.best_epoch import BestEpoch
 from common.params.board import Board
 from common.params.configurable import Preparation
 from common.params.experiment import from_params
-from common.params.image_parts import Part, image_parts
+from common.params.image_parts import ImagePart, image_parts
 from common.params.kept_model import classifier_of
 from common.params.keys import OF_NETWORK, announce, read_params
-from common.params.logdirs import choose_logdir, identity_of, logdirs_in
+from common.params.logdirs import choose_logdir, identity_of, logdir_path, logdirs_in
 from common.params.plain import start_plain
 from common.params.seeding import undisturbed
 from common.params.step_results import Means, checked, in_one_line
@@ -104,7 +104,7 @@ def train(
         raise UserError(f"params: {next(iter(spaces))}: expected a value, found a search space; step 5 searches")
     announce(read)
     parts = image_parts(Path(datadir).expanduser(), config.image_size, Stream(read.manual_seed))
-    folder = Path(logdir).expanduser()
+    folder = logdir_path(logdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".training", timeout=0):
@@ -280,7 +280,7 @@ class _Training:
             log_batch({"loss": loss, **values}, number)
         return means.metrics(part, self.metrics["test"])
 
-    def _batches_of(self, part: Part) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches_of(self, part: ImagePart) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return batches_of(self.model, part.table, part.rows, self.size)
 
     def _test(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, dict[str, float]]:

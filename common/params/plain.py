@@ -89,7 +89,7 @@ def start_plain(
 def _command() -> dict[str, str]:
     """The script and its arguments as a tag, where it lies in the project."""
     script = Path(sys.argv[0] or "-").resolve()
-    if not (script.is_file() and script.is_relative_to(PROJECT)):
+    if not (script.is_file() and script.is_relative_to(PROJECT)) or script.is_relative_to(sys.prefix):
         return {}
     words = [script.relative_to(PROJECT).as_posix(), *sys.argv[1:]]
     return {"command": json.dumps([masked(word) for word in words])}
