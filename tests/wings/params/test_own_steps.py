@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 from own_training import a_home, client, empty_store, fit, model_of, scalars, small, test_step, train_step  # noqa: F401
+from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from common.cli import UserError
 from common.config import Float
 from common.events.sending import KINDS
 from common.params import build_classifier, set_seeds, train
-from common.params.idx import CLASSES, read_split
+from common.params.idx import CLASSES, make_folders, read_split, write_standin
+from common.params.image_parts import image_parts
+from common.seeds import Stream
 from conftest import PROJECT
 
 METRICS = ("Accuracy", "Precision", "Recall", "F1Score")
@@ -67,6 +71,65 @@ def test_metrics_come_as_often_as_params_say_and_those_of_torchmetrics_are_of_on
     with torch.no_grad():
         answers = model.eval()(torch.from_numpy(images[:, None].copy())).argmax(1).numpy()
     assert found["test/MulticlassAccuracy"][-1] == (4, pytest.approx((answers == labels).mean()))
+
+
+def test_the_test_images_are_read_once_at_the_end_with_the_weights_of_the_best_epoch_of_validation(home, capsys):
+    kept, seen = home / "log" / "models", []
+
+    def worse_after_2_epochs(x, y, model, optim, **kwargs):
+        seen.append("train")
+        result = train_step(x, y, model, optim)
+        if (kept / "epoch-00002.pt").exists():
+            with torch.no_grad():
+                model.layers[-1].weight.mul_(-3)
+        return result
+
+    def step(x, y, model, **kwargs):
+        seen.append(x.sum().item())
+        return test_step(x, y, model)
+
+    params = small(eval_batch_size=20)
+    model = model_of(params)
+    assert train(params, model, worse_after_2_epochs, step, home / "data", home / "log")
+    images, labels = (torch.from_numpy(a.copy()) for a in read_split(home / "data", "test", CLASSES["digits"]))
+    (at,) = [i for i, value in enumerate(seen) if value == (images[:, None] / 255).sum().item()]
+    assert at == len(seen) - 1
+    _, found = scalars(home / "log")
+    best, _ = min(found["val/loss"], key=lambda pair: pair[1])
+    assert best <= 2 and found["best_epoch"] == [(4, best)]
+    model = build_classifier(params)
+    model.load_state_dict(torch.load(kept / "best.pt", weights_only=True)["network"])
+    with torch.no_grad():
+        loss = nn.NLLLoss()(model.eval().log_probabilities(images[:, None] / 255), labels.long()).item()
+    assert found["test/loss"] == [(4, pytest.approx(loss))]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:-1]] == [
+        *(f"epoch {e}/4" for e in (1, 2, 3, 4)),
+        f"best epoch {best}",
+    ]
+    assert "val_loss" in lines[1] and "test_loss" in lines[-2]
+
+
+@pytest.mark.parametrize("given", ["train", "train test", "train val", "train val test"])
+def test_parts_that_are_missing_are_held_out_of_the_training_images_by_group(given, home):
+    write_standin(home / "more", 240, 100)
+    make_folders(home / "more")
+    for part in given.split():
+        if part == "val":
+            shutil.copytree(home / "more" / "test", home / "parts" / "val")
+        else:
+            shutil.copytree(home / "more" / part, home / "parts" / part)
+    rows = (home / "parts" / "train" / "info.csv").read_text().splitlines()[1:]
+    groups = {row.split(",")[0]: number // 2 for number, row in enumerate(sorted(rows, key=lambda row: row[-1]))}
+    table = "".join(f"{file},{group}\n" for file, group in groups.items())
+    (home / "parts" / "train" / "groups.csv").write_text(f"files,group\n{table}")
+    parts = image_parts(home / "parts", 28, Stream(0))
+    held_out = [part for part in ("val", "test") if part not in given]
+    used = [{groups[parts[part].table.files[row]] for row in parts[part].rows} for part in ("train", *held_out)]
+    assert sum(len(parts[part].rows) for part in ("train", *held_out)) == 240
+    assert len(set.union(*used)) == sum(map(len, used)), "a group in two parts"
+    for part in ("val", "test"):
+        assert len(parts[part].rows) == 100 if part in given else 36 <= len(parts[part].rows) <= 60
 
 
 def test_a_loss_that_is_not_finite_ends_it_with_false_and_the_saved_model_stays(home, capsys):
