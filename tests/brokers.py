@@ -1,5 +1,7 @@
 """Brokers for tests, on this machine: a Kafka cluster and a Pub/Sub server that can be taken away and come back."""
 
+import json
+import re
 import socket
 import struct
 import subprocess
@@ -14,6 +16,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from google import pubsub_v1
 from google.protobuf import empty_pb2
 
+from conftest import PROJECT
+
 MOCK = """
 import sys
 from confluent_kafka import Producer
@@ -24,6 +28,22 @@ for topic in sys.argv[1:]:
 print(broker.port, flush=True)
 sys.stdin.read()
 """
+
+
+def documented(key):
+    """The examples in docs/messages.md that have a key."""
+    text = (PROJECT / "docs" / "messages.md").read_text()
+    examples = [json.loads(example) for example in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    return [example for example in examples if key in example]
+
+
+def check_shape(found, example):
+    """The keys of a documented message are in a real one, with values of the same types; outside they are all."""
+    assert found.keys() == example.keys()
+    for name, value in example.items():
+        assert type(found[name]) is type(value), name
+        for key in value if isinstance(value, dict) else ():
+            assert type(found[name][key]) is type(value[key]), key
 
 
 class Kafka:

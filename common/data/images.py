@@ -145,6 +145,13 @@ class ImageTable:
             return np.array(self.pixels[:1])
         return (self.root / self.files[0]).read_bytes()
 
+    def image_keys(self) -> set[str]:
+        """A digest of each image with its class and its group: what two tables have in common."""
+        groups = [None] * len(self) if self.groups is None else self.groups.tolist()
+        rows = zip(groups, (self.classes[label] for label in self.labels), self.digests, strict=True)
+        texts = (json.dumps([None if group == digest else group, name, digest]) for group, name, digest in rows)
+        return {hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts}
+
     def without(self, unreadable: dict[str, str]) -> ImageTable:
         """The table less some files; `unreadable` maps each to the reason."""
         keep = [i for i, name in enumerate(self.files) if name not in unreadable]
@@ -223,6 +230,13 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
     if channels == 1:
         return np.asarray(square.convert("L"))[None]  # the one value of R, G and B where these are equal
     return np.asarray(square).transpose(2, 0, 1)
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """An image, uint8 (C, height, width) with C 1 or 3, as the bytes of a PNG file."""
+    content = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
+    return content.getvalue()
 
 
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:

@@ -7,8 +7,38 @@ import json
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from common.cli import UserError, masked
 from common.events.broker import VERSION, Broker, Message, now, plain, until_idle
+
+SHAPE = '{"image": [[0, 255, ...], ...]} with rows of whole numbers from 0 to 255, or of three such, red, green, blue'
+"""Of a request in JSON; other keys are not looked at."""
+
+
+def image_in(request: bytes) -> bytes:
+    """The image file that a request is, or a PNG file of the pixels that it has under ``image``, where it is JSON.
+
+    Raises
+    ------
+    UserError
+        When it is JSON of another shape; the message shows what is expected.
+    """
+    if request.lstrip()[:1] not in (b"{", b"["):
+        return request
+    from common.data.images import as_png
+
+    try:
+        found = json.loads(request)
+        pixels = np.array(found["image"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"request: expected an image file or {SHAPE}, found {request[:60]!r}") from error
+    is_shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if not is_shaped or not pixels.size or pixels.dtype.kind != "i" or pixels.min() < 0 or pixels.max() > 255:
+        what = f"{' x '.join(map(str, pixels.shape)) or 'one'} values of type {pixels.dtype}"
+        within = f", from {pixels.min()} to {pixels.max()}" if pixels.dtype.kind in "if" and pixels.size else ""
+        raise UserError(f"request: image: expected {SHAPE}, found {what}{within}")
+    return as_png(np.atleast_3d(pixels).astype(np.uint8).transpose(2, 0, 1))
 
 
 def serve_requests(broker: Broker, handler: Callable[[bytes], dict], idle: float | None = None) -> int:

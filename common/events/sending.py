@@ -1,7 +1,7 @@
 """Messages about training, sent to Kafka and Google Pub/Sub as it goes on.
 
 An event is a JSON object: ``version`` (1), ``id`` (the same when it comes twice), ``kind``, ``run_id``, ``sequence``
-(from 0, per run), ``time`` (ISO 8601, UTC) and ``payload``.
+(from 0, per run), ``time`` (ISO 8601, UTC) and ``payload``; ``docs/messages.md`` shows one of each kind.
 """
 
 from __future__ import annotations

@@ -16,39 +16,44 @@ SHOWN = 16
 class Board:
     """Writes TensorBoard's files into a folder; a context manager.
 
-    Scalars of epochs are ``train/...``, ``test/...`` and ``learning_rate``; those of batches, ``batch/...``, lie in the
-    folder's subfolder ``batches``, by the number of the batch.
+    Scalars of epochs are ``train/...``, ``val/...``, ``test/...`` and ``learning_rate``; those of batches,
+    ``batch/...``, lie in the folder's subfolders ``batches`` and ``val_batches``, by the number of the batch.
 
     Parameters
     ----------
     folder : Path
-    epoch, batches : int
+    epoch, batches, val_batches : int
         How many epochs and batches were done before, in an interrupted training that goes on: what was written after
-        these is not shown any more.
+        these is not shown any more. Without `val_batches` nothing of these is shown.
     """
 
-    def __init__(self, folder: Path, epoch: int = 0, batches: int = 0):
+    def __init__(self, folder: Path, epoch: int = 0, batches: int = 0, val_batches: int | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
         self._epochs = SummaryWriter(folder, purge_step=epoch + 1 if epoch else None)
-        self._batches = SummaryWriter(folder / "batches", purge_step=batches if epoch else None)
+        self._batches = {
+            name: SummaryWriter(folder / name, purge_step=done if epoch else None)
+            for name, done in (("batches", batches), ("val_batches", val_batches))
+            if done is not None
+        }
 
     def __enter__(self) -> Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._epochs.close()
-        self._batches.close()
+        for writer in (self._epochs, *self._batches.values()):
+            writer.close()
 
     def scalars(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics named as in :func:`common.training.train`; they can be read when this returns."""
         is_batch = all(name.startswith("batch_") for name in metrics)
-        writer = self._batches if is_batch else self._epochs
         for name, value in metrics.items():
             group, _, rest = name.partition("_")
-            writer.add_scalar(f"{group}/{rest}" if group in ("train", "test", "batch") else name, value, step)
+            part = "val_batches" if rest.startswith("val_") else "batches"
+            writer = self._batches[part] if is_batch else self._epochs
+            writer.add_scalar(f"{group}/{rest}" if group in ("train", "val", "test", "batch") else name, value, step)
         if not is_batch:
-            writer.flush()
+            self._epochs.flush()
 
     def begin(
         self, model: torch.nn.Module, inputs: torch.Tensor, params: Mapping[str, object], names: list[str]

@@ -24,8 +24,8 @@ class Preparation(nn.Module):
     is_image_color : bool
         Three channels, else one; images are converted.
     flip_images : bool
-        Whether training images are mirrored left and right, with `flip_probability`.
-    additional_transforms : sequence of nn.Module, or classes or partials of them
+        Whether training images are mirrored: left and right, and up and down, each with `flip_probability`.
+    additional_transforms : sequence of nn.Module, or classes or partials of them, or None
         Applied after that. Random ones of torchvision change each training image for itself, and no others.
     normalise_images : bool
         Whether `normalise_mean` is taken off and the rest divided by `normalise_std`, per channel, at the end.
@@ -38,7 +38,7 @@ class Preparation(nn.Module):
         is_image_color: bool,
         flip_images: bool = False,
         flip_probability: float = 0.5,
-        additional_transforms: Sequence[Any] = (),
+        additional_transforms: Sequence[Any] | None = (),
         normalise_images: bool = False,
         normalise_mean: Sequence[float] | None = None,
         normalise_std: Sequence[float] | None = None,
@@ -48,15 +48,16 @@ class Preparation(nn.Module):
         self.channels = v2.RGB() if is_image_color else v2.Grayscale(1)
         self.flip_probability = flip_probability if flip_images else 0.0
         shape = (3 if is_image_color else 1, image_height, image_width)
-        self.transforms = nn.ModuleList(build_module(transform, shape, 2) for transform in additional_transforms)
+        self.transforms = nn.ModuleList(build_module(transform, shape, 2) for transform in additional_transforms or ())
         self.normalise = v2.Normalize(normalise_mean, normalise_std) if normalise_images else nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Float32, shape (B, 3 or 1, image_height, image_width)."""
         images = self.channels(_fitted(images, self.size))
         if self.training and self.flip_probability:
-            flips = torch.rand(len(images), 1, 1, 1).to(images.device) < self.flip_probability
-            images = torch.where(flips, images.flip(3), images)
+            for dimension in (3, 2):  # left and right, up and down
+                flips = torch.rand(len(images), 1, 1, 1).to(images.device) < self.flip_probability
+                images = torch.where(flips, images.flip(dimension), images)
         for transform in self.transforms:
             if not _is_random(transform):
                 images = transform(images)
@@ -106,8 +107,41 @@ class ParamsClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits, shape (B, n_classes); of two classes that of the second, (B, 1), with the same probabilities."""
-        logits = self.classifier.logits(self.preparation(images))
-        return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
+        return _one_of_two(self.classifier.logits(self.preparation(images)))
+
+
+class ModuleClassifier(nn.Module):
+    """Logits of a network of one's own, which takes the images that `params` prepare.
+
+    Parameters
+    ----------
+    n_classes : int
+        Of the images.
+    module : class, functools.partial, or instance of nn.Module
+        See :func:`common.model.modules.build_module`.
+    gives_probabilities : bool
+        Whether its outputs are these, else logits; of each class, (B, n_classes).
+    **preparation
+        See :class:`Preparation`.
+    """
+
+    def __init__(self, n_classes: int, module: Any, gives_probabilities: bool, **preparation: Any):
+        super().__init__()
+        self.preparation = Preparation(**preparation)
+        shape = (3 if preparation["is_image_color"] else 1, *self.preparation.size)
+        self.classifier = build_module(module, shape, n_classes)
+        self.gives_probabilities = gives_probabilities
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits, as :meth:`ParamsClassifier.forward` gives them."""
+        outputs = self.classifier(self.preparation(images))
+        return _one_of_two(
+            outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log() if self.gives_probabilities else outputs
+        )
+
+
+def _one_of_two(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
 
 
 def _fitted(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

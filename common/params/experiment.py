@@ -56,11 +56,11 @@ def for_experiment(params: object) -> dict[str, Any]:
     Raises
     ------
     FieldError
-        As :func:`common.params.keys.read_params`, and where the mode is not ``train``.
+        As :func:`common.params.keys.read_params`, and where the mode is ``test``.
     """
     read = read_params(params)
-    if read.mode != "train":
-        raise FieldError("params.mode", f"expected 'train', found {read.mode!r}, which train(...) takes")
+    if read.mode == "test":
+        raise FieldError("params.mode", "expected 'train', found 'test', which common.params.train(...) takes")
     announce(read)
     return {"seed": read.manual_seed, "device": read.device}
 
@@ -84,7 +84,7 @@ def _check_parts(read: Params, config: TrainingConfig) -> None:
     if any(_all_values(read.normalise_images)):
         for name in ("normalise_mean", "normalise_std"):
             _check_channels(name, getattr(read, name), 3 if config.model.keywords["is_image_color"] else 1)
-    for transform in config.model.keywords["additional_transforms"]:
+    for transform in config.model.keywords["additional_transforms"] or ():
         kind = getattr(transform, "func", transform)
         if not issubclass(kind if isinstance(kind, type) else type(kind), torch.nn.Module):
             raise FieldError(
@@ -120,7 +120,7 @@ def _schedule(entry: Any) -> Any:
 
 def _schedule_of(entry: Any) -> partial:
     place = "params.learning_rate_schedule"
-    if not isinstance(entry, Mapping) or "class" not in entry or set(entry) - {"class", "kwargs"}:
+    if not isinstance(entry, Mapping) or "class" not in entry or set(entry) - {"class", "kwargs", "name"}:
         raise FieldError(place, f"expected {{'class': ..., 'kwargs': {{...}}}}, found {entry!r:.80}")
     kwargs = entry.get("kwargs", {})
     if not isinstance(kwargs, dict):

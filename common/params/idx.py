@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from common import cli
 from common.cli import UserError
-from common.params.idx_files import FILES, read_idx, read_split
+from common.params.idx_files import FILES, files_of, read_idx, read_split
 from common.params.idx_stand_in import write_standin
 from common.state import locked, regular, whole_folder
 
@@ -73,11 +73,11 @@ def load_idx(
         return pixels, {"labels": labels.tolist(), "digests": digests}
 
     content = hashlib.sha256(len(classes).to_bytes(4, "big"))
-    for name in FILES[split]:
+    for file in files_of(folder, split):
         try:
-            content.update(regular(folder / name).read_bytes())
+            content.update(regular(file).read_bytes())
         except OSError as error:
-            raise UserError(f"{folder / name}: {error.strerror}") from error
+            raise UserError(f"{file}: {error.strerror}") from error
     kind = f"{image_size or 'whole'}-{'color' if is_color else 'grey'}"
     pixels, notes = cached_array(f"idx-{content.hexdigest()[:24]}-{kind}", make, cached)
     digests = tuple(notes["digests"])

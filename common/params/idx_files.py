@@ -17,10 +17,28 @@ FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
-"""The images and the labels of each split."""
+"""The images and the labels of each split; for ``t10k-`` there may be ``test-``."""
 
 MOST_PIXELS = 4096
 """Per side; the header of a damaged file may say any size."""
+
+
+def files_of(folder: Path, split: str) -> list[Path]:
+    """The images and the labels of the split ``train`` or ``test``, by the names that they have in a folder.
+
+    Raises
+    ------
+    UserError
+        When both names of a file are there: which of them counts is not known.
+    """
+    found = []
+    for name in FILES[split]:
+        paths = [folder / name, folder / name.replace("t10k-", "test-")]
+        there = [path for path in paths if path.exists()]
+        if paths[0] != paths[1] and len(there) > 1:
+            raise UserError(f"{folder}: expected either {paths[0].name} or {paths[1].name}, found both")
+        found.append(there[0] if there else paths[0])
+    return found
 
 
 def read_idx(path: Path, n_dimensions: int) -> np.ndarray:
@@ -83,7 +101,7 @@ def read_split(folder: Path, split: str, classes: Sequence[str]) -> tuple[np.nda
     UserError
         As :func:`read_idx` does, and when images and labels do not belong together or a label has no class.
     """
-    images_file, labels_file = (folder / name for name in FILES[split])
+    images_file, labels_file = files_of(folder, split)
     labels = read_idx(labels_file, 1)
     images = read_idx(images_file, 3)
     if len(images) != len(labels):

@@ -53,35 +53,38 @@ class Params:
     optim_kwargs: dict = field(default_factory=dict)
     """Its other arguments."""
     learning_rate_schedule: list | tuple | dict | None = None
-    """``{"class": ..., "kwargs": {...}}`` of ``torch.optim.lr_scheduler``, or a list of these: all step each epoch."""
+    """``{"class": ..., "kwargs": {...}}`` of ``torch.optim.lr_scheduler``, or a list of these: all step each epoch.
+
+    An entry may have a ``name``, which is for people to read.
+    """
     shuffle_dataset: bool = True
     """Whether training images come in a new order in each epoch."""
     flip_images: bool = False
-    """Whether training images are mirrored left and right at random."""
+    """Whether training images are mirrored at random: left and right, and, drawn for itself, up and down."""
     flip_probability: Fraction = 0.5
-    """How often, in [0, 1]."""
+    """How often each of the two, in [0, 1]."""
     normalise_images: bool = False
     """Whether `normalise_mean` is taken off and the rest divided by `normalise_std`."""
     normalise_mean: list | tuple | None = None
     """Per channel, of images in [0, 1]."""
     normalise_std: list | tuple | None = None
     """Per channel, above 0."""
-    additional_transforms: list | tuple = ()
-    """Modules, classes or partials; see :class:`common.params.configurable.ParamsClassifier`."""
+    additional_transforms: list | tuple | None = ()
+    """Modules, classes or partials, or None; see :class:`common.params.configurable.ParamsClassifier`."""
     manual_seed: Annotated[int, Range(ge=0)] = 0
-    """Root seed."""
+    """Root seed, of the network's first weights (:func:`common.params.net_arch.build_classifier`) and of training."""
     eval_freq: Count = 1
     """Epochs between two evaluations."""
     save_freq: Count = 1
     """Epochs between two saved states, from which an interrupted training goes on."""
     eval_metric_compute_freq: Literal["epoch", "batch"] | Count = "epoch"
-    """When :func:`common.training.train` logs metrics of training: per epoch, also per batch, or every N batches."""
+    """When :func:`common.params.train` logs metrics of evaluation: of all images, also per batch, or per N batches."""
     eval_batch_size: Count | None = None
     """Images per step of evaluation; None: `batch_size`."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to train on."""
-    mode: Literal["train", "test"] = "train"
-    """``test``, of :func:`common.training.train` alone, evaluates the model that was saved last."""
+    mode: Literal["train", "notebook", "script", "test"] = "train"
+    """``test``, of :func:`common.params.train` alone, evaluates the model that was saved last; all others train."""
     KAFKA_HOST: Text = None
     KAFKA_TOPIC: Text = None
     GOOGLE_APPLICATION_CREDENTIALS: Text = None

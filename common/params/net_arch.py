@@ -63,9 +63,11 @@ def build_classifier(params: Mapping[str, object], stream: Stream | None = None)
     params : mapping
         ``net_arch``: a list of ``{"class": ..., "kwargs": {...}}``, where the class is a module class, or the name of
         one of ``torch.nn`` ("Conv2d" or "torch.nn.Conv2d"); ``image_height`` and ``image_width`` in pixels;
-        ``is_image_color``: 3 channels, else 1; ``n_classes``. Other keys are not looked at.
+        ``is_image_color``: 3 channels, else 1; ``n_classes``; and ``manual_seed``, if there. Other keys are not looked
+        at.
     stream : Stream, optional
-        Where the first weights come from; without it from torch's global generator.
+        Where the first weights come from; without it from ``manual_seed``, and without that from torch's global
+        generator, which is otherwise left as it is.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def build_classifier(params: Mapping[str, object], stream: Stream | None = None)
     listed = params.get("net_arch")
     if not isinstance(listed, list | tuple):
         raise UserError(f"net_arch: expected a list of {{'class': ..., 'kwargs': {{...}}}}, found {listed!r}")
+    if stream is None and params.get("manual_seed") is not None:
+        stream = Stream(_whole_number(params, "manual_seed", 0)).at("model")
     with torch.random.fork_rng(enabled=stream is not None), torch.no_grad():
         if stream is not None:
             torch.manual_seed(stream.integer())

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import Timeout
+from sklearn.metrics import matthews_corrcoef
 
 from common.cli import UserError
 from common.config.places import find_spaces
-from common.data.folding import random_fold
-from common.data.images import ImageTable, check_classes, decode
-from common.data.sources import find_images
+from common.data.images import as_png
+from common.params.best_epoch import BestEpoch
 from common.params.board import Board
 from common.params.configurable import Preparation
 from common.params.experiment import from_params
-from common.params.idx import load_idx
-from common.params.idx_files import FILES
+from common.params.image_parts import ImagePart, image_parts
+from common.params.kept_model import classifier_of
 from common.params.keys import OF_NETWORK, announce, read_params
+from common.params.logdirs import choose_logdir, identity_of, logdir_path, logdirs_in
 from common.params.plain import start_plain
-from common.params.step_results import Means, checked
+from common.params.seeding import undisturbed
+from common.params.step_results import Means, checked, in_one_line
 from common.seeds import Stream
 from common.state import locked
+from common.tracking.runs import Run
 from common.tracking.seam import tell
 from common.training.checkpoints import SavedModels
-from common.training.engine import NonFiniteLossError, batches_of, train_one_epoch
+from common.training.engine import NonFiniteLossError, batches_of, test_model, train_one_epoch
 from common.training.loop import run_epochs
 from common.training.optimizers import Schedules, make_optimizer
 from common.training.precision import set_up
 
-Step = Callable[..., tuple[float, Mapping[str, Any]]]
+Step = Callable[..., tuple[float, Mapping[str, Any] | None]]
 
 
 def train(
@@ -48,26 +53,37 @@ def train(
 ) -> bool:
     """Train a network with one's own steps, as `params` say; an interrupted call goes on from the last saved state.
 
-    Metrics, learning rate, images, the graph and the hyper-parameters are in `logdir` for TensorBoard, and metrics and
-    settings in MLflow (experiment ``train``); messages go to the brokers that `params` or the environment name.
+    Where `logdir` holds another training, of which a setting, the data or the code differs, it works in ``run_2`` in
+    it, or ``run_3``, and says what differs. More epochs, with all else the same, go on.
+
+    Validation steers schedules and the choice of the best epoch, that of the lowest loss; the test images are read
+    once, at the end, with that epoch's weights.
+
+    Metrics, learning rate, images, the graph and the hyper-parameters are in `logdir` for TensorBoard. Metrics and
+    settings are in MLflow too (experiment ``train``), with the best epoch's network as ``model.safetensors``, which
+    ``python -m common.production.registry`` registers. Messages go to the brokers that `params` or the environment
+    name.
 
     Parameters
     ----------
     params : dict
         See :class:`common.params.keys.Params`; without search spaces.
     model : nn.Module
-        Such as ``make_classifier(params)``. It is left with the weights of the last epoch.
+        Such as ``build_classifier(params)``. It is left with the weights of the best epoch.
     train_step : callable
         ``train_step(x, y, model, optim, **kwargs)`` for a batch: images, as `params` prepare them, float32 (B, C, H,
-        W), and labels, int64 (B,). It makes the step of the optimiser, and returns the loss and a dict of metrics.
+        W), and labels, int64 (B,). It makes the step of the optimiser, and returns the loss and a dict of metrics, or
+        None in its place.
     test_step : callable
-        ``test_step(x, y, model, **kwargs)``, likewise, in evaluation and without gradients.
+        ``test_step(x, y, model, **kwargs)``, likewise, in evaluation and without gradients: of validation, and of
+        the test at the end. It is tried on one batch before the first epoch.
     datadir : str or Path
-        With ``train/`` and, for `test_step`, ``test/``, each with an ``info.csv`` (``files,type``) or as
-        :func:`common.data.load_images` takes folders; or with the four idx files. Without ``test/`` a fifth of the
-        training images is held out.
+        With ``train/`` and, where there are, ``val/`` and ``test/``, each with an ``info.csv`` (``files,type``) or as
+        :func:`common.data.load_images` takes folders; or with the four idx files. A fifth of the training images is
+        held out in place of a part that is missing.
     logdir : str or Path
-        Saved states are in ``models/epoch-00001.pt`` and so on, under ``network`` the model's ``state_dict``.
+        Saved states are in ``models/epoch-00001.pt`` and so on, the best epoch in ``models/best.pt``: under ``network``
+        the model's ``state_dict``.
     **kwargs
         Handed to both steps. ``train_torchmetrics`` and ``test_torchmetrics``, metrics or collections of torchmetrics
         that the steps call, are moved to the device, and computed and reset after each epoch.
@@ -87,12 +103,12 @@ def train(
     if spaces:
         raise UserError(f"params: {next(iter(spaces))}: expected a value, found a search space; step 5 searches")
     announce(read)
-    tables = _tables(Path(datadir).expanduser(), config.image_size, Stream(read.manual_seed))
-    folder = Path(logdir).expanduser()
+    parts = image_parts(Path(datadir).expanduser(), config.image_size, Stream(read.manual_seed))
+    folder = logdir_path(logdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".training", timeout=0):
-            return _Training(read, config, model, (train_step, test_step), tables, folder, kwargs).run(params)
+            return _Training(read, config, model, (train_step, test_step), parts, folder, kwargs).run(params)
     except Timeout:
         raise UserError(f"{folder}: another process trains there; wait for it, or name another folder") from None
     except OSError as error:
@@ -100,12 +116,12 @@ def train(
 
 
 class _Training:
-    def __init__(self, read, config, model, steps, tables, folder, kwargs):
-        self.read, self.config, self.folder, self.kwargs = read, config, folder, kwargs
+    def __init__(self, read, config, model, steps, parts, folder, kwargs):
+        self.read, self.config, self.kwargs, self.parts = read, config, kwargs, parts
         self.compute = set_up(read.device, config=config)
         self.model = model.to(self.compute.device)
         self.train_step, self.test_step = steps
-        (self.table, self.rows), (self.test_table, self.test_rows) = tables
+        self.table, self.rows = parts["train"]
         if len(self.table.classes) != read.n_classes:
             found = len(self.table.classes)
             raise UserError(f"params.n_classes: expected {found}, as the images have, found {read.n_classes}")
@@ -115,8 +131,16 @@ class _Training:
         for metric in filter(None, self.metrics.values()):
             metric.to(self.compute.device)
         self.stream = Stream(read.manual_seed).at("training")
-        self.saved = SavedModels(folder / "models")
         self.every = {"epoch": 0, "batch": 1}.get(read.eval_metric_compute_freq, read.eval_metric_compute_freq)
+        self.size = config.eval_batch_size or config.batch_size
+        self.val_batches = math.ceil(len(parts["val"].rows) / self.size)
+        data = {part: table.fingerprint for part, (table, _) in parts.items()}
+        things = {"train_step": steps[0], "test_step": steps[1], **kwargs}
+        self.identity = identity_of(read, data, model, things, self.compute)
+        self.known = logdirs_in(folder)
+        self.place = choose_logdir(self.known, self.identity, may_begin=read.mode != "test")
+        self.folder = self.place.folder
+        self.saved, self.best = SavedModels(self.folder / "models"), BestEpoch(self.model, self.folder / "models")
 
     def run(self, params: Mapping[str, Any]) -> bool:
         epochs, state = self.read.num_epochs, self.saved.load()
@@ -128,50 +152,88 @@ class _Training:
                 raise UserError(
                     f"{self.saved.path}: of another model; expected another logdir, or this model"
                 ) from error
+            if state["stopper"]:
+                self.best.load_state_dict(state["stopper"])
         if self.read.mode == "test":
             return self._test_only(before)
-        if before >= epochs:
+        if min(before, self.place.finished) >= epochs:
+            self.best.restore_best()
             print(f"{self.folder}: trained for {before} epochs already")
             return True
+        self._try_test_step()
         optimizer = make_optimizer(self.model, self.config.optimizer, self.config.learning_rate, 0.0)
         schedules = Schedules(self.model, optimizer, self.config)
-        name, note = f"{self.table.root.parent.name} {type(self.model).__name__}", self.folder / "run_id"
-        goes_on = note.read_text() if state and note.exists() else None
+        self.place.note(identity=self.identity)
+        name = f"{self.table.root.parent.name} {type(self.model).__name__}"
+        about = (name, "train", dict(params), self.identity, self.table, self.compute, self.stream, self.place.key)
+        others = [place.key for place in self.known if place.key != self.place.key]
         with (
-            Board(self.folder, before, before * math.ceil(len(self.rows) / self.read.batch_size)) as board,
-            start_plain(
-                name, "train", dict(params), self.table, self.compute, self.stream, goes_on, epochs=epochs
-            ) as run,
+            Board(self.folder, before, *self._batches_before(before)) as board,
+            start_plain(*about, others, epochs=epochs) as run,
         ):
-            note.write_text(run.run_id)
+            print(f"{self.folder}: run {run.run_id}, from epoch {before + 1} of {epochs}")
             run.text(str(self.model), f"model_summary_{run.run_id}.txt")
-            self.saved.on_save = lambda path: tell(run, "model_saved", path.name, file=str(path))
+
+            def on_save(path: Path) -> None:
+                tell(run, "model_saved", path.name, file=str(path))
+                self.best.save()
 
             def log(metrics: dict[str, float], step: int) -> None:
                 board.scalars(metrics, step)
                 run.log(metrics, step)
+                if not all(name.startswith("batch_") for name in metrics):
+                    print(in_one_line(f"epoch {step:{len(str(epochs))}d}/{epochs}", metrics), flush=True)
 
+            self.saved.on_save = on_save
             if not state:
-                board.begin(self.model, self._first_inputs(), params, ["train/loss", "test/loss"])
+                board.begin(self.model, self._first_inputs(), params, ["train/loss", "val/loss", "test/loss"])
 
-            def train(epoch: int) -> dict[str, float]:
-                return self._train(epoch, optimizer, log)
-
-            parts = (self.model, optimizer, schedules, self.saved, range(1, epochs + 1), train, self._evaluate, log)
+            train, validate = partial(self._train, optimizer, log), partial(self._validate, log)
+            parts = (self.model, optimizer, schedules, self.saved, range(1, epochs + 1), train, validate, log)
             try:
-                run_epochs(*parts, None, self.config.eval_every, self.config.save_every)
+                run_epochs(*parts, self.best, self.config.eval_every, self.config.save_every)
             except NonFiniteLossError as error:
                 print(f"stopped: {error}", file=sys.stderr)
                 run.tags(error=str(error))
                 return False
+            self._end(run, board, max(before, epochs))
+        self.place.note(finished=max(before, epochs))
         print(f"done: {epochs} epochs, {self.folder} (run {run.run_id})")
         return True
+
+    def _end(self, run: Run, board: Board, epochs: int) -> None:
+        """The test, and the model, of the best epoch."""
+        self.best.save()
+        self.best.restore_best()
+        metrics = {"best_epoch": float(self.best.epoch), **self._evaluate("test")}
+        try:
+            network = classifier_of(self.model, self.config, len(self.table.classes), self.table.pixels)
+        except UserError as error:
+            print(f"the model is in {self.best.file} alone, not in MLflow: {error}", file=sys.stderr)
+        else:
+            table, rows = self.parts["test"]
+            found = test_model(network, table, rows)
+            predicted = found.argmax(1) if found.ndim == 2 else found > 0.5
+            metrics.setdefault("test_mcc", float(matthews_corrcoef(table.labels[rows], predicted)))
+            run.text(json.dumps(self.table.classes), "classes.json")
+            run.text("".join(f"{key}\n" for key in sorted(self.table.image_keys())), "registered_images.txt")
+            run.text(as_png(self.table.pixels[self.rows[0]]), "example.png")
+            run.model(network)
+        board.scalars(metrics, epochs)
+        replace(run, place={"root_run_id": run.run_id}).log(metrics, epochs)
+        print(in_one_line(f"best epoch {self.best.epoch}", {k: v for k, v in metrics.items() if k != "best_epoch"}))
+
+    def _batches_before(self, epoch: int) -> tuple[int, int | None]:
+        in_epoch = math.ceil(len(self.rows) / self.config.batch_size)
+        evaluated = epoch // self.config.eval_every * self.val_batches if self.every else None
+        return epoch * in_epoch, evaluated
 
     def _test_only(self, epoch: int) -> bool:
         if not epoch:
             raise UserError(f"{self.saved.folder}: no saved model; expected one from params with mode 'train'")
-        metrics, *_ = self._evaluate(epoch)
-        print("  ".join([f"epoch {epoch}", *(f"{name} {value:.4g}" for name, value in metrics.items())]))
+        if self.best.epoch:
+            self.best.restore_best()
+        print(in_one_line(f"epoch {self.best.epoch or epoch}", self._evaluate("test")))
         return True
 
     def _first_inputs(self) -> torch.Tensor:
@@ -182,56 +244,57 @@ class _Training:
     def _prepared(self, images: torch.Tensor, training: bool) -> torch.Tensor:
         return self.preparation.train(training)(images.float() / 255)
 
-    def _train(self, epoch: int, optimizer: torch.optim.Optimizer, log: Callable) -> dict[str, float]:
-        means, in_batches = Means(), []
+    def _train(self, optimizer: torch.optim.Optimizer, log: Callable, epoch: int) -> dict[str, float]:
+        means = Means()
 
         def step(images: torch.Tensor, labels: torch.Tensor) -> float:
             result = self.train_step(self._prepared(images, True), labels, self.model, optimizer, **self.kwargs)
             loss, values = checked(result, "train_step")
             means.add(loss, values, len(labels))
-            in_batches.append(values)
             return loss
 
-        def log_batch(loss: dict[str, float], number: int) -> None:
-            in_epoch = number - (epoch - 1) * len(in_batches)
-            wanted = self.every and (in_epoch + 1) % self.every == 0
-            values = {f"batch_{name}": value for name, value in in_batches[in_epoch].items()} if wanted else {}
-            log(loss | values, number)
-
-        settings = (epoch, self.config.batch_size, self.stream, log_batch, None, self.config.shuffle, step)
+        settings = (epoch, self.config.batch_size, self.stream, log, None, self.config.shuffle, step)
         train_one_epoch(self.model, self.table, self.rows, optimizer, *settings)
         return means.metrics("train", self.metrics["train"])
 
+    def _validate(self, log: Callable, epoch: int) -> tuple[dict[str, float], float, float]:
+        before = (math.ceil(epoch / self.config.eval_every) - 1) * self.val_batches
+
+        def log_batch(metrics: dict[str, float], number: int) -> None:
+            if self.every and (number + 1) % self.every == 0:
+                log({f"batch_val_{name}": value for name, value in metrics.items()}, before + number)
+
+        metrics = self._evaluate("val", log_batch)
+        loss = metrics["val_loss"]
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss of validation is {loss} after epoch {epoch}; expected a finite loss")
+        self.best.now = epoch
+        return metrics, loss, -loss
+
     @torch.no_grad()
-    def _evaluate(self, epoch: int) -> tuple[dict[str, float], float, float]:
+    def _evaluate(self, part: str, log_batch: Callable = lambda *_: None) -> dict[str, float]:
         self.model.eval()
-        means, size = Means(), self.config.eval_batch_size or self.config.batch_size
-        for images, labels in batches_of(self.model, self.test_table, self.test_rows, size):
-            result = self.test_step(self._prepared(images, False), labels, self.model, **self.kwargs)
-            means.add(*checked(result, "test_step"), len(labels))
-        metrics = means.metrics("test", self.metrics["test"])
-        return metrics, metrics["test_loss"], math.nan
+        means = Means()
+        for number, (images, labels) in enumerate(self._batches_of(self.parts[part])):
+            loss, values = self._test(images, labels)
+            means.add(loss, values, len(labels))
+            log_batch({"loss": loss, **values}, number)
+        return means.metrics(part, self.metrics["test"])
 
+    def _batches_of(self, part: ImagePart) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return batches_of(self.model, part.table, part.rows, self.size)
 
-def _tables(folder: Path, image_size: int, stream: Stream) -> list[tuple[ImageTable, np.ndarray]]:
-    """The images of training and of testing, with the rows that count."""
-    tables = {part: _table(folder, part, image_size) for part in ("train", "test")}
-    table, test = tables["train"], tables["test"]
-    if table is None:
-        raise UserError(f"{folder}: expected a folder train/ in it, or the four idx files such as {FILES['train'][0]}")
-    if test is None:
-        fold = random_fold(table, stream.at("held out"))
-        return [(table, np.sort(np.concatenate([fold.train, fold.dev]))), (table, fold.test)]
-    if test.classes != table.classes:
-        raise UserError(f"{test.root}: expected the classes of train/, {table.classes}, found {test.classes}")
-    return [(one, np.arange(len(one))) for one in (table, test)]
+    def _test(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, dict[str, float]]:
+        result = self.test_step(self._prepared(images, False), labels, self.model, **self.kwargs)
+        return checked(result, "test_step")
 
-
-def _table(folder: Path, part: str, image_size: int) -> ImageTable | None:
-    if (folder / part).is_dir():
-        table = decode(find_images(str(folder / part)), image_size)
-    elif (folder / FILES[part][0]).exists():
-        table = load_idx(folder, part, image_size)
-    else:
-        return None
-    return check_classes(table) if part == "train" else table
+    @torch.no_grad()
+    def _try_test_step(self) -> None:
+        """See what it returns before hours of training, and leave everything as it was."""
+        was_training = self.model.training
+        with undisturbed():
+            self.model.eval()
+            self._test(*next(self._batches_of(self.parts["val"])))
+        self.model.train(was_training)
+        if self.metrics["test"] is not None:
+            self.metrics["test"].reset()

@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
-from common.cli import UserError
-from common.tracking.identity import flatten
+from common.cli import masked
+from common.state import PROJECT
+from common.tracking.identity import fingerprint, flatten
 from common.tracking.outbox import send_leftovers, try_again
 from common.tracking.provenance import provenance
 from common.tracking.runs import Run, closing
 from common.tracking.seam import telling
+from common.tracking.starting import NEWEST_FIRST, mark_killed
 from common.tracking.store import Connection, open_store
 
 
 @contextlib.contextmanager
 def start_plain(
-    name: str, experiment: str, settings: dict, table, compute, stream, goes_on: str | None = None, **details: object
+    name: str,
+    experiment: str,
+    settings: dict,
+    identity: dict[str, str],
+    table,
+    compute,
+    stream,
+    key: str,
+    others: Collection[str] = (),
+    **details: object,
 ) -> Iterator[Run]:
     """A root run with its settings and where its data and code come from; its events go to the brokers that are set.
+
+    The newest run with this key goes on unless it has finished, whether or not the process that began it could close
+    it; what the others have left open is closed.
 
     Parameters
     ----------
     settings : dict
         Recorded as parameters.
+    identity : dict
+        What its results depend on; recorded as ``identity.json``.
     table : common.data.ImageTable
     compute : common.training.Compute
     stream : common.seeds.Stream
-    goes_on : str, optional
-        A run that was interrupted, to go on with; another one starts if that has finished or is gone.
+    key : str
+        Of what is trained; its tag ``logdir``.
+    others : collection of str
+        Keys of what nobody trains any more.
     details
         What the first event says beside the name.
 
@@ -43,19 +64,32 @@ def start_plain(
 
     def create() -> Run:
         send_leftovers(client)
-        if goes_on is not None:
-            with contextlib.suppress(UserError):  # of another server, or deleted
-                found = client.get_run(goes_on)
-                if found.info.status != "FINISHED":
-                    return Run.again(uri, found, {"root_run_id": goes_on, "phase": "training"})
-        made = client.create_run(experiment_id, tags={"run_level": "root", "step": experiment}, run_name=name).info
+        for found in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+            if found.data.tags.get("logdir") in others:
+                mark_killed(client, found)
+        of_key = client.search_runs([experiment_id], f"tags.logdir = '{key}'", order_by=[NEWEST_FIRST], max_results=1)
+        if of_key and of_key[0].info.status != "FINISHED":
+            run_id = of_key[0].info.run_id
+            return Run.again(uri, of_key[0], {"root_run_id": run_id, "phase": "training"})
+        tags = {"run_level": "root", "step": experiment, "logdir": key, "fingerprint": fingerprint(identity)}
+        made = client.create_run(experiment_id, tags=tags | _command(), run_name=name).info
         return Run(uri, experiment_id, made.run_id, {"root_run_id": made.run_id, "phase": "training"})
 
     with telling(name=name, **details) as begin, closing(create, wait=True) as run:
         begin(run)
-        if not run.resumed:
+        if not (run.resumed and client.get_run(run.run_id).data.params):  # these are recorded last
             origin, artifacts = provenance(table, stream, compute)
-            run.params({**origin, **flatten(settings, "params.")})
             for artifact, content in artifacts.items():
                 run.text(content, f"provenance/{artifact}")
+            run.text(json.dumps(identity, indent=1), "identity.json")
+            run.params({**origin, **flatten(settings, "params.")})
         yield run
+
+
+def _command() -> dict[str, str]:
+    """The script and its arguments as a tag, where it lies in the project."""
+    script = Path(sys.argv[0] or "-").resolve()
+    if not (script.is_file() and script.is_relative_to(PROJECT)) or script.is_relative_to(sys.prefix):
+        return {}
+    words = [script.relative_to(PROJECT).as_posix(), *sys.argv[1:]]
+    return {"command": json.dumps([masked(word) for word in words])}

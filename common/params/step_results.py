@@ -18,7 +18,7 @@ class Means:
 
     def add(self, loss: float, values: Mapping[str, float], count: int) -> None:
         """Take in what a step returned for a batch of `count` images."""
-        for name, value in {**values, "loss": loss}.items():
+        for name, value in ({"loss": loss} | dict(values) | {"loss": loss}).items():
             self._sums[name] += value * count
             self._counts[name] += count
 
@@ -39,7 +39,12 @@ def checked(result: Any, name: str) -> tuple[float, dict[str, float]]:
     """The loss and the metrics that a step returned, as floats."""
     try:
         loss, values = result
-        return float(loss), {str(key): float(value) for key, value in values.items()}
+        return float(loss), {str(key): float(value) for key, value in ({} if values is None else values).items()}
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        expected = "expected the loss and a dict of numbers, such as (0.5, {'accuracy': 0.9})"
+        expected = "expected the loss and a dict of numbers or None, such as (0.5, {'accuracy': 0.9})"
         raise UserError(f"{name}: {expected}, found {result!r:.80}") from error
+
+
+def in_one_line(start: str, metrics: Mapping[str, float]) -> str:
+    """The metrics for people to read, after what they are of."""
+    return "  ".join([start, *(f"{name} {value:.4g}" for name, value in metrics.items())])

@@ -2,12 +2,14 @@
 
 ``python -m common.production.predict --model pets cat.jpg photos/ --output predictions.csv``
 
+Images may be in a gzipped idx file, such as ``t10k-images-idx3-ubyte.gz``, too.
+
 ``python -m common.production.predict --model eeg new.npz recording.edf`` does so for arrays and recordings, with a
 model that was trained on arrays.
 
 ``python -m common.production.predict --model pets --from kafka`` answers requests from a topic instead; each is the
-bytes of an image file, its answer ``prediction``, ``probabilities`` by class, and what decided: ``threshold``,
-``positive_class`` and ``model_version``.
+bytes of an image file, or its pixels in JSON, its answer ``prediction``, ``probabilities`` by class, and what decided:
+see ``docs/messages.md``.
 
 A registered model is code: it runs with your rights, so use models of people you trust.
 """
@@ -19,16 +21,29 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from common import cli
 from common.cli import UserError, escaped
 from common.state import regular, whole_file
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from common.plots.scores import Plot
+
+
+class IdxImage(NamedTuple):
+    """An image of an idx file: uint8 (height, width)."""
+
+    file: Path
+    number: int
+    pixels: np.ndarray
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.number}"
+
 
 AT_ONCE = 64
 """Images that are read and predicted together."""
@@ -48,7 +63,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
     flags.add_argument(
         "--from", dest="broker", choices=["kafka", "pubsub"], help="answer requests, until none has come for TIMEOUT s"
     )
-    help_images = "image, or folder to search for images; or .npz, EDF, FIF, …"
+    help_images = "image, folder of images, or idx file; or .npz, EDF, FIF, …"
     flags.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help=help_images)
     args = flags.parse_args(argv)
     if args.broker is None and not args.images:
@@ -64,7 +79,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame | None:
 def _answer(args: argparse.Namespace) -> None:
     """Answer requests from a topic; see :mod:`common.events.requests`."""
     from common.events.broker import idle_time
-    from common.events.requests import serve_requests
+    from common.events.requests import image_in, serve_requests
     from common.events.sending import only_broker
 
     broker, idle = only_broker(args.broker), idle_time(os.environ)
@@ -72,8 +87,8 @@ def _answer(args: argparse.Namespace) -> None:
     if _takes_arrays(model):
         raise UserError(f"--from {args.broker}: expected a model of images; {args.model} takes arrays")
 
-    def handler(image: bytes) -> dict[str, object]:
-        (row,) = _rows(model, [image], ["the request"]).to_dict("records")
+    def handler(request: bytes) -> dict[str, object]:
+        (row,) = _rows(model, [image_in(request)], ["the request"]).to_dict("records")
         name = "probability_"
         by_class = {key.removeprefix(name): value for key, value in row.items() if key.startswith(name)}
         others = {key: value for key, value in row.items() if not key.startswith(name)}
@@ -97,6 +112,9 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     if output and not output.parent.is_dir():
         raise UserError(f"--output {output}: no folder {output.parent}")
     files = _files(args.images)
+    paths = [file for file in files if isinstance(file, Path)]
+    if kind == ".png" and len(paths) < len(files):
+        raise UserError(f"--output {output}: expected image files for a grid, found an idx file; a .csv takes it")
     if kind == ".png" and len(files) > MOST:
         raise UserError(f"--output {output}: {len(files)} images; a grid has room for {MOST}, a .csv for any number")
 
@@ -104,7 +122,7 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     if kind == ".png" and _takes_arrays(model):
         raise UserError(f"--output {output}: expected a .csv, as {args.model} takes arrays")
     table = _table(model, files)
-    content = grid(files, table).png() if kind == ".png" else table.to_csv(index=False, lineterminator="\n").encode()
+    content = grid(paths, table).png() if kind == ".png" else table.to_csv(index=False, lineterminator="\n").encode()
     if output:
         try:
             with whole_file(output) as file:
@@ -117,14 +135,19 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
     return table
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The images among the paths, and those in folders, sorted within each."""
+def _files(paths: Sequence[Path]) -> list[Path | IdxImage]:
+    """The images among the paths, those in folders, sorted within each, and those in idx files."""
     from common.data.sources import list_images
 
-    files: list[Path] = []
+    files: list[Path | IdxImage] = []
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
+        if path.name.endswith("-ubyte.gz"):
+            from common.params.idx_files import read_idx
+
+            files += [IdxImage(path, number, pixels) for number, pixels in enumerate(read_idx(path, 3))]
+            continue
         try:
             found = [path / name for name in list_images(path)[0]] if path.is_dir() else [path]
         except OSError as error:
@@ -139,14 +162,17 @@ def _takes_arrays(model) -> bool:
     return model.metadata.signature.inputs.is_tensor_spec()
 
 
-def _table(model, files: Sequence[Path]) -> pd.DataFrame:
+def _table(model, files: Sequence[Path | IdxImage]) -> pd.DataFrame:
     import pandas as pd
     from tqdm import tqdm
 
     if _takes_arrays(model):
         from common.production.signals import predict_signals
 
-        return predict_signals(model, files)
+        paths = [file for file in files if isinstance(file, Path)]
+        if len(paths) < len(files):
+            raise UserError("IMAGE: expected .npz files or recordings, as the model takes arrays; found an idx file")
+        return predict_signals(model, paths)
     parts = []
     with tqdm(total=len(files), desc="predicting", unit="image", leave=False, disable=None) as bar:
         for start in range(0, len(files), AT_ONCE):
@@ -169,7 +195,11 @@ def _rows(model, images: Sequence[bytes], names: Sequence[object]) -> pd.DataFra
         raise UserError(f"{names[error.row]}: {error.reason}") from error
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path | IdxImage) -> bytes:
+    if isinstance(file, IdxImage):
+        from common.data.images import as_png
+
+        return as_png(file.pixels[None])
     try:
         return regular(file).read_bytes()
     except OSError as error:

@@ -1,6 +1,8 @@
 """The model registry: versions of a model, of which the best one, by its nested test score, is in production.
 
-Which versions can be compared says :mod:`common.production.scope`.
+Which versions can be compared says :mod:`common.production.scope`. Steps register theirs with ``--register``; that of
+a run of :func:`common.params.train` becomes a version by
+``python -m common.production.registry --run-id RUN_ID --model NAME``.
 
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
@@ -34,8 +36,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature, infer_signature
 
-from common.cli import UserError, reason_of
-from common.data.images import ImageTable
+from common import cli
+from common.cli import UserError, escaped, reason_of
+from common.model.classifier import load_classifier
 from common.moved import MODULES
 from common.production import ensemble as ensembles
 from common.production.own_code import copy_own_code, own_modules_of
@@ -43,14 +46,16 @@ from common.production.promotion import (
     SCORE,
     check_name,
     create_version,
+    is_production,
     one_line_errors,
     production_version,
     registered_model,
     registry_at,
     versions_of,
 )
-from common.production.scope import IMAGES, image_keys, scope_of
+from common.production.scope import IMAGES, Data, StoredData, scope_of
 from common.state import PROJECT
+from common.tracking.finding import find_run
 from common.tracking.runs import Run
 from common.tracking.store import open_tracking
 
@@ -59,7 +64,7 @@ NEEDED += ["tqdm"]
 """Packages that a model needs to predict."""
 
 
-def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], table: ImageTable) -> int:
+def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], data: Data) -> int:
     """Store a model with its run and make it a version of a registered model, unless this run has one already.
 
     Parameters
@@ -72,7 +77,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     test_scores : mapping from name to float
         Become tags of the version. ``test_mcc`` is the nested estimate that decides what goes into production: the
         highest does, of equal ones the oldest; NaN never does.
-    table : common.data.ImageTable
+    data : common.data.ImageTable, or what :class:`common.production.scope.Data` says of one
         What it was trained on. Its first image is stored as the model's input example.
 
     Returns
@@ -93,9 +98,9 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
         for known in versions_of(registry, name):
             if known.tags.get("run_id") == run.run_id:
                 return int(known.version)
-    example = table.example()
+    example = data.example()
     images = pd.DataFrame({"image": [example]}) if isinstance(example, bytes) else example
-    run.text("".join(f"{key}\n" for key in sorted(image_keys(table))), IMAGES)
+    run.text("".join(f"{key}\n" for key in sorted(data.image_keys())), IMAGES)
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
         ensemble.save(data := Path(folder) / "ensemble")
         (code := Path(folder) / "code").mkdir()
@@ -112,7 +117,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             signature=_signature(images, ensemble.predict(images)),
             input_example=images,
         )
-        scope = partial(scope_of, name=name, table=table)
+        scope = partial(scope_of, name=name, data=data)
         version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id, scope)
         link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it
         run.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
@@ -123,6 +128,41 @@ def _signature(images: pd.DataFrame, answers: pd.DataFrame) -> ModelSignature:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that integers cannot be missing: a version never is
         return infer_signature(images, answers)
+
+
+def register_trained(run_id: str, name: str) -> int:
+    """Make the model of a finished run of :func:`common.params.train` a version; returns it.
+
+    Where it is one already, that. A child run keeps its files.
+
+    Raises
+    ------
+    UserError
+        When there is no such run, or its model was not kept in MLflow.
+    """
+    check_name(name)
+    run = find_run("train", run_id)
+    said = run.client.get_run(run_id).data
+    known, metrics = said.params, said.metrics
+    if SCORE not in metrics:
+        raise UserError(f"--run-id {run_id}: no {SCORE} in it, since its model could not be kept in MLflow")
+    scores = {score: value for score, value in metrics.items() if score.startswith("test_")}
+    with tempfile.TemporaryDirectory() as folder:
+        network, classes, example, images = (
+            Path(run.client.download_artifacts(run_id, artifact, folder))
+            for artifact in ("model.safetensors", "classes.json", "example.png", IMAGES)
+        )
+        data = StoredData(
+            known["data_name"],
+            tuple(json.loads(classes.read_text())),
+            known["data_fingerprint"],
+            example.read_bytes(),
+            frozenset(images.read_text().split()),
+        )
+        ensemble = ensembles.Ensemble([load_classifier(network)], [0.5], list(map(escaped, data.classes)))
+        trained = Run(run.uri, run.experiment_id, run_id, {"root_run_id": run_id}, resumed=True)
+        with trained.child(f"registration {name}", run_level="registration") as child:
+            return register_version(child, name, ensemble, scores, data)
 
 
 def load_production(name: str) -> mlflow.pyfunc.PyFuncModel:
@@ -157,3 +197,18 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
                 return mlflow.pyfunc.load_model(found)
     except (MlflowException, OSError) as error:
         raise UserError(f"model {name}, version {version}: cannot be loaded ({reason_of(error)})") from error
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command: ``python -m common.production.registry``."""
+    flags = cli.parser(__doc__)
+    flags.add_argument("--run-id", required=True, metavar="ID", help="finished run of common.params.train")
+    flags.add_argument("--model", required=True, metavar="NAME", help="registered model, made if there is none")
+    args = flags.parse_args(argv)
+    version = register_trained(args.run_id, args.model)
+    stage = "in production" if is_production(args.model, version) else "archived"
+    print(f"registered: version {version} of {args.model}, {stage}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -9,10 +9,12 @@ line, set the alias ``production`` in MLflow.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 from uuid import uuid4
 
 from mlflow import MlflowClient
@@ -20,14 +22,45 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from common.cli import UserError, escaped
-from common.data.images import ImageTable
 from common.production.promotion import ALIAS, LINE, registry_at, versions_of
 
 CLASSES, IMAGES = "classes", "registered_images.txt"
 """A tag, and the artifact of a run that has a line, a digest, for each image."""
 
 
-def check_scope(uri: str, name: str, table: ImageTable) -> None:
+class Data(Protocol):
+    """What is compared of the data of two versions; a :class:`common.data.ImageTable` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def example(self) -> Any: ...
+    def image_keys(self) -> Set[str]: ...
+
+
+@dataclass(frozen=True)
+class StoredData:
+    """The same, as a run has recorded it."""
+
+    name: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    _example: bytes
+    _keys: frozenset[str]
+
+    def example(self) -> bytes:
+        """The first image file."""
+        return self._example
+
+    def image_keys(self) -> frozenset[str]:
+        """As those of a table."""
+        return self._keys
+
+
+def check_scope(uri: str, name: str, data: Data) -> None:
     """Refuse data of other classes than a registered model has; say it where other data will not be in production.
 
     Raises
@@ -35,11 +68,11 @@ def check_scope(uri: str, name: str, table: ImageTable) -> None:
     UserError
     """
     with registry_at(uri) as registry:
-        if reason := scope_of(registry, name, table)[1]:
+        if reason := scope_of(registry, name, data)[1]:
             print(f"--register {name}: the new version will not be in production by itself: {reason}")
 
 
-def scope_of(registry: MlflowClient, name: str, table: ImageTable) -> tuple[dict[str, str], str | None]:
+def scope_of(registry: MlflowClient, name: str, data: Data) -> tuple[dict[str, str], str | None]:
     """The tags of a new version, and why it cannot be compared with the one in production.
 
     Raises
@@ -47,27 +80,19 @@ def scope_of(registry: MlflowClient, name: str, table: ImageTable) -> tuple[dict
     UserError
         When the classes are others than those of the registered model.
     """
-    classes = list(map(escaped, table.classes))
-    tags = {CLASSES: json.dumps(classes), "data_fingerprint": table.fingerprint, LINE: uuid4().hex[:12]}
+    classes = list(map(escaped, data.classes))
+    tags = {CLASSES: json.dumps(classes), "data_fingerprint": data.fingerprint, LINE: uuid4().hex[:12]}
     if (before := _reference(registry, name)) is None:
         return tags, None
     known = json.loads(before.tags.get(CLASSES, "null"))
     if known not in (None, classes):
         raise UserError(
-            f"--register {name}: its versions tell {', '.join(known)} apart, the data {table.name} have the classes "
+            f"--register {name}: its versions tell {', '.join(known)} apart, the data {data.name} have the classes "
             f"{', '.join(classes)}; expected the same, or another name"
         )
-    if reason := _difference(registry, before, table):
+    if reason := _difference(registry, before, data):
         return tags, reason
     return tags | {LINE: before.tags[LINE]}, None
-
-
-def image_keys(table: ImageTable) -> set[str]:
-    """A digest of each image with its class and its group."""
-    groups = [None] * len(table) if table.groups is None else table.groups.tolist()
-    rows = zip(groups, (table.classes[label] for label in table.labels), table.digests, strict=True)
-    texts = (json.dumps([None if group == digest else group, name, digest]) for group, name, digest in rows)
-    return {hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts}
 
 
 def _reference(registry: MlflowClient, name: str) -> ModelVersion | None:
@@ -82,9 +107,9 @@ def _reference(registry: MlflowClient, name: str) -> ModelVersion | None:
     return versions.get(int(alias or 0)) or versions.get(max(versions, default=0))
 
 
-def _difference(registry: MlflowClient, before: ModelVersion, table: ImageTable) -> str | None:
-    """Why the data of a version are neither those of a table nor a part of them."""
-    if before.tags.get("data_fingerprint") == table.fingerprint:
+def _difference(registry: MlflowClient, before: ModelVersion, data: Data) -> str | None:
+    """Why the data of a version are neither those of a model nor a part of them."""
+    if before.tags.get("data_fingerprint") == data.fingerprint:
         return None
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -92,6 +117,6 @@ def _difference(registry: MlflowClient, before: ModelVersion, table: ImageTable)
         except (KeyError, MlflowException, OSError):
             return f"which data version {before.version} is of is not known"
         known = set(Path(path).read_text().split())
-    if missing := len(known - image_keys(table)):
-        return f"{missing} of the {len(known)} images of version {before.version} are not in the data {table.name}"
+    if missing := len(known - data.image_keys()):
+        return f"{missing} of the {len(known)} images of version {before.version} are not in the data {data.name}"
     return None

@@ -34,7 +34,7 @@ def code_digests(starts: Iterable[Path]) -> dict[str, str]:
         return not (_is_core(importer) and _room(imported) in WINGS)
 
     found = reached(starts, _computes, leads)
-    digests = {_name(path): hashlib.sha256(ast.dump(_without_texts(tree)).encode()) for path, tree in found.items()}
+    digests = {_name(path): hashlib.sha256(ast.dump(without_texts(tree)).encode()) for path, tree in found.items()}
     return {name: digest.hexdigest()[:8] for name, digest in sorted(digests.items())}
 
 
@@ -126,7 +126,7 @@ def _files(module: str, importer: Path, folder: Path | None = None, name: str | 
         yield Path(file).resolve()
 
 
-def _without_texts(tree: ast.Module) -> ast.Module:
+def without_texts(tree: ast.Module) -> ast.Module:
     """A syntax tree without statements that are a text alone, as docstrings are."""
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):

@@ -43,10 +43,17 @@ def identity(step: int, args: argparse.Namespace, table, folds, config, compute)
     return {
         "data": table.fingerprint[:16],
         "splits": _digest(*_indices(folds)),
+        **surroundings(compute),
+        **{f"code.{name}": digest for name, digest in code_digests(code).items()},
+        **{f"settings.{name}": in_words(value) for name, value in settings.items()},
+    }
+
+
+def surroundings(compute) -> dict[str, str]:
+    """The parts ``packages`` and ``machine`` of :func:`identity`."""
+    return {
         "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
         "machine": f"{compute.machine}, {compute.precision_description}",
-        **{f"code.{name}": digest for name, digest in code_digests(code).items()},
-        **{f"settings.{name}": _text(value) for name, value in settings.items()},
     }
 
 
@@ -102,7 +109,7 @@ def flatten(values: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _text(value: object) -> str:
+def in_words(value: object) -> str:
     """Its repr, without where in the memory of this process something lies."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 

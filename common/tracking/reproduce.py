@@ -3,8 +3,10 @@
 ``python -m common.tracking.reproduce RUN_ID [--only root_split=0] [--in-place] [--yes]``
 
 A run is code: repeat those of people you trust. Of its command only ``step_N/train.py`` is run, of a commit that git
-has here, with flags of that step. Code from the tracking store, which is what was not committed and a config file from
-outside of the project, is shown and asked for; ``--yes`` is the answer of a script.
+has here, with flags of that step; or, of a run of ``common.params.train``, the script in that commit that called it,
+from the project folder, with a new logdir. Code from the tracking store, which is what was not committed and a config
+file from outside of the project, is shown and asked for, and so are arguments of such a script; ``--yes`` is the answer
+of a script.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def main(argv=None) -> int:
     uri, _ = open_store("step_2")
     client = Connection(uri)
     first = _finished(client, args.run_id)
-    command, known = _command(first)
+    is_own = first.data.tags.get("step") == "train"
+    command, known = _own_command(first, only, args.yes) if is_own else _command(first)
     _check_data_version(first, known.data)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -62,7 +65,9 @@ def main(argv=None) -> int:
         print(f"repeating run {args.run_id}: python {_shown(shlex.join(command))}", flush=True)
         with _code_of(first, diff, folder, args.in_place) as project:
             if config and not config.is_absolute():
-                _check_inside(args.run_id, project, config)
+                _check_inside(args.run_id, project, config, "config file")
+            if is_own:
+                _check_inside(args.run_id, project, Path(command[0]), "script")
             again = _repeat(first, command, project, store := folder / "mlflow.db", only)
             verdict, report = compare(uri, first, store_uri(store), again, only)
     print("\n".join([f"verdict: {verdict}", *report]))
@@ -88,7 +93,9 @@ def _finished(client: Connection, run_id: str):
         raise UserError(f"run {run_id}: no such run") from error
     level = run.data.tags.get("run_level", "other")
     if (run.info.status, level) != ("FINISHED", "root"):
-        raise UserError(f"run {run_id}: {run.info.status} {level} run; expected a FINISHED root run of step 2 to 5")
+        raise UserError(
+            f"run {run_id}: {run.info.status} {level} run; expected a FINISHED root run of step 2 to 5, or of train"
+        )
     if "command" not in run.data.tags:
         raise UserError(f"run {run_id}: it does not say how it was started (tag 'command')")
     return run
@@ -114,10 +121,31 @@ def _command(run) -> tuple[list[str], argparse.Namespace]:
     return [script, *arguments], known
 
 
-def _check_inside(run_id: str, project: Path, config: Path) -> None:
-    file = (project / config).resolve()
+def _own_command(run, only: int | None, yes: bool) -> tuple[list[str], argparse.Namespace]:
+    """The script that called ``common.params.train`` and its arguments, which are asked for."""
+    its = f"run {run.info.run_id}: its tag 'command' is {_shown(run.data.tags['command'])}"
+    try:
+        script, *arguments = json.loads(run.data.tags["command"].replace("\\u0000", "?"))
+        path = Path(script)
+    except (ValueError, TypeError):
+        raise UserError(f"{its}; expected a script and its arguments") from None
+    if path.suffix != ".py" or path.is_absolute() or ".." in path.parts:
+        raise UserError(f"{its}; expected a script in the project, and its arguments")
+    if only is not None:
+        raise UserError(f"--only root_split={only}: run {run.info.run_id} has no root splits")
+    if arguments and not yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"{its}, with arguments, which a terminal shows and asks for; --yes takes them")
+        print(_shown(shlex.join([script, *map(str, arguments)])))
+        if input("run this command from the tracking store? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UserError(f"run {run.info.run_id}: not repeated, since its command is not trusted")
+    return [script, *map(str, arguments)], argparse.Namespace(data=".")
+
+
+def _check_inside(run_id: str, project: Path, path: Path, what: str) -> None:
+    file = (project / path).resolve()
     if not (file.is_relative_to(project.resolve()) and file.is_file()):
-        raise UserError(f"run {run_id}: its config file {_shown(str(config))} is not in its recorded code")
+        raise UserError(f"run {run_id}: its {what} {_shown(str(path))} is not in its recorded code")
 
 
 def _recorded(client: Connection, run_id: str, name: str, yes: bool) -> bytes:
@@ -189,13 +217,15 @@ def _repeat(first, command: list[str], project: Path, store: Path, only: int | N
     from common.tracking.upkeep import store_uri
 
     script, *arguments = command
+    is_own = first.data.tags.get("step") == "train"
     if only is not None:
         arguments += ["--only-root-split", str(only)]
-    if "precision" in first.data.params:  # what was chosen then, whatever would be chosen now
+    if "precision" in first.data.params and not is_own:  # what was chosen then, whatever would be chosen now
         arguments.append(f"--precision={first.data.params['precision']}")
-    own = {"MLFLOW_TRACKING_URI": store_uri(store), "OPTUNA_STORAGE": f"sqlite:///{store.with_name('optuna.db')}"}
+    own = {"REPROAI_LOGDIRS": str(store.with_name("logs"))} if is_own else {}
+    own |= {"MLFLOW_TRACKING_URI": store_uri(store), "OPTUNA_STORAGE": f"sqlite:///{store.with_name('optuna.db')}"}
     done = subprocess.run(
-        [sys.executable, str(project / script), *arguments, "--fresh"],
+        [sys.executable, str(project / script), *arguments, *([] if is_own else ["--fresh"])],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(project), **own},
         stdout=subprocess.PIPE,
@@ -207,7 +237,11 @@ def _repeat(first, command: list[str], project: Path, store: Path, only: int | N
         raise UserError(f"run {first.info.run_id} cannot be repeated: its command ended with {done.returncode}")
     client = Connection(store_uri(store))
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client.search_runs(everywhere, "tags.run_level = 'root'")[0]
+    roots = client.search_runs(everywhere, "tags.run_level = 'root'")
+    same = [run for run in roots if run.data.tags.get("fingerprint") == first.data.tags.get("fingerprint")]
+    if not same and len(roots) != 1:
+        raise UserError(f"run {first.info.run_id}: its script made {len(roots)} runs now, and none like it")
+    return (same or roots)[0]
 
 
 def _git(*arguments: str, folder: Path) -> None:

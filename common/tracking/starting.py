@@ -114,7 +114,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             yield run
         except KilledError:  # the process that was killed has closed nothing
             with contextlib.suppress(UserError):
-                _mark_killed(client, client.get_run(run.run_id))
+                mark_killed(client, client.get_run(run.run_id))
             raise
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
@@ -183,14 +183,15 @@ def _unfinished(client, step: str, parts: dict[str, str], fresh: bool, held: con
             continue
         _free(lock)
         last = last or found
-        _mark_killed(client, found)
+        mark_killed(client, found)
     if resumable is None and last is not None and not fresh and "identity" in last.data.tags:
         differs = identities.differences(parts, json.loads(last.data.tags["identity"]))
         print(f"a new run: the unfinished run {last.info.run_id} differs in {', '.join(differs) or 'nothing'}")
     return resumable
 
 
-def _mark_killed(client, root) -> None:
+def mark_killed(client, root) -> None:
+    """Close a root run, and those below it, that a process which was killed has left open."""
     below = f"tags.root_run_id = '{root.info.run_id}' and attributes.status = 'RUNNING'"
     found = client.search_runs([root.info.experiment_id], below) if root.info.status == "RUNNING" else []
     for run in [*found, *([root] if root.info.status == "RUNNING" else [])]:

@@ -16,15 +16,19 @@ from common.tracking.identity import differences
 from common.tracking.store import Connection
 
 VERDICTS = ("bitwise identical", "within tolerance", "differs")
+SHARE = 0.01
 
 
 def compare(uri: str, first, again_uri: str, again, only: int | None) -> tuple[str, list[str]]:
     """The verdict on two root runs, and lines that say why.
 
     The mean test ROC AUC is within tolerance when it differs by at most its standard error over the first run's folds;
-    with one fold, by at most sqrt(a (1 - a) / n) for a ROC AUC of a on n test images.
+    with one fold, by at most sqrt(a (1 - a) / n) for a ROC AUC of a on n test images. Of a run of
+    ``common.params.train`` each test metric is, when it differs by at most :data:`SHARE` of it.
     """
     clients = Connection(uri), Connection(again_uri)
+    if first.data.tags.get("step") == "train":
+        return _compare_trainings(clients, first, again)
     tables = [_results(client, run.info.run_id) for client, run in zip(clients, (first, again), strict=True)]
     if only is not None:
         tables[0] = tables[0][tables[0]["root_split"] == str(only)].reset_index(drop=True)
@@ -46,9 +50,37 @@ def compare(uri: str, first, again_uri: str, again, only: int | None) -> tuple[s
     return VERDICTS[1 if gap <= tolerance else 2], report
 
 
+def _compare_trainings(clients, first, again) -> tuple[str, list[str]]:
+    then, now = (
+        {
+            (metric.step, name): metric.value
+            for name in sorted(run.data.metrics)
+            if not name.startswith("batch_")
+            for metric in client.get_metric_history(run.info.run_id, name)
+        }
+        for client, run in zip(clients, (first, again), strict=True)
+    )
+    tests = [key for key in sorted(then) if key[1].startswith("test_")]
+    report = [f"{name} {then[step, name]:.4g} then, {now.get((step, name), math.nan):.4g} now" for step, name in tests]
+    report += _changes(clients, first, again)
+    parting = next((key for key in sorted(then) if then[key] != now.get(key)), None)  # it may have gone on from others
+    if parting is None:
+        return VERDICTS[0], report
+    step, name = parting
+    report.append(f"they part at epoch {step}: {name} {then[parting]!r} then, {now.get(parting, 'missing')!r} now")
+    report.append(f"tolerance {SHARE:.0%} of each test metric")
+    is_near = all(abs(then[key] - now.get(key, math.inf)) <= SHARE * abs(then[key]) for key in tests)
+    return VERDICTS[1 if is_near else 2], report
+
+
+def _identity(client: Connection, run) -> dict[str, str]:
+    noted = run.data.tags.get("identity")
+    return json.loads(artifact(client, run.info.run_id, "identity.json") if noted is None else noted)
+
+
 def _changes(clients, first, again) -> list[str]:
     """What a result depends on, and has changed."""
-    then, now = (json.loads(run.data.tags["identity"]) for run in (first, again))
+    then, now = (_identity(client, run) for client, run in zip(clients, (first, again), strict=True))
     changed = differences(now, then)
     if "packages" in changed:
         packages = [

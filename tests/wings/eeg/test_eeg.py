@@ -261,7 +261,7 @@ def test_few_subjects_or_one_are_trained_and_classes_keep_their_names(flags, tmp
 def test_too_few_groups_are_told_in_the_words_of_eeg(tmp_path, monkeypatch):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     main([str(tmp_path / "one.npz"), "--n-subjects", "2", "--n-trials", "6"])
-    line = "2 subjects of class left_hand, .* expected at least 3, .*; python -m common.eeg --groups block makes more groups"
+    line = "2 subjects of class left_hand, .* at least 3, .*; python -m common.eeg --groups block makes more groups"
     with pytest.raises(UserError, match=line):
         load_splits(load_images(str(tmp_path / "one.npz"), 64))
 

@@ -6,14 +6,16 @@ from types import SimpleNamespace
 
 import brokers
 import numpy as np
+import pandas as pd
 import pytest
 from registering import register_pets
 
+from common.data.images import as_png, read_image
 from common.events import sending as events, spool
 from common.events.broker import Message
 from common.events.display import Display
 from common.events.reporting import report, reporting
-from common.production import predict
+from common.production import load_production, predict
 
 FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--n-trials", "1", "--n-jobs", "2")
 
@@ -138,7 +140,20 @@ def registered(tiny_pets, tmp_path_factory):
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         register_pets(tiny_pets)
+    (folder / "photo.jpg").write_bytes(photo)
     return folder, photo
+
+
+def images_of(pixels):
+    return pd.DataFrame({"image": [as_png(pixels)]})
+
+
+def as_answer(table):
+    row = table.to_dict("records")[0]
+    return {
+        "prediction": row["prediction"],
+        "probabilities": {name: row[f"probability_{name}"] for name in ("cat", "dog")},
+    }
 
 
 def test_requests_with_images_are_answered_with_probabilities_by_class(broker, registered, monkeypatch, capsys):
@@ -146,10 +161,23 @@ def test_requests_with_images_are_answered_with_probabilities_by_class(broker, r
     for name, value in {"REPROAI_STATE": str(folder), "TIMEOUT": "2", **broker.environ}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    broker.ask("training-requests", ("lab", photo, "r1"), ("lab", b"no image", "r2"))
+    (example,) = brokers.documented("image")
+    pixels = read_image(folder / "photo.jpg", 200)
+    values = [photo, b"no image", {**example, "image": pixels.transpose(1, 2, 0).tolist()}, example]
+    values += [{**example, "image": wrong} for wrong in ([[0.5]], [[256]], [[[1]]], [[1], [1, 2]])] + [{"data": "a"}]
+    asked = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in values]
+    broker.ask("training-requests", *(("lab", value, f"r{number}") for number, value in enumerate(asked, 1)))
     predict.main(["--model", "pets", "--from", broker.name])
-    assert "2 requests answered, none for 2 s" in capsys.readouterr().err
-    first, second = (json.loads(value) for _, value, _ in broker.messages("training-predictions"))
+    assert "9 requests answered, none for 2 s" in capsys.readouterr().err
+    answers = [json.loads(value) for _, value, _ in broker.messages("training-predictions")]
+    first, second, again, documented, *refused = answers
+    good, bad = brokers.documented("request_id")
+    for answer, like in [(first, good), (documented, good), (second, bad)]:
+        brokers.check_shape(answer, like)
+    assert again["answer"] == load_production("pets").predict(images_of(pixels)).pipe(as_answer)
+    for answer in refused:
+        assert '{"image": [[0, 255, ...], ...]} with rows of whole numbers' in answer["error"]
+        assert "\n" not in answer["error"]
     probabilities = first["answer"]["probabilities"]
     assert first["request_id"] == "r1" and first["answer"]["prediction"] in ("cat", "dog")
     assert set(probabilities) == {"cat", "dog"} and np.isclose(sum(probabilities.values()), 1)

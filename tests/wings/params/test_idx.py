@@ -117,6 +117,18 @@ def test_the_folders_hold_what_the_files_hold_and_load_idx_gives_the_same_table(
         make_folders(folder)
 
 
+def test_the_files_of_the_test_set_may_begin_with_test_and_one_name_of_each_counts(folder):
+    first = load_idx(folder, "test")
+    for name in FILES["test"]:
+        (folder / name).rename(folder / name.replace("t10k-", "test-"))
+    assert load_idx(folder, "test").fingerprint == first.fingerprint
+    assert make_folders(folder) == [folder / "train", folder / "test"]
+    (folder / FILES["test"][1]).write_bytes(b"")
+    for read in (lambda: load_idx(folder, "test"), lambda: make_folders(folder)):
+        with pytest.raises(UserError, match=r"expected either t10k-labels-.* or test-labels-.*, found both"):
+            read()
+
+
 def test_load_idx_decodes_once_and_again_when_the_files_change(folder, monkeypatch):
     reads = []
     read = idx.read_split

@@ -1,13 +1,15 @@
 """Networks from `net_arch`: the sample configuration as users have it, what is refused, and the losses."""
 
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from common.cli import UserError
-from common.params.net_arch import build_classifier
+from common.params import build_classifier, set_seeds
 from common.seeds import Stream
 
 
@@ -79,6 +81,18 @@ def test_what_was_run_to_find_the_sizes_leaves_no_trace(network):
     again = build_classifier(params([*FIRST, *LAST]), Stream(0))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+
+
+def test_the_first_weights_are_those_of_the_manual_seed_and_other_draws_stay_as_they_were():
+    set_seeds(1)
+    drawn = random.random(), np.random.random(), torch.rand(1).item()
+    set_seeds(1)
+    first, other = (build_classifier(params([*FIRST, *LAST], manual_seed=seed)).state_dict() for seed in (17, 18))
+    assert (random.random(), np.random.random(), torch.rand(1).item()) == drawn
+    again = build_classifier(params([*FIRST, *LAST], manual_seed=17)).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
+    assert refusal([], manual_seed=-1) == "manual_seed: expected a whole number of at least 0, found -1"
 
 
 def test_the_cross_entropy_of_the_probabilities_learns_too(network):

@@ -189,9 +189,20 @@ def test_images_are_prepared_as_params_say():
     assert torch.allclose(grey, expected)
     assert torch.equal(Preparation(20, 10, True)(images[:, :1]), images[:, :1].expand(-1, 3, -1, -1))
     flips = Preparation(20, 10, True, flip_images=True, flip_probability=0.5)
-    flipped = (flips(images) == images.flip(3)).all((1, 2, 3))
-    assert 5 < flipped.sum() < 35
+    flipped = flips(images)
+    ways = {dims: (flipped == images.flip(dims)).all((1, 2, 3)).sum().item() for dims in ((), (3,), (2,), (2, 3))}
+    assert sum(ways.values()) == 40 and min(ways.values()) > 2, ways  # each of the two for itself
     assert torch.equal(flips.eval()(images), images)
+
+
+@pytest.mark.parametrize("mode", ["notebook", "script"])
+def test_what_the_older_systems_files_hold_is_taken(mode, variant):
+    (labelled,), _ = load_experiment(variant('{"class": ExponentialLR', '{"name": "Falling", "class": ExponentialLR'))
+    (config,), _ = load_experiment(OWN)
+    assert to_source(labelled) == to_source(config)
+    path = variant('"mode": "train"', f'"mode": "{mode}", "additional_transforms": None')
+    (again,), _ = load_experiment(path)
+    assert len(classifier(again, (1, 28, 28)).backbone.preparation.transforms) == 0
 
 
 @pytest.mark.parametrize("random", [v2.RandomRotation(90), v2.ColorJitter(0.9)])
