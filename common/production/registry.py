@@ -41,16 +41,16 @@ from common.cli import UserError, escaped, reason_of
 from common.model.classifier import load_classifier
 from common.moved import MODULES
 from common.production import ensemble as ensembles
-from common.production.own_code import copy_own_code, own_modules_of
+from common.production.own_modules import copy_own_code, own_modules_of
 from common.production.promotion import (
     SCORE,
     check_name,
     create_version,
-    is_production,
     one_line_errors,
     production_version,
     registered_model,
     registry_at,
+    standing,
     versions_of,
 )
 from common.production.scope import IMAGES, Data, StoredData, scope_of
@@ -102,7 +102,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
     images = pd.DataFrame({"image": [example]}) if isinstance(example, bytes) else example
     run.text("".join(f"{key}\n" for key in sorted(data.image_keys())), IMAGES)
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
-        ensemble.save(data := Path(folder) / "ensemble")
+        ensemble.save(saved := Path(folder) / "ensemble")
         (code := Path(folder) / "code").mkdir()
         copy_own_code(ensemble.networks, code)
         logged = Model.log(
@@ -111,7 +111,7 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             name=name,
             run_id=run.run_id,
             loader_module=type(ensemble).__module__,
-            data_path=str(data),
+            data_path=str(saved),
             code_paths=[str(PROJECT / "common"), *map(str, sorted(code.iterdir()))],
             pip_requirements=[f"{package}=={installed(package)}" for package in NEEDED],
             signature=_signature(images, ensemble.predict(images)),
@@ -206,8 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     flags.add_argument("--model", required=True, metavar="NAME", help="registered model, made if there is none")
     args = flags.parse_args(argv)
     version = register_trained(args.run_id, args.model)
-    stage = "in production" if is_production(args.model, version) else "archived"
-    print(f"registered: version {version} of {args.model}, {stage}")
+    print(f"registered: version {version} of {args.model}, {standing(args.model, version)}")
 
 
 if __name__ == "__main__":
