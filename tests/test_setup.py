@@ -32,7 +32,8 @@ CONDA_NAMES = {
 # What the documents name in code, besides what the project has, git ignores or they say to write.
 ELSEWHERE = {
     "in a folder of images": {"groups.csv", "images/Breed_1.jpg", "info.csv", "test/", "test/info.csv"}
-    | {"train/", "train/info.csv"},
+    | {"train/", "train/info.csv", "val/"},
+    "a name in TensorBoard": {"test/...", "train/...", "val/..."},
     "in a folder of the project": {"configs/"},
     "an artifact of a run": {"results.csv"},
     "with a .gitignore of its own": {"dvcstore/"},

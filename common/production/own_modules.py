@@ -37,7 +37,8 @@ def copy_own_code(networks: Iterable[nn.Module], folder: Path) -> None:
     places = {path: _place(path, loaded[path]) for path in found if path in loaded}
     roots = sorted({path.parents[len(place.parts) - 1] for path, place in places.items()}, key=lambda p: len(p.parts))
     for path in found:  # what is not loaded is imported later, from beside the others
-        place = places.get(path) or path.relative_to([root for root in roots if path.is_relative_to(root)][-1])
+        root = [path.parent, *(root for root in roots if path.is_relative_to(root))][-1]
+        place = places.get(path) or path.relative_to(root)
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / place)
 

@@ -191,7 +191,9 @@ def end(capsys, folds, as_json=True, **options):
 
 
 def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
-    run = Namespace(run_id="abc", resumed=True)
+    run = Namespace(
+        run_id="abc", resumed=True, uri="sqlite:///mlflow.db", page="http://127.0.0.1:5000/#/experiments/1/runs"
+    )
     outcome, results, lines = end(capsys, FOLDS, run=run, fits=12, chosen={0: {"rate": 0.125}, 1: {"rate": 0.25}})
     assert list(outcome) == KEYS
     assert json.loads(lines[-1]) == outcome

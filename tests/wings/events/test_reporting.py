@@ -153,6 +153,7 @@ def as_answer(table):
     return {
         "prediction": row["prediction"],
         "probabilities": {name: row[f"probability_{name}"] for name in ("cat", "dog")},
+        **{name: row[name] for name in ("threshold", "positive_class", "model_version")},
     }
 
 

@@ -58,4 +58,5 @@ def test_what_it_registers_is_in_production_with_the_nested_estimate(trained, cl
     assert float(version.tags["test_mcc"]) == pytest.approx(results.groupby("root_split")["test_mcc"].mean().mean())
     done = run_script("common/production/predict.py", "--model", "brain_cnn", heads)
     rows = done.stdout.splitlines()
-    assert rows[0] == "file,prediction,probability_healthy,probability_lesion" and len(rows) == 49
+    columns = "file,prediction,probability_healthy,probability_lesion,threshold,positive_class,model_version"
+    assert rows[0] == columns and len(rows) == 49

@@ -157,6 +157,8 @@ def spoil(name):
 )
 def test_what_cannot_be_tracked_is_refused_in_one_line_and_nothing_is_lost(folder, name, expected):
     track(IMAGES, **ALL)
+    os.utime(f"{IMAGES}.dvc", (0, 0))  # git compares times by the second, and what follows may take less
+    git("status")
     write(f"{IMAGES}/b.jpg", "changed")
     shutil.copytree(".", "../before")
     path = spoil(name)
