@@ -13,9 +13,9 @@ from .sources import (
 )
 from .splits import (
     load_splits as load_splits,
-    make_splits as make_splits,
     own_splits as own_splits,
     save_splits as save_splits,
     splits_file as splits_file,
 )
+from .splitting import make_splits as make_splits
 from .transforms import InvertColors as InvertColors, SamplewiseNormalize as SamplewiseNormalize, Scale as Scale

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,17 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from common.cli import UserError, escaped
 from common.data.cache import cached_array, open_array
+from common.data.decoding import read_image
 from common.state import regular
-
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What images may be: formats that Pillow decodes itself. It would start Ghostscript for EPS."""
-PLENTY = 1 << 30
-"""Bytes that must be free, though not used, for an image to count as damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,66 +170,6 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
             raise UserError(f"{root / name}: {error.strerror}") from error
 
     return tuple(_in_threads(digest, files, "reading files"))
-
-
-def read_image(path: Path, size: int) -> np.ndarray:
-    """Decode one image file; see :func:`decode_image`, also for the errors.
-
-    Raises
-    ------
-    UserError
-        When the system does not give its bytes or the memory, which says nothing of the image.
-    """
-    try:
-        return decode_image(regular(path).read_bytes(), size)
-    except MemoryError as error:
-        raise UserError(f"{path}: not enough memory to read this image; expected more, or smaller images") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
-
-
-def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
-    """Decode an image in one of :data:`FORMATS`: centre square, resized to `size`, RGB, or grey with one of `channels`.
-
-    Returns
-    -------
-    ndarray of uint8, shape (channels, size, size)
-
-    Raises
-    ------
-    ValueError
-        With the reason, when this is no image, is damaged, or has a pixel type without a plain meaning in 8 bits.
-    MemoryError, OSError
-        When the system is short of memory or of something else, which says nothing of the image.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-            image.load()
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-        elif image.mode in ("I", "F"):
-            raise ValueError(f"pixel type {image.mode} (32 bits) has no fixed range")
-        image = ImageOps.exif_transpose(image).convert("RGB")
-        square = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"not a readable image (expected one of {', '.join(FORMATS)})") from error
-    except Exception as error:  # decoders raise errors of many types on damaged files
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
-            raise
-        np.empty(PLENTY, np.uint8)  # some decoders call a shortage of memory damage: is there enough of it?
-        raise ValueError(f"not a readable image ({error})") from error
-    if channels == 1:
-        return np.asarray(square.convert("L"))[None]  # the one value of R, G and B where these are equal
-    return np.asarray(square).transpose(2, 0, 1)
-
-
-def as_png(pixels: np.ndarray) -> bytes:
-    """An image, uint8 (C, height, width) with C 1 or 3, as the bytes of a PNG file."""
-    content = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
-    return content.getvalue()
 
 
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:

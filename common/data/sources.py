@@ -19,7 +19,8 @@ from PIL import Image
 
 from common.cli import SOURCES, UserError, parts_in
 from common.data.arrays import load_arrays
-from common.data.images import FORMATS, ImageTable, check_classes, decode, digest_files
+from common.data.decoding import FORMATS
+from common.data.images import ImageTable, check_classes, decode, digest_files
 from common.data.pairs import read_pairs
 from common.state import data_folder, locked
 

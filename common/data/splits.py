@@ -5,25 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace as replaced
 from pathlib import Path
 
 import numpy as np
 
 from common.cli import PARTS, UserError, escaped
-from common.data.folding import TooFewError, folds_of, given_rows, stratified_folds
+from common.data.folding import folds_of
 from common.data.images import ImageTable
 from common.data.pairs import read_pairs
+from common.data.splitting import FOLDS, make_splits, splits_record
 from common.seeds import Stream
 from common.state import data_folder, regular, whole_file
-
-FOLDS = ("root_folds", "root_repeats", "nested_folds", "nested_repeats")
-"""The settings of splits, besides their seed."""
-USUAL = [(10, 10), *((folds, folds - 1) for folds in range(10, 2, -1))]
-"""Root and nested folds, unless told otherwise: the first that there are enough images or groups for."""
-
-MORE = "python -m common.eeg --groups block makes more groups: stretches of each recording"
 
 
 def splits_file(table: ImageTable) -> Path:
@@ -50,90 +44,6 @@ def _settings_of(path: Path) -> dict:
         return {name: splits[name] for name in ("fingerprint", "seed", *FOLDS)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def make_splits(
-    table: ImageTable,
-    stream: Stream,
-    root_folds: int | None = None,
-    root_repeats: int = 1,
-    nested_folds: int | None = None,
-    nested_repeats: int = 1,
-) -> dict:
-    """Nested cross-validation splits: repeated stratified k-fold at both levels, by group where the table has groups.
-
-    Where no number of folds is given, it is ten, or as many as there are groups for: with eight subjects 8 and 7. A
-    table whose parts are given has them: one root split, and one nested split or, without a dev set, nested folds.
-
-    Returns
-    -------
-    dict
-        What :func:`save_splits` writes: ``files``, ``digests``, ``fingerprint``, the settings, ``given`` (whether the
-        splits come from elsewhere, so that not every image need be tested), and ``root_splits``, a list of
-        ``{"test_indices": [...], "nested_splits": [{"train_indices": [...], "dev_indices": [...]}, ...]}`` with rows
-        of ``files``.
-
-    Raises
-    ------
-    UserError
-        When a class has fewer images (or groups) than there are folds, saying how many folds there can be.
-    """
-
-    def split(root_folds: int, nested_folds: int, root_repeats: int = 1, nested_repeats: int = 1) -> dict:
-        root_splits = []
-        if table.parts is None:
-            roots = stratified_folds(table, np.arange(len(table)), root_folds, root_repeats, stream.at("root"))
-        else:
-            train, dev, test = given_rows(table)
-            roots, root_folds, root_repeats = iter([(train, test)]), 1, 1
-            nested_folds, nested_repeats = (1, 1) if len(dev) else (nested_folds, nested_repeats)
-        for rest, test in roots:
-            inner = stream.at(f"root {len(root_splits)}")
-            halves = (
-                stratified_folds(table, rest, nested_folds, nested_repeats, inner)
-                if nested_folds > 1
-                else [(rest, dev)]
-            )
-            nested = [{"train_indices": train.tolist(), "dev_indices": dev.tolist()} for train, dev in halves]
-            root_splits.append({"test_indices": test.tolist(), "nested_splits": nested})
-        settings = dict(zip(FOLDS, (root_folds, root_repeats, nested_folds, nested_repeats), strict=True))
-        return _splits(table, stream.root_seed, settings, root_splits, table.parts is not None)
-
-    refused: TooFewError | None = None
-    asked = [(root_folds or roots, nested_folds or nested) for roots, nested in USUAL]
-    for folds in dict.fromkeys(asked):
-        try:
-            return split(*folds, root_repeats, nested_repeats)
-        except TooFewError as error:
-            refused = error
-    raise UserError(f"{refused}; {_what_works(table, split, *asked[0])}")
-
-
-def _splits(table: ImageTable, seed: int, settings: dict[str, int], root_splits: list[dict], given: bool) -> dict:
-    return {
-        "data": table.name,
-        "fingerprint": table.fingerprint,
-        "seed": seed,
-        **settings,
-        **({"given": True} if given else {}),
-        "files": list(table.files),
-        "digests": list(table.digests),
-        "root_splits": root_splits,
-    }
-
-
-def _what_works(table: ImageTable, split: Callable[[int, int], dict], root_folds: int, nested_folds: int) -> str:
-    """The most folds that a table has enough images for, as flags."""
-    most = int(np.bincount(table.labels).min())
-    for roots in range(min(root_folds, most), 1, -1):
-        for nested in range(min(nested_folds, most), 1, -1):
-            with contextlib.suppress(TooFewError):
-                split(roots, nested)
-                return (
-                    f"the most that works is step_3/make_dataset_splits.py --root-folds {roots} --nested-folds {nested}"
-                )
-    more = f"; {MORE}" if table.is_arrays and table.groups is not None else ""
-    return f"no number of folds works: nested folds take three of each class{more}"
 
 
 def own_splits(table: ImageTable, path: Path) -> dict:
@@ -177,7 +87,7 @@ def own_splits(table: ImageTable, path: Path) -> dict:
             ]
             n_nested = min(len(root["nested_splits"]) for root in roots)
             settings = dict(zip(FOLDS, (len(roots), 1, n_nested, 1), strict=True))
-            splits = _splits(table, 0, settings, roots, given=True)
+            splits = splits_record(table, 0, settings, roots, given=True)
         _check_folds(table, splits, path)
     return splits
 

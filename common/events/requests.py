@@ -26,7 +26,7 @@ def image_in(request: bytes) -> bytes:
     """
     if request.lstrip()[:1] not in (b"{", b"["):
         return request
-    from common.data.images import as_png
+    from common.data.decoding import as_png
 
     try:
         found = json.loads(request)

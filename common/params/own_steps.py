@@ -17,7 +17,7 @@ from sklearn.metrics import matthews_corrcoef
 
 from common.cli import UserError
 from common.config.places import find_spaces
-from common.data.images import as_png
+from common.data.decoding import as_png
 from common.params.best_epoch import BestEpoch
 from common.params.board import Board
 from common.params.configurable import Preparation

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.data.images import decode_image
+from common.data.decoding import decode_image
 from common.model import load_classifier, save_classifier
 
 BATCH_SIZE = 64

@@ -197,7 +197,7 @@ def _rows(model, images: Sequence[bytes], names: Sequence[object]) -> pd.DataFra
 
 def _read(file: Path | IdxImage) -> bytes:
     if isinstance(file, IdxImage):
-        from common.data.images import as_png
+        from common.data.decoding import as_png
 
         return as_png(file.pixels[None])
     try:
@@ -218,7 +218,7 @@ def grid(files: Sequence[Path], table: pd.DataFrame, columns: int = 6) -> Plot:
     columns : int
         Pictures side by side, at most.
     """
-    from common.data.images import read_image
+    from common.data.decoding import read_image
     from common.plots.scores import CLASS_COLOURS, Plot
 
     classes = {column: column.removeprefix("probability_") for column in table if column.startswith("probability_")}

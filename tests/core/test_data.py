@@ -21,7 +21,7 @@ from PIL import ExifTags, Image
 from common import data
 from common.cli import UserError
 from common.data import images, load_images
-from common.data.images import read_image
+from common.data.decoding import read_image
 from common.seeds import Stream
 from common.state import data_folder
 from conftest import make_tiny_pets

@@ -15,10 +15,11 @@ from test_cnn import Linear
 from common.cli import UserError
 from common.config.file import load_experiment
 from common.data import find_images, load_images
+from common.data.decoding import FORMATS, decode_image
 from common.data.folding import Fold
-from common.data.images import FORMATS, decode_image
 from common.data.sources import list_images
-from common.data.splits import load_splits, make_splits, save_splits, splits_file
+from common.data.splits import load_splits, save_splits, splits_file
+from common.data.splitting import make_splits
 from common.evaluation import predictions_table
 from common.model.backbones import load_backbone
 from common.params.idx import load_idx, read_idx

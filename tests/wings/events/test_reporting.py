@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from registering import register_pets
 
-from common.data.images import as_png, read_image
+from common.data.decoding import as_png, read_image
 from common.events import sending as events, spool
 from common.events.broker import Message
 from common.events.display import Display

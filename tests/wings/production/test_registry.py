@@ -35,7 +35,7 @@ from serving import Server, free_port, predictions, wait_for
 
 from common.cli import UserError
 from common.data import find_images
-from common.data.images import read_image
+from common.data.decoding import read_image
 from common.data.made.phantoms import make_phantoms
 from common.production.ensemble import Ensemble, UnreadableImage
 from common.production.promotion import create_version, production_version, registry_at, standing
