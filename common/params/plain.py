@@ -10,10 +10,11 @@ from pathlib import Path
 
 from common.cli import masked
 from common.state import PROJECT
+from common.tracking.closing import closing
 from common.tracking.identity import fingerprint, flatten
 from common.tracking.outbox import send_leftovers, try_again
 from common.tracking.provenance import provenance
-from common.tracking.runs import Run, closing
+from common.tracking.runs import Run
 from common.tracking.seam import telling
 from common.tracking.starting import NEWEST_FIRST, mark_killed
 from common.tracking.store import Connection, open_store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import tempfile
 import time
@@ -12,21 +11,19 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, RunTag
 
 from common import progress
-from common.cli import KilledError, UserError, masked
+from common.cli import UserError, masked
 from common.state import work_folder
+from common.tracking.closing import closing
 from common.tracking.identity import flatten
-from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of
 from common.tracking.pages import runs_page
 from common.tracking.seam import tell
-from common.tracking.store import Connection, UnreachableError
+from common.tracking.store import Connection
 
 PARENT = "mlflow.parentRunId"
-PATIENCE = 30
-"""Seconds for which an interrupted process waits for its tracking server: after about as many it is killed."""
 
 
 @dataclass
@@ -263,44 +260,3 @@ class Log:
         run._pending += [Metric(name, value, now, step) for name, value in new.items()]
         if not all(name.startswith("batch_") for name in metrics):
             run.flush()
-
-
-@contextlib.contextmanager
-def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
-    """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted.
-
-    With `wait` all that this process has to send has arrived then: so it is below the top of the process's part of the
-    tree, and after each trial, which will not be looked at again.
-    """
-    run, status = None, RunStatus.FINISHED
-    try:
-        with uninterrupted():
-            run = create()
-        yield run
-    except (KeyboardInterrupt, SystemExit, KilledError):
-        status = RunStatus.KILLED
-        raise
-    except UnreachableError as error:
-        status = RunStatus.FAILED
-        if run is not None:
-            outbox_of(run.uri).give_up(error)
-        raise
-    except Exception as error:
-        status = RunStatus.FAILED
-        if run is not None:
-            with contextlib.suppress(UserError):
-                run.tags(error=f"{type(error).__name__}: {error}"[:5000])
-        raise
-    finally:
-        if run is not None:
-            # an error that is on its way already says more than one while closing
-            with contextlib.suppress(*[] if status == RunStatus.FINISHED else [UserError]), uninterrupted():
-                _close(run, RunStatus.to_string(status), wait)
-
-
-def _close(run: Run, status: str, wait: bool) -> None:
-    run.flush()
-    if not run.is_over:
-        outbox_of(run.uri).end(run.run_id, status)
-    if wait:
-        outbox_of(run.uri).drain(PATIENCE if status == "KILLED" else math.inf)

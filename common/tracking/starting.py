@@ -22,10 +22,11 @@ from common.config.places import find_spaces
 from common.config.settings import model_name
 from common.state import locked, state_folder, whole_file, work_folder
 from common.tracking import identity as identities
+from common.tracking.closing import closing
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
 from common.tracking.provenance import dataset_of, provenance
-from common.tracking.runs import Run, closing
+from common.tracking.runs import Run
 from common.tracking.seam import check_registration, telling
 from common.tracking.store import Connection, open_store
 
