@@ -13,7 +13,7 @@ from common.state import PROJECT
 from common.tracking.closing import closing
 from common.tracking.identity import fingerprint, flatten
 from common.tracking.outbox import send_leftovers, try_again
-from common.tracking.provenance import provenance
+from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
 from common.tracking.seam import telling
 from common.tracking.starting import NEWEST_FIRST, mark_killed
@@ -83,6 +83,8 @@ def start_plain(
             for artifact, content in artifacts.items():
                 run.text(content, f"provenance/{artifact}")
             run.text(json.dumps(identity, indent=1), "identity.json")
+            run.tags(**source_tags(Path(sys.argv[0]).name, origin))
+            client.log_inputs(run.run_id, datasets=[dataset_of(table)])
             run.params({**origin, **flatten(settings, "params.")})
         yield run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import hashlib
 import json
 import os
@@ -76,6 +78,16 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
     }
     packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
     return params, {**artifacts, "packages.txt": "\n".join([*packages, ""]).encode()}
+
+
+def source_tags(script: str, params: dict[str, object]) -> dict[str, str]:
+    """What MLflow's own columns show: script, commit, from the parameters of :func:`provenance`, and user."""
+    tags = {"mlflow.source.name": script, "mlflow.source.type": "LOCAL"}
+    if re.fullmatch("[0-9a-f]+", commit := str(params["git_commit"])):
+        tags["mlflow.source.git.commit"] = commit
+    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
 
 
 def dataset_of(table) -> DatasetInput:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,7 +23,7 @@ from common.tracking import identity as identities
 from common.tracking.closing import closing
 from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import is_old, send_leftovers, try_again
-from common.tracking.provenance import dataset_of, provenance
+from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
 from common.tracking.seam import check_registration, telling
 from common.tracking.store import Connection, open_store
@@ -89,7 +87,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             tags = {
                 "run_level": "root",
                 "step": f"step_{step}",
-                **_source(step, came_from[0]),
+                **source_tags(f"step_{step}/train.py", came_from[0]),
                 "command": json.dumps([masked(word) for word in command_of(step, args)]),
                 "fingerprint": identities.fingerprint(parts),
                 "identity": json.dumps(parts),
@@ -120,16 +118,6 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
-
-
-def _source(step: int, origin: dict[str, object]) -> dict[str, str]:
-    """What MLflow's own columns show: script, commit and user."""
-    tags = {"mlflow.source.name": f"step_{step}/train.py", "mlflow.source.type": "LOCAL"}
-    if re.fullmatch("[0-9a-f]+", commit := str(origin["git_commit"])):
-        tags["mlflow.source.git.commit"] = commit
-    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
-        tags["mlflow.user"] = getpass.getuser()
-    return tags
 
 
 def _tell_who_started(run: Run) -> None:

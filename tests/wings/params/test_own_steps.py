@@ -48,6 +48,8 @@ def test_the_documented_sample_runs_as_written(home, monkeypatch):
     model.load_state_dict(torch.load(saved / "epoch-00004.pt", weights_only=True)["network"])
     (run,) = client(home).search_runs([client(home).get_experiment_by_name("train").experiment_id])
     assert run.info.status == "FINISHED" and run.data.params["params.optim_kwargs.weight_decay"] == "0.01"
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.digest == run.data.params["data_fingerprint"][:16] and run.data.tags["mlflow.source.name"]
     for name, values in found.items():
         history = client(home).get_metric_history(run.info.run_id, name.replace("/", "_"))
         assert [(m.step, pytest.approx(m.value, rel=1e-5)) for m in history] == values
