@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+
+
+LEAST_FOLDS = 5
+"""Outer folds from which on their scores say how much a procedure varies."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its limits.
+
+    Attributes
+    ----------
+    value, low, high : float
+        `low` and `high` are NaN where the data support none.
+    missing : str
+        Then why, in a few words.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    missing: str = ""
+
+    @property
+    def limits(self) -> list[float] | None:
+        """``[low, high]``, or None."""
+        return None if self.missing else [self.low, self.high]
 
 
 def corrected_resampled_interval(
@@ -34,8 +63,7 @@ def corrected_resampled_interval(
     Returns
     -------
     mean, low, high : float
-        `low` and `high` are NaN for a single score. Equal scores give an interval of no width, which for a few folds
-        of perfect scores says that the test sets are too easy or small, not that the mean is certain.
+        `low` and `high` are NaN for a single score, and for equal ones, which say nothing of how much they vary.
 
     Raises
     ------
@@ -52,7 +80,7 @@ def corrected_resampled_interval(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, found {confidence}")
     mean, error = _mean_and_error(scores, n_train, n_test)
-    if len(scores) < 2:
+    if len(scores) < 2 or error == 0:
         return mean, float("nan"), float("nan")
     half_width = float(stats.t.ppf((1 + confidence) / 2, len(scores) - 1)) * error
     return mean, max(bounds[0], mean - half_width), min(bounds[1], mean + half_width)
@@ -73,7 +101,7 @@ def corrected_resampled_ttest(
     Returns
     -------
     t, p : float
-        `t` is positive where `scores_a` are higher. (0, 1) for the same scores throughout; NaN for a single pair.
+        `t` is positive where `scores_a` are higher. NaN for a single pair, and where all pairs differ by the same.
 
     Raises
     ------
@@ -88,10 +116,8 @@ def corrected_resampled_ttest(
     if len(scores_a) != len(scores_b):
         raise ValueError(f"scores must be paired by outer fold, found {len(scores_a)} and {len(scores_b)}")
     difference, error = _mean_and_error(scores_a - scores_b, n_train, n_test)
-    if len(scores_a) < 2:
+    if len(scores_a) < 2 or error == 0:
         return float("nan"), float("nan")
-    if error == 0:
-        return (0.0, 1.0) if difference == 0 else (float(np.copysign(np.inf, difference)), 0.0)
     t = difference / error
     return t, float(2 * stats.t.sf(abs(t), len(scores_a) - 1))
 
