@@ -174,7 +174,7 @@ def contact_sheet(rows: int = 4, columns: int = 5, side: int = 128) -> Image.Ima
 def result(run: tracking.Run) -> Image.Image:
     """Some of the images, the ROC curve and the spread over the folds, side by side."""
     predictions, results = run.read_table("predictions.csv"), run.read_table("results.csv")
-    drawn = [plots.roc_plot(predictions, evaluation.classes_of(predictions)), plots.fold_plot(results)]
+    drawn = [plots.roc_plot(predictions, evaluation.classes_of(predictions)), plots.fold_plot(predictions, results)]
     parts = [contact_sheet(), *(Image.open(io.BytesIO(plot.png())).convert("RGB") for plot in drawn)]
     height = 460
     parts = [

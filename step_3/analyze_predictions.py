@@ -13,7 +13,7 @@ def plot(predictions, results):
         "density": plots.density_plot(predictions, classes),
         "calibration": plots.calibration_plot(predictions, classes),
         "confusion": plots.confusion_plot(predictions, classes),
-        "folds": plots.fold_plot(results),
+        "folds": plots.fold_plot(predictions, results),
     }
 
 

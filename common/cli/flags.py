@@ -170,6 +170,9 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     )
     flags.add_argument("--fast", action="store_true", help="small images and few epochs: to try things out")
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
+    flags.add_argument(
+        "--independent", action="store_true", help="say that no two images are of one group, where no groups are given"
+    )
     if step >= 2:
         flags.add_argument("--verbose", action="store_true", help="a line for each epoch: its losses and scores")
         flags.add_argument("--fresh", action="store_true", help="start anew: never resume an unfinished run")

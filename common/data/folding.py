@@ -27,6 +27,8 @@ class Fold:
         Which outer and which inner fold.
     train, dev, test : ndarray of int64
         Rows of the table: to fit on, to stop early and choose the threshold on, to report on.
+    root_splits : int
+        How many outer folds there are in all.
     """
 
     root_split: int
@@ -34,6 +36,7 @@ class Fold:
     train: np.ndarray
     dev: np.ndarray
     test: np.ndarray
+    root_splits: int = 1
 
 
 def random_fold(table: ImageTable, stream: Stream) -> Fold:
@@ -119,12 +122,12 @@ def folds_of(splits: dict, root_split: int, inner_splits: int | None = None) -> 
     if root_split >= len(splits["root_splits"]):
         raise UserError(f"--root-splits: expected at most {len(splits['root_splits'])}, as in the splits file")
     root = splits["root_splits"][root_split]
-    nested = root["nested_splits"]
+    nested, of = root["nested_splits"], len(splits["root_splits"])
     if inner_splits is not None and inner_splits > len(nested):
         raise UserError(f"--inner-splits {inner_splits}: expected at most {len(nested)}, as in the splits file")
     test = np.array(root["test_indices"], np.int64)
     return [
-        Fold(root_split, i, np.array(n["train_indices"], np.int64), np.array(n["dev_indices"], np.int64), test)
+        Fold(root_split, i, np.array(n["train_indices"], np.int64), np.array(n["dev_indices"], np.int64), test, of)
         for i, n in enumerate(nested[:inner_splits])
     ]
 

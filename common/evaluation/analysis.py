@@ -40,7 +40,7 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
     predictions : DataFrame
         As :func:`common.evaluation.predictions_table` makes it.
     results : DataFrame
-        With the columns of :data:`RESULT_COLUMNS`.
+        With the columns of ``results.csv``.
     """
     test = predictions[predictions["part"] == "test"]
     counts = test.groupby(["class", "prediction"]).size().unstack(fill_value=0)
@@ -56,7 +56,7 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
         brier = f"{brier:.3f}"
     more = "  ".join(f"{TITLES[name]} {score:.3f}" for name, score in more_test_scores(predictions).items())
     more = f"{more}\n(precision, recall, F1 and PR AUC: {of})"
-    return f"{results_table(results)}\n{more}\nBrier score {brier}\n\n{counts}"
+    return f"{results_table(predictions, results)}\n{more}\nBrier score {brier}\n\n{counts}"
 
 
 def _numbered(counts: pd.DataFrame) -> str:

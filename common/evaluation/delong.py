@@ -128,7 +128,7 @@ def auc_interval(folds: Sequence[Tested], confidence: float = 0.95) -> Interval:
     """
     (auc,), ((variance,),) = auc_covariance([folds])
     if np.isnan(variance):
-        return Interval(auc, missing="an outer fold has one patient of a class")
+        return Interval(auc, missing="an outer fold has one group of a class")
     if auc in (0, 1):
         limit = limit_without_errors(folds, confidence)
         return Interval(auc, limit, 1.0) if auc == 1 else Interval(auc, 0.0, 1 - limit)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from common.evaluation.predictions import ensemble_scores
 from common.evaluation.report import results_table, summary
+from common.evaluation.tested import has_groups
 
 
 def conclude(
@@ -46,7 +47,9 @@ def conclude(
     """
     seconds = time.perf_counter() - started
     fits = len(results) if fits is None else fits
-    print(f"\n{results_table(results, chosen)}")
+    print(f"\n{results_table(predictions, results, chosen)}")
+    if not (args.independent or has_groups(predictions)):
+        print("each image is taken to be independent: groups.csv says which are not, --independent that all are")
     if results["inner_split"].nunique() > 1:
         ensemble = ensemble_scores(predictions)["ensemble_test_roc_auc"]
         print(f"mean prediction of each root split's models: test ROC AUC {ensemble:.3f}")
@@ -62,7 +65,7 @@ def conclude(
         "run_id": run and run.run_id,
         "seconds": round(seconds, 3),
         "fits": fits,
-        **summary(results),
+        **summary(predictions, results),
         "resumed": bool(run and run.resumed),
     }
     if args.json:

@@ -11,7 +11,27 @@ from common.cli import escaped
 from common.data.folding import Fold
 from common.data.images import ImageTable
 from common.evaluation.metrics import predicted_classes, score_predictions
-from common.evaluation.report import RESULT_COLUMNS
+
+RESULT_COLUMNS = {
+    "root_split": "int64",
+    "inner_split": "int64",
+    "n_train": "int64",
+    "n_dev": "int64",
+    "n_test": "int64",
+    "threshold": "float64",
+    "dev_roc_auc": "float64",
+    "test_roc_auc": "float64",
+    "test_balanced_accuracy": "float64",
+    "test_mcc": "float64",
+    "test_brier": "float64",
+    "root_splits": "int64",
+    "optimism": "float64",
+}
+"""Columns of a results table, in the order of `results.csv`, with their types. A row is one inner model.
+
+With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest).
+`root_splits` are those that the splits have, run or not; `optimism` is the dev less the test ROC AUC.
+"""
 
 
 def predictions_table(
@@ -67,22 +87,26 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
     predictions : DataFrame
         As :func:`predictions_table` makes it, of all the folds.
     """
-    n_train = {(fold.root_split, fold.inner_split): len(fold.train) for fold in folds}
+    of_place = {(fold.root_split, fold.inner_split): fold for fold in folds}
     rows = []
     for (root_split, inner_split), model in predictions.groupby(["root_split", "inner_split"]):
         dev, test = model[model.part == "dev"], model[model.part == "test"]
         threshold = float(model.threshold.iloc[0])
         scores = score_predictions(test.label, probabilities_of(test), threshold)
+        on_dev = score_predictions(dev.label, probabilities_of(dev), threshold)
+        fold = of_place[root_split, inner_split]
         rows.append(
             {
                 "root_split": root_split,
                 "inner_split": inner_split,
-                "n_train": n_train[root_split, inner_split],
+                "n_train": len(fold.train),
                 "n_dev": len(dev),
                 "n_test": len(test),
                 "threshold": threshold,
-                "dev_roc_auc": score_predictions(dev.label, probabilities_of(dev), threshold)["roc_auc"],
+                "dev_roc_auc": on_dev["roc_auc"],
                 **{f"test_{name}": score for name, score in scores.items()},
+                "root_splits": fold.root_splits,
+                "optimism": on_dev["roc_auc"] - scores["roc_auc"],
             }
         )
     return pd.DataFrame(rows)[list(RESULT_COLUMNS)]
@@ -124,7 +148,7 @@ def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
 
 def mean_scores(results: pd.DataFrame) -> dict[str, float]:
     """Mean of each score over the outer folds of the mean over their inner folds, under the columns' own names."""
-    scores = [column for column in results.columns if column.startswith(("dev_", "test_"))]
+    scores = [column for column in results.columns if column.startswith(("dev_", "test_", "optimism"))]
     return results.groupby("root_split")[scores].mean().mean().to_dict()
 
 

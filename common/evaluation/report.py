@@ -1,4 +1,4 @@
-"""The results of a run: the file `results.csv`, the table a script ends with, and their summary."""
+"""The results of a run: the table a script ends with, and its summary."""
 
 from __future__ import annotations
 
@@ -7,71 +7,72 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from common.evaluation.statistics import corrected_resampled_interval
-
-RESULT_COLUMNS = {
-    "root_split": "int64",
-    "inner_split": "int64",
-    "n_train": "int64",
-    "n_dev": "int64",
-    "n_test": "int64",
-    "threshold": "float64",
-    "dev_roc_auc": "float64",
-    "test_roc_auc": "float64",
-    "test_balanced_accuracy": "float64",
-    "test_mcc": "float64",
-    "test_brier": "float64",
-}
-"""Columns of a results table, in the order of `results.csv`, with their types. A row is one inner model.
-
-With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest).
-"""
+from common.evaluation.delong import auc_interval
+from common.evaluation.statistics import LEAST_FOLDS, corrected_resampled_interval
+from common.evaluation.tested import has_groups, tested_folds
 
 WIDTH = 100
 """Columns of a terminal."""
 _SCORES = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
 
 
-def summary(results: pd.DataFrame) -> dict[str, float | list[float] | None]:
-    """The test ROC AUC of a run and its 95 % interval.
-
-    The interval is the corrected resampled t over outer folds. A model is trained on `n_train` images and selected on
-    `n_dev`, so it has learned from both: their sum is the learning set that is set against `n_test`.
+def summary(predictions: pd.DataFrame, results: pd.DataFrame) -> dict[str, float | list[float] | None]:
+    """The test ROC AUC of a run and its 95 % interval: these models, new patients.
 
     Parameters
     ----------
+    predictions : DataFrame
+        As :func:`common.evaluation.predictions_table` makes it.
     results : DataFrame
-        With the columns of :data:`RESULT_COLUMNS`.
+        With the columns of ``results.csv``.
 
     Returns
     -------
     dict
-        ``test_roc_auc`` : float, mean over outer folds of the mean over their inner folds; ``ci`` : [low, high], or
-        None where there is one outer fold.
+        ``test_roc_auc`` : float, mean over outer folds of the mean over their inner folds; ``ci`` : [low, high] of
+        :func:`common.evaluation.delong.auc_interval`, or None where it has none.
+    """
+    mean = float(results.groupby("root_split")["test_roc_auc"].mean().mean())
+    return {"test_roc_auc": mean, "ci": auc_interval(tested_folds(predictions)).limits}
+
+
+def retrained(results: pd.DataFrame) -> tuple[float, float] | None:
+    """The 95 % interval of the test ROC AUC of the procedure, trained again; None below five outer folds.
+
+    It is the corrected resampled t over outer folds. A model is trained on `n_train` images and selected on `n_dev`,
+    so it has learned from both: their sum is the learning set that is set against `n_test`.
     """
     scores = results.groupby("root_split")["test_roc_auc"].mean()
     n_learn = (results["n_train"] + results["n_dev"]).mean()
-    mean, low, high = corrected_resampled_interval(scores, n_learn, results["n_test"].mean())
-    return {"test_roc_auc": mean, "ci": None if math.isnan(low) else [low, high]}
+    _, low, high = corrected_resampled_interval(scores, n_learn, results["n_test"].mean())
+    return None if len(scores) < LEAST_FOLDS or math.isnan(low) else (low, high)
 
 
-def results_table(results: pd.DataFrame, hyper_parameters: Mapping[int, Mapping[str, object]] | None = None) -> str:
+def results_table(
+    predictions: pd.DataFrame,
+    results: pd.DataFrame,
+    hyper_parameters: Mapping[int, Mapping[str, object]] | None = None,
+) -> str:
     """The results as plain text of at most 100 columns, a row per outer fold and then their mean.
 
     Parameters
     ----------
+    predictions : DataFrame
+        As :func:`common.evaluation.predictions_table` makes it.
     results : DataFrame
-        With the columns of :data:`RESULT_COLUMNS`. Scores of an outer fold are means over its inner folds.
+        With the columns of ``results.csv``. Scores of an outer fold are means over its inner folds.
     hyper_parameters : mapping from root split to {name: value}, optional
-        Chosen by the search of each outer fold; shown below its scores. Names may differ between folds.
+        Chosen by the search of each outer fold; shown below its scores. Names may differ between folds. With them
+        stands how much better the dev score was than the test score.
     """
-    by_fold = results.groupby("root_split")[list(_SCORES)].mean()
+    titles = _SCORES | ({"optimism": "dev - test ROC AUC"} if hyper_parameters else {})
+    by_fold = results.groupby("root_split")[list(titles)].mean()
     models = results.groupby("root_split").size()
     chosen = _chosen_lines(hyper_parameters or {})
-    lines = ["  ".join(["root split", "models", *(f"{title:>6}" for title in _SCORES.values())])]
+    lines = ["  ".join(["root split", "models", *(f"{title:>6}" for title in titles.values())])]
     for root_split, scores in by_fold.iterrows():
-        lines += [_row(root_split, models[root_split], scores), *chosen.get(root_split, [])]
-    lines += [_row("mean", "", by_fold.mean()), "", _conclusion(results)]
+        lines += [_row(titles, root_split, models[root_split], scores), *chosen.get(root_split, [])]
+    lines += [_row(titles, "mean", "", by_fold.mean()), "", *_conclusion(predictions, results)]
     if has_many_classes(results):
         lines += ["ROC AUC is the mean over the classes, each against all others (macro, one-vs-rest)"]
     return "\n".join(lines)
@@ -82,8 +83,8 @@ def has_many_classes(results: pd.DataFrame) -> bool:
     return bool(results["threshold"].isna().all())
 
 
-def _row(name: object, models: object, scores: pd.Series) -> str:
-    cells = [f"{scores[column]:>{max(6, len(title))}.3f}" for column, title in _SCORES.items()]
+def _row(titles: Mapping[str, str], name: object, models: object, scores: pd.Series) -> str:
+    cells = [f"{scores[column]:>{max(6, len(title))}.3f}" for column, title in titles.items()]
     return "  ".join([f"{name:>10}", f"{models:>6}", *cells])
 
 
@@ -109,9 +110,25 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _conclusion(results: pd.DataFrame) -> str:
-    found = summary(results)
-    if found["ci"] is None:
-        return f"test ROC AUC {found['test_roc_auc']:.3f} (no interval: one outer fold)"
-    low, high = found["ci"]
-    return f"test ROC AUC {found['test_roc_auc']:.3f} (95 % interval {low:.3f} to {high:.3f}, corrected resampled t)"
+def _conclusion(predictions: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+    folds = tested_folds(predictions)
+    found, units = auc_interval(folds), "groups" if has_groups(predictions) else "images"
+    said = f"test ROC AUC {found.value:.3f}"
+    if found.missing:
+        lines = [f"{said} (no interval: {found.missing})"]
+    else:
+        method = "bound: no error" if found.value in (0, 1) else "DeLong"
+        method += " by group" if units == "groups" and method == "DeLong" else ""
+        lines = [f"{said} (95 % interval {found.low:.3f} to {found.high:.3f}: these models, new {units}; {method})"]
+    if limits := retrained(results):
+        lines.append(
+            f"the procedure, retrained: 95 % interval {limits[0]:.3f} to {limits[1]:.3f} (corrected resampled t, "
+            f"{len(folds)} outer folds)"
+        )
+    tested = predictions.loc[predictions["part"] == "test", "file"].nunique()
+    of = int(results[["n_train", "n_dev", "n_test"]].iloc[0].sum())
+    if tested < of:
+        lines.append(f"{tested} of {of} images tested")
+        if "root_splits" in results and len(folds) < (splits := int(results["root_splits"].iloc[0])):
+            lines[-1] = f"{len(folds)} of {splits} outer folds run: {lines[-1]}; --root-splits {splits} tests them all"
+    return lines

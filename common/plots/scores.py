@@ -120,24 +120,25 @@ def confusion_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     return figure
 
 
-def fold_plot(results: pd.DataFrame) -> Plot:
+def fold_plot(predictions: pd.DataFrame, results: pd.DataFrame) -> Plot:
     """Test ROC AUC of every model by root split, the mean of each root split, and their mean with its 95 % interval.
 
     `results` has the columns of ``results.csv``.
     """
-    found = summary(results)
+    found = summary(predictions, results)
     mean, interval = found["test_roc_auc"], found["ci"] or [found["test_roc_auc"]] * 2
     folds = results.groupby("root_split")["test_roc_auc"]
-    figure, axes = drawing("Test ROC AUC by root split" + (", one split: no interval" if found["ci"] is None else ""))
+    figure, axes = drawing("Test ROC AUC by root split" + (", no interval" if found["ci"] is None else ""))
     measure = "test ROC AUC, mean of the classes" if has_many_classes(results) else "test ROC AUC"
     name_axes(axes, "root split (outer fold)", measure)
     for position, (_, scores) in enumerate(folds):
         x = position + (np.linspace(-0.2, 0.2, len(scores)) if len(scores) > 1 else np.zeros(1))
         axes.plot(x, scores, "o", color=GREY, markersize=4.5, label="" if position else "model (inner fold)")
-    if found["ci"] is not None:
+    if len(folds) > 1:
         x = range(len(folds))
         axes.plot(x, folds.mean(), "_", color=INK, markersize=22, markeredgewidth=2.2, label="mean of the root split")
-        title = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
+    if found["ci"] is not None:
+        title = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}: these models"
         axes.axhspan(*interval, color=_SKY, alpha=0.25, linewidth=0, zorder=0, label=title)
     axes.axhline(mean, color=INK, linewidth=1.2, linestyle="--", zorder=1, label=f"mean {mean:.3f}")
     low, high = min(interval[0], results["test_roc_auc"].min()), max(interval[1], results["test_roc_auc"].max())

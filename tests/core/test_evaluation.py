@@ -149,11 +149,11 @@ def test_interval_is_the_formula_done_by_hand():
     assert statistics.corrected_resampled_interval([0.8, 0.9, 1.0], 100, 50) == pytest.approx((0.9, 0.507224, 1), 1e-5)
 
 
-def test_interval_of_equal_scores_has_no_width_and_of_one_score_no_limits():
-    assert statistics.corrected_resampled_interval([0.75] * 4, 100, 50) == (0.75, 0.75, 0.75)
-    mean, low, high = statistics.corrected_resampled_interval([0.75], 100, 50)
-    assert mean == 0.75
-    assert np.isnan([low, high]).all()
+def test_neither_one_score_nor_equal_ones_give_an_interval():
+    for scores in ([0.75] * 4, [0.75]):
+        mean, low, high = statistics.corrected_resampled_interval(scores, 100, 50)
+        assert mean == 0.75
+        assert np.isnan([low, high]).all()
 
 
 def test_ttest_is_the_formula_done_by_hand():
@@ -162,8 +162,8 @@ def test_ttest_is_the_formula_done_by_hand():
     p = 1 - t / np.sqrt(t**2 + 2)  # Student's t has this closed form for two degrees of freedom
     assert statistics.corrected_resampled_ttest(a, b, 100, 50) == pytest.approx((t, p))
     assert statistics.corrected_resampled_ttest(b, a, 100, 50) == pytest.approx((-t, p))
-    assert statistics.corrected_resampled_ttest(a, a, 100, 50) == (0.0, 1.0)
-    assert statistics.corrected_resampled_ttest([0.75, 0.5], [0.5, 0.25], 100, 50) == (np.inf, 0.0)
+    assert np.isnan(statistics.corrected_resampled_ttest(a, a, 100, 50)).all()
+    assert np.isnan(statistics.corrected_resampled_ttest([0.75, 0.5], [0.5, 0.25], 100, 50)).all()
 
 
 def test_statistics_of_broken_scores_raise():
@@ -183,39 +183,60 @@ def results_of(test_roc_auc):
     """Results whose test ROC AUC are given per root split and inner split."""
     rows = [(root, inner, auc) for root, aucs in enumerate(test_roc_auc) for inner, auc in enumerate(aucs)]
     table = pd.DataFrame(rows, columns=["root_split", "inner_split", "test_roc_auc"])
-    sizes = {"n_train": 60, "n_dev": 40, "n_test": 50, "threshold": 0.5}
+    sizes = {"n_train": 60, "n_dev": 40, "n_test": 50, "threshold": 0.5, "root_splits": 10, "optimism": 0.9}
     return table.assign(**sizes, dev_roc_auc=0.9, test_balanced_accuracy=0.85, test_mcc=-0.7, test_brier=0.1)
 
 
-def test_summary_weighs_outer_folds_the_same_and_counts_dev_as_learned_from():
-    # means of outer folds 0.8, 0.9, 1.0 and n_test / (n_train + n_dev) = 1/2: the example done by hand above
-    found = report.summary(results_of([[0.7, 0.9], [0.9], [1.0, 1.0, 1.0]]))
-    assert found["test_roc_auc"] == pytest.approx(0.9)
-    assert found["ci"] == pytest.approx([0.507224, 1], abs=1e-6)
-    assert report.summary(results_of([[0.75, 0.25]])) == {"test_roc_auc": 0.5, "ci": None}
+def test_the_procedures_interval_weighs_outer_folds_the_same_and_counts_dev_as_learned_from():
+    # means of outer folds 0.7 to 0.9, s² = 0.01 · 10 / 16, n_test / (n_train + n_dev) = 1/2, t(0.975, 4) = 2.7764451
+    half_width = 2.7764451 * np.sqrt((1 / 5 + 1 / 2) * 0.00625)
+    low, high = report.retrained(results_of([[0.6, 0.8], [0.75], [0.8, 0.8, 0.8], [0.85], [0.9]]))
+    assert (low, high) == pytest.approx((0.8 - half_width, 0.8 + half_width))
+    assert report.retrained(results_of([[0.7], [0.8], [0.9], [0.75]])) is None
+    assert report.retrained(results_of([[0.9]] * 5)) is None
 
 
-def test_results_table_shows_folds_choices_and_interval():
+def test_results_table_shows_folds_choices_and_what_the_data_support():
     chosen = {
         0: {"learning_rate": 0.00123456, "optimizer": "adamw", "n_layers": 2},
         1: {"learning_rate": 1e-5, "optimizer": "sgd", "momentum": 0.9},
     }
-    assert report.results_table(results_of([[0.7, 0.9], [0.8, 0.84]]), chosen).splitlines() == [
-        "root split  models  test ROC AUC  balanced accuracy     MCC",
-        "         0       2         0.800              0.850  -0.700",
-        "            learning_rate 0.00123  optimizer adamw  n_layers 2",
-        "         1       2         0.820              0.850  -0.700",
-        "            learning_rate 1e-05    optimizer sgd                momentum 0.9",
-        "      mean                 0.810              0.850  -0.700",
-        "",
-        "test ROC AUC 0.810 (95 % interval 0.630 to 0.990, corrected resampled t)",
+    found, results = a_run()
+    found["group"] = found["file"].str[:3]
+    results = results.assign(root_splits=10)
+    (auc, (low, high)), by_fold = report.summary(found, results).values(), results.groupby("root_split").mean()
+    table = [
+        [name, *(f"{row[score]:.3f}" for score in ("test_roc_auc", "test_balanced_accuracy", "test_mcc", "optimism"))]
+        for name, row in [("0", by_fold.loc[0]), ("1", by_fold.loc[1]), ("mean", by_fold.mean())]
     ]
-    assert report.results_table(results_of([[0.8]])).endswith("test ROC AUC 0.800 (no interval: one outer fold)")
+    table[0].insert(1, "2")
+    table[1].insert(1, "2")
+    lines = report.results_table(found, results, chosen).splitlines()
+    assert lines[0] == "root split  models  test ROC AUC  balanced accuracy     MCC  dev - test ROC AUC"
+    assert [line.split() for line in lines[1::2][:2]] + [lines[5].split()] == table
+    assert lines[2:5:2] == [
+        "            learning_rate 0.00123  optimizer adamw  n_layers 2",
+        "            learning_rate 1e-05    optimizer sgd                momentum 0.9",
+    ]
+    assert lines[6:] == [
+        "",
+        f"test ROC AUC {auc:.3f} (95 % interval {low:.3f} to {high:.3f}: these models, new groups; DeLong by group)",
+        "2 of 10 outer folds run: 120 of 180 images tested; --root-splits 10 tests them all",
+    ]
+
+
+def test_perfect_folds_give_a_bound_and_one_patient_of_a_class_no_interval():
+    found, results = a_run(strength=100, n_test=20)
+    assert report.summary(found, results) == {"test_roc_auc": 1, "ci": pytest.approx([0.025 ** (1 / 20), 1])}
+    assert "0.832 to 1.000: these models, new images; bound: no error)" in report.results_table(found, results)
+    found["group"] = found["class"]
+    assert report.summary(found, results)["ci"] is None
+    assert "no interval: an outer fold has one group of a class" in report.results_table(found, results)
 
 
 def test_results_table_of_many_choices_fits_in_100_columns():
     names = [f"a_setting_of_a_long_name_{i}" for i in range(6)]
-    lines = report.results_table(results_of([[0.8], [0.9]]), {0: dict.fromkeys(names, 1.23456e-05)}).splitlines()
+    lines = report.results_table(*a_run(), {0: dict.fromkeys(names, 1.23456e-05)}).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(any(f"{name} 1.23e-05" in line for line in lines) for name in names)
 
@@ -244,10 +265,10 @@ def test_plots_state_the_numbers_of_the_table():
     found, results = a_run(root_splits=3)
     figures = plot(found, results)
     by_fold = results.groupby("root_split").mean()
-    low, high = report.summary(results)["ci"]
+    low, high = report.summary(found, results)["ci"]
     assert f"mean (AUC {by_fold['test_roc_auc'].mean():.3f})" in legend_texts(figures["roc"])
     assert f"found, 95 % interval (Brier {by_fold['test_brier'].mean():.3f})" in legend_texts(figures["calibration"])
-    assert f"95 % interval {low:.3f} to {high:.3f}" in legend_texts(figures["folds"])
+    assert f"95 % interval {low:.3f} to {high:.3f}: these models" in legend_texts(figures["folds"])
     cats = found[(found["part"] == "test") & (found["label"] == 0)]
     counted = f"{(cats['prediction'] == 0).sum()} of 180 predictions"
     assert counted in [text.get_text() for text in figures["confusion"].axes[0].texts]

@@ -30,7 +30,7 @@ LABELS = np.arange(N) % 2
 TABLE = ImageTable("t", Path(), tuple(f"{i:02d}.jpg" for i in range(N)), LABELS, ("dog", "cat"), None, ("",) * N)
 COLUMNS = [
     *("root_split", "inner_split", "n_train", "n_dev", "n_test", "threshold", "dev_roc_auc"),
-    *("test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier"),
+    *("test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier", "root_splits", "optimism"),
 ]
 
 
@@ -89,6 +89,7 @@ def test_results_have_a_row_per_fold_in_order_with_the_scores_of_its_test_set(pr
         assert row.test_balanced_accuracy == pytest.approx(balanced_accuracy_score(test.label, test.prediction))
         assert row.test_mcc == pytest.approx(matthews_corrcoef(test.label, test.prediction))
         assert row.test_brier == pytest.approx(brier_score_loss(test.label, test.probability))
+        assert (row.root_splits, row.optimism) == (1, row.dev_roc_auc - row.test_roc_auc)
     assert len(set(results.test_brier)) == 4
 
 
@@ -96,7 +97,7 @@ def test_results_are_written_as_their_repr_and_read_back_as_they_were(prediction
     results = results_of(predictions, FOLDS)
     text = results.to_csv(index=False)
     cells = [line.split(",") for line in text.splitlines()[1:]]
-    assert [row[5:] for row in cells] == [[repr(v) for v in row] for row in results.iloc[:, 5:].to_numpy().tolist()]
+    assert cells == [list(map(repr, row)) for row in zip(*(results[c].tolist() for c in results), strict=True)]
     assert [row[:5] for row in cells] == [[str(v) for v in row] for row in results.iloc[:, :5].to_numpy().tolist()]
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text)), results, check_exact=True)
 
@@ -186,7 +187,7 @@ KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
 def end(capsys, folds, as_json=True, **options):
     predictions = join(predict(fold) for fold in folds)
     results = results_of(predictions, folds)
-    outcome = conclude(3, Namespace(json=as_json), predictions, results, time.perf_counter() - 5, **options)
+    outcome = conclude(3, Namespace(json=as_json, independent=False), predictions, results, time.perf_counter() - 5, **options)
     return outcome, results, capsys.readouterr().out.splitlines()
 
 
@@ -209,16 +210,18 @@ def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
 
 def test_a_run_of_many_classes_ends_in_strict_json_and_without_a_threshold(capsys):
     folds, table = some_models("abc")
-    outcome = conclude(3, Namespace(json=True), table, results_of(table, folds), time.perf_counter())
+    outcome = conclude(3, Namespace(json=True, independent=True), table, results_of(table, folds), time.perf_counter())
     text = capsys.readouterr().out
     assert json.loads(text.splitlines()[-1], parse_constant=pytest.fail) == outcome
     assert "macro, one-vs-rest" in text and "threshold" not in text and "nan" not in text.lower()
 
 
-def test_without_json_a_run_ends_in_words_and_one_outer_fold_has_no_interval(capsys):
+def test_without_json_a_run_ends_in_words_and_says_what_it_takes_for_granted(capsys):
     outcome, _, lines = end(capsys, FOLDS[:1], as_json=False)
     assert list(outcome) == KEYS
-    assert (outcome["run_id"], outcome["fits"], outcome["ci"]) == (None, 1, None)
+    assert (outcome["run_id"], outcome["fits"]) == (None, 1)
+    assert sum("each image is taken to be independent" in line for line in lines) == 1
+    assert "8 of 24 images tested" in lines
     assert not any(line.startswith("{") for line in lines)
     text = "\n".join(lines)
     assert "1 fit in" in text and "step_3/outputs/predictions.csv" in text and "mean prediction" not in text

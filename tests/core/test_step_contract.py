@@ -17,7 +17,7 @@ import pytest
 from step_runs import Outcome, StepRuns, make_state, step_of
 
 from common.evaluation import results_of, youden_threshold
-from common.evaluation.report import RESULT_COLUMNS
+from common.evaluation.predictions import RESULT_COLUMNS
 from conftest import PROJECT
 
 BY_DEFAULT = ("step_1", "step_4")
