@@ -20,10 +20,10 @@ from common.evaluation.statistics import LEAST_FOLDS, corrected_resampled_interv
 from common.evaluation.tested import Tested
 from common.seeds import Stream
 
-PATIENTS, FOLDS, INNER, FEATURES, SHARED = 150, 10, 2, 10, 0.7
-"""Patients of each class, outer folds, inner folds that are run, features, and the share of the noise that the images
-of a patient have in common."""
-AUCS, GROUPS, RUN = (0.80, 0.90, 0.985, 0.998), (1, 4), (2, 5, 10)
+FOLDS, INNER, FEATURES, SHARED = 10, 2, 10, 0.7
+"""Outer folds, inner folds that are run, features, and the share of their noise that a patient's images share."""
+AUCS, PATIENTS, RUN = (0.80, 0.90, 0.985, 0.998), {1: 300, 4: 75}, (2, 5, 10)
+"""True ROC AUC; patients of each class, of so many images each, 600 images in all; outer folds that are run."""
 SIZES = {"fast": 10, "normal": 1000, "full": 4000}
 AIM = (0.93, 0.97)
 
@@ -31,7 +31,7 @@ AIM = (0.93, 0.97)
 def measure(size_name: str, source: Path) -> list[Figure]:
     """The coverage of each kind of interval, for each ROC AUC, size of groups, and number of outer folds run."""
     n_sets = SIZES[size_name]
-    places = list(itertools.product(AUCS, GROUPS))
+    places = list(itertools.product(AUCS, PATIENTS))
     figures = []
     with progress("coverage", len(places) * n_sets) as bar:
         for auc, group_size in places:
@@ -50,16 +50,16 @@ def _cross_validated(random: np.random.Generator, auc: float, group_size: int) -
     """The outer folds of one data set, and the mean true ROC AUC of the models of each."""
     gap = np.zeros(FEATURES)
     gap[0] = math.sqrt(2) * stats.norm.ppf(auc)
-    patients = np.repeat([0, 1], PATIENTS)
-    labels, units = np.repeat(patients, group_size), np.repeat(np.arange(2 * PATIENTS), group_size)
-    of_patient = random.normal(size=(2 * PATIENTS, FEATURES))[units]
+    patients = np.repeat([0, 1], PATIENTS[group_size])
+    labels, units = np.repeat(patients, group_size), np.repeat(np.arange(len(patients)), group_size)
+    of_patient = random.normal(size=(len(patients), FEATURES))[units]
     noise = math.sqrt(SHARED) * of_patient + math.sqrt(1 - SHARED) * random.normal(size=of_patient.shape)
     features = labels[:, None] * gap + noise
-    fold_of = _dealt(random, np.arange(2 * PATIENTS), FOLDS)[units]
+    fold_of = _dealt(random, patients, np.arange(len(patients)), FOLDS)[units]
     folds, truths = [], []
     for fold in range(FOLDS):
         test = fold_of == fold
-        inner_of = _dealt(random, np.unique(units[~test]), FOLDS - 1)[units]
+        inner_of = _dealt(random, patients, np.unique(units[~test]), FOLDS - 1)[units]
         weights = [_discriminant(features, labels, ~test & (inner_of != inner)) for inner in range(INNER)]
         probabilities = np.stack([1 / (1 + np.exp(-features[test] @ weight)) for weight in weights])
         folds.append(Tested(labels[test], probabilities, units[test], np.full(INNER, 0.5)))
@@ -67,11 +67,12 @@ def _cross_validated(random: np.random.Generator, auc: float, group_size: int) -
     return folds, np.array(truths)
 
 
-def _dealt(random: np.random.Generator, patients: np.ndarray, n_folds: int) -> np.ndarray:
+def _dealt(random: np.random.Generator, classes: np.ndarray, patients: np.ndarray, n_folds: int) -> np.ndarray:
     """A fold for each of the patients, as many of each class in each as can be; -1 for other patients."""
-    fold_of = np.full(2 * PATIENTS, -1)
-    for of_class in (patients[patients < PATIENTS], patients[patients >= PATIENTS]):
-        fold_of[random.permutation(of_class)] = np.arange(len(of_class)) % n_folds
+    fold_of = np.full(len(classes), -1)
+    for label in (0, 1):
+        of_class = random.permutation(patients[classes[patients] == label])
+        fold_of[of_class] = np.arange(len(of_class)) % n_folds
     return fold_of
 
 
@@ -116,7 +117,7 @@ def _figure(auc: float, group_size: int, n_run: int, found: list[dict]) -> Figur
         f"{AIM[0]:g} to {AIM[1]:g}",
         AIM[0] <= values["these models"] <= AIM[1],
         f"shares of {len(found)}",
-        f"share of data sets in which the 95 % interval holds the truth, {PATIENTS} patients of each class; by image: "
+        "share of data sets of 600 images in which the 95 % interval holds the truth; by image: "
         "the images of a patient taken for independent; procedure: against the mean over all data sets",
         {"truth": float(truth.mean()), "median width": widths, "without limits": none},
     )

@@ -6,13 +6,18 @@ import sqlite3
 from contextlib import closing
 from functools import partial
 
+import numpy as np
+import pandas as pd
 import torch
 
 from common.data import find_images
+from common.data.decoding import as_png
 from common.model import make_classifier
 from common.production.ensemble import Ensemble
+from common.production.estimate import estimate_of
 from common.production.promotion import create_version
 from common.production.registry import register_version
+from common.production.scope import StoredData
 from common.seeds import Stream
 from common.tracking.runs import Run
 from common.tracking.store import open_store
@@ -64,13 +69,26 @@ def an_own_network(folder):
 def register_pets(folder, ensemble=None, **test_scores):
     """A version of the model `pets`, of a run of its own and the images of a folder."""
     table = find_images(str(folder))
-    return register_version(a_run(), "pets", ensemble or an_ensemble(), {"test_mcc": 0.5, **test_scores}, table)
+    estimate = {"test_mcc": 0.5, **test_scores}
+    return register_version(a_run(), "pets", ensemble or an_ensemble(), estimate, table, "highest")
+
+
+def register_tested(run, tested, **options):
+    """A version of `pets` of that run, which has tested images: (digest, label, probability, group) of each."""
+    digests, labels, probabilities, groups = zip(*tested, strict=True)
+    columns = {"file": [f"{digest}.png" for digest in digests], "class": [CLASSES[label] for label in labels]}
+    columns |= {"label": labels, "probability": probabilities, "threshold": 0.5}
+    columns |= {"prediction": [int(p >= 0.5) for p in probabilities], "group": groups, "digest": digests}
+    predictions = pd.DataFrame({"root_split": 0, "inner_split": 0, "part": "test", **columns})
+    run.table(predictions, "predictions.csv")
+    data = StoredData("tested", CLASSES, "of no matter", as_png(np.zeros((3, 32, 32), np.uint8)))
+    return register_version(run, "pets", an_ensemble(), estimate_of(predictions), data, **options)
 
 
 def create_versions(uri, scores):
     """Register models that have no files: for a process of its own."""
     for score in scores:
-        create_version(uri, "pets", "s3://no/files", {"test_mcc": score})
+        create_version(uri, "pets", "s3://no/files", {"test_mcc": score}, rule="highest")
 
 
 def check_production(database):

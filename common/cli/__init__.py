@@ -20,6 +20,7 @@ from common.cli.flags import (
     each_model,
     parser,
     parts_in,
+    promotion_flags,
     root_splits,
     seed,
     train_parser,

@@ -134,6 +134,23 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--no-cache", action="store_true", help="do without the images and features under cache/")
 
 
+def promotion_flags(flags: argparse.ArgumentParser) -> None:
+    """Add ``--promotion`` and ``--promote``."""
+    flags.add_argument(
+        "--promotion",
+        choices=["paired", "highest"],
+        default="paired",
+        help="into production goes what is better on common test images, or what has the highest test_mcc",
+    )
+    flags.add_argument("--promote", type=_reason, metavar="REASON", help="into production for this reason")
+
+
+def _reason(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"expected a reason in one line, found {text!r:.80}")
+    return text.strip()
+
+
 def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     """The flags of ``step_<step>/train.py``: each step has those of the one before and its own.
 
@@ -191,6 +208,7 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         flags.add_argument(
             "--register", type=_model_name, metavar="NAME", help="search on all images too, and register that model"
         )
+        promotion_flags(flags)
     if step >= 5:
         help_experiment = "MLflow's; strftime codes (default: step_5)"
         flags.add_argument("--experiment", type=_experiment, metavar="NAME", help=help_experiment)

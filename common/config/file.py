@@ -23,7 +23,7 @@ from common.state import regular
 
 T = TypeVar("T")
 
-DEFAULTS = ("data", "experiment", "inner_splits", "n_trials", "register", "root_splits")
+DEFAULTS = ("data", "experiment", "inner_splits", "n_trials", "promotion", "register", "root_splits")
 """Flags whose defaults a config file may set, as variables beside `config`."""
 
 

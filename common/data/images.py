@@ -138,13 +138,6 @@ class ImageTable:
             return np.array(self.pixels[:1])
         return (self.root / self.files[0]).read_bytes()
 
-    def image_keys(self) -> set[str]:
-        """A digest of each image with its class and its group: what two tables have in common."""
-        groups = [None] * len(self) if self.groups is None else self.groups.tolist()
-        rows = zip(groups, (self.classes[label] for label in self.labels), self.digests, strict=True)
-        texts = (json.dumps([None if group == digest else group, name, digest]) for group, name, digest in rows)
-        return {hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts}
-
     def without(self, unreadable: dict[str, str]) -> ImageTable:
         """The table less some files; `unreadable` maps each to the reason."""
         keep = [i for i, name in enumerate(self.files) if name not in unreadable]

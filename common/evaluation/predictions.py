@@ -126,22 +126,33 @@ def probabilities_of(predictions: pd.DataFrame) -> np.ndarray:
     return predictions[columns if len(columns) > 1 else columns[0]].to_numpy()
 
 
-def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
-    """Test scores of the mean prediction of each root split's models, at the mean of their thresholds.
+def ensemble_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The test rows of a predictions table, with the mean prediction of each root split's models, as of one model.
 
-    With more than two classes there is no threshold: the class with the highest mean probability is predicted.
+    It decides at the mean of their thresholds; with more than two classes there is no threshold: the class with the
+    highest mean probability is predicted.
+    """
+    test = predictions[predictions["part"] == "test"].assign(inner_split=0)
+    means = {column: "mean" for column in (*_probability_columns(predictions), "threshold")}
+    first = {column: "first" for column in test if column not in {*means, "root_split", "file"}}
+    mean = test.groupby(["root_split", "file"], as_index=False).agg(first | means)[list(test)]
+    of_roots = [
+        predicted_classes(probabilities_of(root), root.threshold.iloc[0]) for _, root in mean.groupby("root_split")
+    ]
+    return mean.assign(prediction=np.concatenate(of_roots))
+
+
+def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
+    """Test scores of the mean prediction of each root split's models, see :func:`ensemble_of`.
 
     Returns
     -------
     dict
         ``ensemble_test_roc_auc``, …: means over the root splits.
     """
-    test = predictions[predictions["part"] == "test"].groupby(["root_split", "file"])
-    probabilities = dict.fromkeys(_probability_columns(predictions), "mean")
-    mean = test.agg({"label": "first", **probabilities, "threshold": "mean"})
     scores = [
         score_predictions(root.label, probabilities_of(root), float(root.threshold.iloc[0]))
-        for _, root in mean.groupby("root_split")
+        for _, root in ensemble_of(predictions).groupby("root_split")
     ]
     return {f"ensemble_test_{name}": score for name, score in pd.DataFrame(scores).mean().items()}
 

@@ -118,11 +118,11 @@ def _conclusion(predictions: pd.DataFrame, results: pd.DataFrame) -> list[str]:
         lines = [f"{said} (no interval: {found.missing})"]
     else:
         method = "bound: no error" if found.value in (0, 1) else "DeLong"
-        method += " by group" if units == "groups" and method == "DeLong" else ""
-        lines = [f"{said} (95 % interval {found.low:.3f} to {found.high:.3f}: these models, new {units}; {method})"]
-    if limits := retrained(results):
+        limits = f"{'approximate ' if found.approximate else ''}95 % interval {found.low:.3f} to {found.high:.3f}"
+        lines = [f"{said} ({limits}: these models, new {units}; {method})"]
+    if again := retrained(results):
         lines.append(
-            f"the procedure, retrained: 95 % interval {limits[0]:.3f} to {limits[1]:.3f} (corrected resampled t, "
+            f"the procedure, retrained: 95 % interval {again[0]:.3f} to {again[1]:.3f} (corrected resampled t, "
             f"{len(folds)} outer folds)"
         )
     tested = predictions.loc[predictions["part"] == "test", "file"].nunique()

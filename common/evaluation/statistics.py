@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-
 LEAST_FOLDS = 5
 """Outer folds from which on their scores say how much a procedure varies."""
 
@@ -23,12 +22,15 @@ class Interval:
         `low` and `high` are NaN where the data support none.
     missing : str
         Then why, in a few words.
+    approximate : bool
+        Whether simulations have shown a coverage that is off for data such as these.
     """
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
     missing: str = ""
+    approximate: bool = False
 
     @property
     def limits(self) -> list[float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
     that has neither, each file is one.
     """
     test = predictions[predictions["part"] == "test"]
-    test = test.assign(unit=pd.factorize(_units(test))[0])
+    test = test.assign(unit=pd.factorize(units_of(test))[0])
     folds = []
     for _, fold in test.groupby("root_split"):
         models = [model.sort_values("file", kind="stable") for _, model in fold.groupby("inner_split")]
@@ -58,10 +58,10 @@ def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
 
 def has_groups(predictions: pd.DataFrame) -> bool:
     """Whether the images of a predictions table have groups."""
-    return "group" in predictions and bool(predictions["group"].notna().any())
+    return "group" in predictions and bool(predictions["group"].fillna("").astype(str).ne("").any())
 
 
-def units_of_class(folds: list[Tested], label: int) -> int:
+def units_of_class(folds: Sequence[Tested], label: int) -> int:
     """How many units the images of one class are of, in all folds together."""
     return len(set().union(*(fold.units[fold.labels == label].tolist() for fold in folds)))
 
@@ -75,10 +75,11 @@ def mean_of(folds: list[Tested], measure: Callable[[np.ndarray, np.ndarray, floa
     return float(np.mean(scores))
 
 
-def _units(test: pd.DataFrame) -> pd.Series:
-    """A text for each row that rows of one unit share."""
+def units_of(test: pd.DataFrame) -> pd.Series:
+    """A text for each row of a predictions table that rows of one unit share, see :func:`tested_folds`."""
     units = "file " + test["file"].astype(str)
     for column in ("digest", "group"):
         if column in test:
-            units = units.where(test[column].isna(), column + " " + test[column].astype(str))
+            values = test[column].fillna("").astype(str)
+            units = units.where(values == "", column + " " + values)
     return units

@@ -18,6 +18,8 @@ from sklearn.metrics import matthews_corrcoef
 from common.cli import UserError
 from common.config.places import find_spaces
 from common.data.decoding import as_png
+from common.data.folding import Fold
+from common.evaluation.predictions import predictions_table
 from common.params.best_epoch import BestEpoch
 from common.params.board import Board
 from common.params.configurable import Preparation
@@ -216,7 +218,8 @@ class _Training:
             predicted = found.argmax(1) if found.ndim == 2 else found > 0.5
             metrics.setdefault("test_mcc", float(matthews_corrcoef(table.labels[rows], predicted)))
             run.text(json.dumps(self.table.classes), "classes.json")
-            run.text("".join(f"{key}\n" for key in sorted(self.table.image_keys())), "registered_images.txt")
+            fold, threshold = Fold(0, 0, self.rows, rows[:0], rows), 0.5 if found.ndim == 1 else math.nan
+            run.table(predictions_table(table, fold, found[:0], found, threshold), "predictions.csv")
             run.text(as_png(self.table.pixels[self.rows[0]]), "example.png")
             run.model(network)
         board.scalars(metrics, epochs)

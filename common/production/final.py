@@ -14,8 +14,8 @@ from common.data.folding import Fold, folds_of_all
 from common.data.images import ImageTable
 from common.data.splits import load_splits
 from common.evaluation.metrics import youden_threshold
-from common.evaluation.predictions import mean_scores
 from common.production.ensemble import Ensemble
+from common.production.estimate import estimate_of
 from common.production.promotion import standing
 from common.production.registry import register_version
 from common.training import Compute, run_jobs, test_model
@@ -27,19 +27,19 @@ def register(
     args: argparse.Namespace,
     run: tracking.Run,
     table: ImageTable,
-    results: pd.DataFrame,
+    predictions: pd.DataFrame,
     compute: Compute,
     n_trials: int,
     search: Search,
 ) -> None:
     """Search on inner folds of all images, and make that model a version of the registered model ``--register`` names.
 
-    Nested cross-validation has estimated what this procedure gives: its mean test scores go with the version.
+    Nested cross-validation has estimated what this procedure gives: that estimate goes with the version.
 
     Parameters
     ----------
-    results : DataFrame
-        With the columns of ``results.csv``.
+    predictions : DataFrame
+        As :func:`common.evaluation.predictions_table` makes it, of the nested cross-validation.
     search : callable
         Picklable; ``search(run, folds)`` returns a study, its best trial, and that trial's networks.
 
@@ -51,8 +51,11 @@ def register(
     folds = folds_of_all(table, load_splits(table), args.inner_splits)
     fit = partial(_fit, table, run, search)
     (model,) = run_jobs(fit, [folds], compute, args.n_jobs, n_trials * len(folds))
-    version = register_version(run, args.register, model, mean_scores(results), table)
+    estimate = estimate_of(predictions)
+    version = register_version(run, args.register, model, estimate, table, args.promotion, args.promote)
+    tested = f"{estimate['test_images']} images in {estimate['outer_folds']} outer folds"
     print(f"\nregistered: version {version} of {args.register}, {standing(args.register, version)}")
+    print(f"            the procedure's test MCC, mean prediction: {estimate['test_mcc']:.3f} on {tested}")
 
 
 def _fit(table: ImageTable, run: tracking.Run, search: Search, folds: list[Fold]) -> Ensemble:

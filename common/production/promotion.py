@@ -1,9 +1,12 @@
-"""Versions of a registered model: the best one of its data, by its nested test score, is in production."""
+"""Versions of a registered model, of which one is in production: a better one, or one for which a reason is given.
+
+Each version is decided upon once, in the order of their numbers, against the one in production at that moment: see
+:mod:`common.production.deciding`. The tag ``promotion`` says how it was decided. All else follows from these tags.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import re
 import time
@@ -15,13 +18,13 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from common.cli import MODEL_NAME, UserError, reason_of
+from common.production.deciding import REASON, RULE, SCORE, decide
 from common.state import locked, work_folder
 from common.tracking.store import open_tracking
 
-STAGE, PRODUCTION, ARCHIVED, ALIAS, SCORE = "stage", "Production", "Archived", "production", "test_mcc"
-LINE = "data_line"
-"""Versions with the same tag can be compared: see :mod:`common.production.scope`."""
-Scope = Callable[[MlflowClient], tuple[dict[str, str], str | None]]
+STAGE, PRODUCTION, ARCHIVED, ALIAS = "stage", "Production", "Archived", "production"
+DECISION, OPEN, PROMOTED = "promotion", "not decided yet", re.compile(r"promotion (\d+): ")
+"""A tag: how it was decided upon the version. Of the versions that were promoted the last one is in production."""
 
 
 def create_version(
@@ -31,9 +34,11 @@ def create_version(
     tags: Mapping[str, str],
     run_id: str | None = None,
     model_id: str | None = None,
-    scope: Scope | None = None,
+    check: Callable[[MlflowClient], None] | None = None,
+    rule: str = "paired",
+    reason: str | None = None,
 ) -> int:
-    """Make a version of a registered model, and put it into production if it is the best that can be compared.
+    """Make a version of a registered model, and decide whether it goes into production.
 
     Readers follow the alias, which moves from one version to the next at once; the tags follow it. What a process that
     was killed has left undone is done by the next call, from anywhere.
@@ -48,21 +53,42 @@ def create_version(
         With ``test_mcc``: a number, as text.
     run_id, model_id : str, optional
         MLflow's ids of where it comes from.
-    scope : callable, optional
-        Given the registry, it gives more tags, among them ``data_line``, and why the version cannot be compared with
-        the one in production, which becomes its description; its errors come before there is a version.
+    check : callable, optional
+        Given the registry; its errors come before there is a version.
+    rule : {"paired", "highest"}
+    reason : str, optional
+        Why it goes into production, whatever its score.
     """
     check_name(name)
     alone = locked(work_folder("registry"))  # on this machine; clients of a server try again
     with registry_at(uri) as registry, alone:
-        more, reason = scope(registry) if scope else ({}, None)
+        if check:
+            check(registry)
         with contextlib.suppress(MlflowException):  # there is one already
             registry.create_registered_model(name)
-        tags = {**tags, **more, STAGE: ARCHIVED}
-        description = reason and f"Not in production by itself: {reason}."
-        made = registry.create_model_version(name, source, run_id, tags, None, description, model_id=model_id)
+        tags = {**tags, STAGE: ARCHIVED, DECISION: OPEN, RULE: rule, **({REASON: reason} if reason else {})}
+        made = registry.create_model_version(name, source, run_id, tags, model_id=model_id)
         _settle(registry, name)
     return int(made.version)
+
+
+def promote(name: str, version: int, reason: str) -> None:
+    """Put a version into production for a reason, which its tags keep.
+
+    Raises
+    ------
+    UserError
+        When there is no such version.
+    """
+    with registry_at(open_tracking()) as registry, locked(work_folder("registry")):
+        known = sorted(int(found.version) for found in versions_of(registry, registered_model(registry, name).name))
+        if version not in known:
+            raise UserError(
+                f"model {name}: no version {version}; expected one of {', '.join(map(str, known)) or 'none'}"
+            )
+        registry.set_model_version_tag(name, str(version), REASON, reason)
+        registry.set_model_version_tag(name, str(version), DECISION, OPEN)
+        _settle(registry, name)
 
 
 def production_version(name: str) -> int:
@@ -81,22 +107,21 @@ def production_version(name: str) -> int:
 
 
 def standing(name: str, version: int) -> str:
-    """Whether that version of a registered model is in production, and if not, why."""
+    """Whether that version of a registered model is in production, and why."""
     with registry_at(open_tracking()) as registry:
         alias = registered_model(registry, name).aliases.get(ALIAS)
-        if alias is not None and int(alias) == version:
-            return "in production"
-        reason = registry.get_model_version(name, str(version)).description
-        if alias is None or reason:
-            return f"archived. {reason}" if reason else f"archived: it has no {SCORE}"
-        return f"archived: version {alias} has the better {SCORE}"
+        why = registry.get_model_version(name, str(version)).tags.get(DECISION, "")
+    stage = "in production" if alias is not None and int(alias) == version else "archived"
+    return f"{stage}: {PROMOTED.sub('', why)}"
 
 
 def _settle(registry: MlflowClient, name: str) -> None:
-    """Put the best version into production, again and again until that is so: other machines do the same."""
+    """Decide upon what is not decided yet and put that into production, until nothing is left: others do the same."""
     tries = 10
-    while overdue := _overdue(registry, name):
+    while True:
         try:
+            if not (overdue := _overdue(registry, name)):
+                return
             for change in overdue:
                 change()
         except MlflowException:  # a server refuses one of two clients that change the same thing
@@ -106,29 +131,27 @@ def _settle(registry: MlflowClient, name: str) -> None:
 
 
 def _overdue(registry: MlflowClient, name: str) -> list[Callable[[], object]]:
-    """What is to do for the best version, and it alone, to be in production: the alias first, which readers follow.
-
-    It is chosen among those of the line of data in production; if none of these has a score, of the oldest that has.
-    """
-    stages, scores, lines = {}, {}, {}
-    for found in versions_of(registry, name):
-        number = int(found.version)
-        stages[number], lines[number] = found.tags.get(STAGE), found.tags.get(LINE)
-        with contextlib.suppress(ValueError, KeyError):
-            if math.isfinite(score := float(found.tags[SCORE])):
-                scores[number] = score
+    """What is to do next: a decision; else the alias first, which readers follow, and then the tags."""
+    versions = {int(found.version): found for found in versions_of(registry, name)}
     alias = registry.get_registered_model(name).aliases.get(ALIAS)
-    of_line = [number for number in scores if alias is not None and lines[number] == lines.get(int(alias))]
-    of_line = of_line or [number for number in scores if lines[number] == lines[min(scores)]]
-    best = max(of_line, key=lambda number: (scores[number], -number), default=None)
+    promoted = {
+        int(found[1]): number
+        for number, version in versions.items()
+        if (found := PROMOTED.match(version.tags.get(DECISION, "")))
+    }
+    champion = promoted[max(promoted)] if promoted else int(alias) if alias is not None else None
+    for number in sorted(versions):
+        if versions[number].tags.get(DECISION) == OPEN:
+            scored = sum(version.tags.get(SCORE, "nan") != "nan" for version in versions.values())
+            goes, why = decide(registry, versions[number], versions.get(champion or 0), scored)
+            why = f"promotion {max(promoted, default=0) + 1}: {why}" if goes else why
+            return [partial(registry.set_model_version_tag, name, str(number), DECISION, why)]
     todo: list[Callable[[], object]] = []
-    if best is None and alias is not None:
-        todo.append(partial(registry.delete_registered_model_alias, name, ALIAS))
-    elif best is not None and (alias is None or int(alias) != best):
-        todo.append(partial(registry.set_registered_model_alias, name, ALIAS, str(best)))
-    for number in sorted(stages, key=lambda number: number == best):  # the best last: never are there two
-        stage = PRODUCTION if number == best else ARCHIVED
-        if stages[number] != stage:
+    if champion is not None and (alias is None or int(alias) != champion):
+        todo.append(partial(registry.set_registered_model_alias, name, ALIAS, str(champion)))
+    for number in sorted(versions, key=lambda number: number == champion):  # last: never are there two
+        stage = PRODUCTION if number == champion else ARCHIVED
+        if versions[number].tags.get(STAGE) != stage:
             todo.append(partial(registry.set_model_version_tag, name, str(number), STAGE, stage))
     return todo
 

@@ -1,8 +1,8 @@
-"""The model registry: versions of a model, of which the best one, by its nested test score, is in production.
+"""The model registry: versions of a model, of which one is in production.
 
-Which versions can be compared says :mod:`common.production.scope`. Steps register theirs with ``--register``; that of
-a run of :func:`common.params.train` becomes a version by
-``python -m common.production.registry --run-id RUN_ID --model NAME``.
+Which one that is says :mod:`common.production.promotion`. Steps register theirs with ``--register``; that of a run of
+:func:`common.params.train` becomes a version by ``python -m common.production.registry --run-id RUN_ID --model NAME``,
+and ``--version N --promote REASON`` there puts a version into production by hand.
 
 A version has the tag ``stage``, Production or Archived, and one in production has the alias ``production`` too. What is
 registered is an MLflow pyfunc model that takes raw image files and carries a copy of ``common`` with it, so it loads
@@ -41,19 +41,21 @@ from common.cli import UserError, escaped, reason_of
 from common.model.classifier import load_classifier
 from common.moved import MODULES
 from common.production import ensemble as ensembles
+from common.production.deciding import SCORE
+from common.production.estimate import estimate_of
 from common.production.own_modules import copy_own_code, own_modules_of
 from common.production.promotion import (
-    SCORE,
     check_name,
     create_version,
     one_line_errors,
     production_version,
+    promote,
     registered_model,
     registry_at,
     standing,
     versions_of,
 )
-from common.production.scope import IMAGES, Data, StoredData, scope_of
+from common.production.scope import CLASSES, Data, StoredData, check_classes_of
 from common.state import PROJECT
 from common.tracking.finding import find_run
 from common.tracking.runs import Run
@@ -64,21 +66,31 @@ NEEDED += ["tqdm"]
 """Packages that a model needs to predict."""
 
 
-def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, float], data: Data) -> int:
+def register_version(
+    run: Run,
+    name: str,
+    ensemble,
+    estimate: Mapping[str, object],
+    data: Data,
+    rule: str = "paired",
+    reason: str | None = None,
+) -> int:
     """Store a model with its run and make it a version of a registered model, unless this run has one already.
 
     Parameters
     ----------
     run : Run
-        Not finished yet.
+        Not finished yet. Its ``predictions.csv`` is what the version is compared by.
     name : str
         Of the registered model, made if there is none.
     ensemble : common.production.ensemble.Ensemble
-    test_scores : mapping from name to float
-        Become tags of the version. ``test_mcc`` is the nested estimate that decides what goes into production: the
-        highest does, of equal ones the oldest; NaN never does.
+    estimate : mapping
+        Becomes tags of the version, see :func:`common.production.final.estimate_of`: with ``test_mcc``. A version
+        whose score is NaN is not put into production by itself.
     data : common.data.ImageTable, or what :class:`common.production.scope.Data` says of one
         What it was trained on. Its first image is stored as the model's input example.
+    rule, reason
+        As for :func:`common.production.promotion.create_version`.
 
     Returns
     -------
@@ -91,16 +103,17 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
         When the classes are not those of the registered model.
     """
     check_name(name)
-    tags = {score: repr(float(value)) for score, value in test_scores.items()} | {"run_id": run.run_id}
+    tags = {key: value if isinstance(value, str) else repr(value) for key, value in estimate.items()}
+    tags |= {"run_id": run.run_id, "data_fingerprint": data.fingerprint}
+    tags[CLASSES] = json.dumps(list(map(cli.escaped, data.classes)))
     if SCORE not in tags:
-        raise ValueError(f"test_scores: expected {SCORE} among them, found {', '.join(test_scores) or 'none'}")
+        raise ValueError(f"estimate: expected {SCORE} in it, found {', '.join(estimate) or 'nothing'}")
     with registry_at(run.uri) as registry:
         for known in versions_of(registry, name):
             if known.tags.get("run_id") == run.run_id:
                 return int(known.version)
     example = data.example()
     images = pd.DataFrame({"image": [example]}) if isinstance(example, bytes) else example
-    run.text("".join(f"{key}\n" for key in sorted(data.image_keys())), IMAGES)
     with one_line_errors(run.uri), run._fluent(), tempfile.TemporaryDirectory() as folder:
         ensemble.save(saved := Path(folder) / "ensemble")
         (code := Path(folder) / "code").mkdir()
@@ -117,8 +130,9 @@ def register_version(run: Run, name: str, ensemble, test_scores: Mapping[str, fl
             signature=_signature(images, ensemble.predict(images)),
             input_example=images,
         )
-        scope = partial(scope_of, name=name, data=data)
-        version = create_version(run.uri, name, logged.model_uri, tags, run.run_id, logged.model_id, scope)
+        check = partial(check_classes_of, name=name, data=data)
+        of = (tags, run.run_id, logged.model_id, check, rule, reason)
+        version = create_version(run.uri, name, logged.model_uri, *of)
         link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it
         run.client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return version
@@ -130,7 +144,7 @@ def _signature(images: pd.DataFrame, answers: pd.DataFrame) -> ModelSignature:
         return infer_signature(images, answers)
 
 
-def register_trained(run_id: str, name: str) -> int:
+def register_trained(run_id: str, name: str, rule: str = "paired", reason: str | None = None) -> int:
     """Make the model of a finished run of :func:`common.params.train` a version; returns it.
 
     Where it is one already, that. A child run keeps its files.
@@ -142,27 +156,23 @@ def register_trained(run_id: str, name: str) -> int:
     """
     check_name(name)
     run = find_run("train", run_id)
-    said = run.client.get_run(run_id).data
-    known, metrics = said.params, said.metrics
-    if SCORE not in metrics:
-        raise UserError(f"--run-id {run_id}: no {SCORE} in it, since its model could not be kept in MLflow")
-    scores = {score: value for score, value in metrics.items() if score.startswith("test_")}
+    known = run.client.get_run(run_id).data.params
     with tempfile.TemporaryDirectory() as folder:
-        network, classes, example, images = (
-            Path(run.client.download_artifacts(run_id, artifact, folder))
-            for artifact in ("model.safetensors", "classes.json", "example.png", IMAGES)
-        )
-        data = StoredData(
-            known["data_name"],
-            tuple(json.loads(classes.read_text())),
-            known["data_fingerprint"],
-            example.read_bytes(),
-            frozenset(images.read_text().split()),
-        )
+        try:
+            predictions = run.read_table("predictions.csv")
+            network, classes, example = (
+                Path(run.client.download_artifacts(run_id, artifact, folder))
+                for artifact in ("model.safetensors", "classes.json", "example.png")
+            )
+        except UserError as error:
+            raise UserError(f"--run-id {run_id}: its model is not in MLflow ({error})") from None
+        labels = tuple(json.loads(classes.read_text()))
+        data = StoredData(known["data_name"], labels, known["data_fingerprint"], example.read_bytes())
         ensemble = ensembles.Ensemble([load_classifier(network)], [0.5], list(map(escaped, data.classes)))
         trained = Run(run.uri, run.experiment_id, run_id, {"root_run_id": run_id}, resumed=True)
         with trained.child(f"registration {name}", run_level="registration") as child:
-            return register_version(child, name, ensemble, scores, data)
+            child.table(predictions, "predictions.csv")
+            return register_version(child, name, ensemble, estimate_of(predictions), data, rule, reason)
 
 
 def load_production(name: str) -> mlflow.pyfunc.PyFuncModel:
@@ -202,11 +212,20 @@ def load_version(name: str, version: int) -> mlflow.pyfunc.PyFuncModel:
 def main(argv: list[str] | None = None) -> None:
     """The command: ``python -m common.production.registry``."""
     flags = cli.parser(__doc__)
-    flags.add_argument("--run-id", required=True, metavar="ID", help="finished run of common.params.train")
     flags.add_argument("--model", required=True, metavar="NAME", help="registered model, made if there is none")
+    what = flags.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run-id", metavar="ID", help="register the model of that run of common.params.train")
+    what.add_argument("--version", type=cli.whole_number(1), metavar="N", help="a version, to put into production")
+    cli.promotion_flags(flags)
     args = flags.parse_args(argv)
-    version = register_trained(args.run_id, args.model)
-    print(f"registered: version {version} of {args.model}, {standing(args.model, version)}")
+    if args.run_id:
+        version = register_trained(args.run_id, args.model, args.promotion, args.promote)
+        print(f"registered: version {version} of {args.model}, {standing(args.model, version)}")
+    elif not args.promote:
+        flags.error("--version: expected --promote REASON too")
+    else:
+        promote(args.model, args.version, args.promote)
+        print(f"version {args.version} of {args.model}, {standing(args.model, args.version)}")
 
 
 if __name__ == "__main__":

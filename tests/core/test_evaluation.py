@@ -220,7 +220,7 @@ def test_results_table_shows_folds_choices_and_what_the_data_support():
     ]
     assert lines[6:] == [
         "",
-        f"test ROC AUC {auc:.3f} (95 % interval {low:.3f} to {high:.3f}: these models, new groups; DeLong by group)",
+        f"test ROC AUC {auc:.3f} (approximate 95 % interval {low:.3f} to {high:.3f}: these models, new groups; DeLong)",
         "2 of 10 outer folds run: 120 of 180 images tested; --root-splits 10 tests them all",
     ]
 

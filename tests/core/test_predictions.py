@@ -187,7 +187,9 @@ KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
 def end(capsys, folds, as_json=True, **options):
     predictions = join(predict(fold) for fold in folds)
     results = results_of(predictions, folds)
-    outcome = conclude(3, Namespace(json=as_json, independent=False), predictions, results, time.perf_counter() - 5, **options)
+    outcome = conclude(
+        3, Namespace(json=as_json, independent=False), predictions, results, time.perf_counter() - 5, **options
+    )
     return outcome, results, capsys.readouterr().out.splitlines()
 
 

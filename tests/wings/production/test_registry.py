@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,17 +31,20 @@ from registering import (
     check_production,
     create_versions,
     register_pets,
+    register_tested,
 )
 from serving import Server, free_port, predictions, wait_for
+from sklearn.metrics import matthews_corrcoef
 
 from common.cli import UserError
 from common.data import find_images
 from common.data.decoding import read_image
 from common.data.made.phantoms import make_phantoms
+from common.production.deciding import mcc_difference
 from common.production.ensemble import Ensemble, UnreadableImage
-from common.production.promotion import create_version, production_version, registry_at, standing
+from common.production.promotion import create_version, production_version, promote, registry_at, standing
 from common.production.registry import load_production, load_version, register_version
-from common.production.scope import check_scope
+from common.production.scope import StoredData, check_scope
 from common.tracking.upkeep import look_after, store_uri
 from conftest import PROJECT, copy_code
 
@@ -173,7 +177,8 @@ def test_a_registered_model_says_where_it_comes_from_and_what_it_takes(pets):
     version = client.get_model_version("pets", str(pets.version))
     expected = {"test_mcc": "0.5", "test_roc_auc": "0.75", "run_id": version.run_id, "stage": "Production"}
     data = find_images(str(pets.photos[0].parents[1])).fingerprint
-    expected |= {"classes": '["cat", "dog"]', "data_fingerprint": data, "data_line": version.tags["data_line"]}
+    expected |= {"classes": '["cat", "dog"]', "data_fingerprint": data}
+    expected |= {"promotion": "promotion 1: the first with a test_mcc", "promotion_rule": "highest"}
     assert version.tags == expected and version.aliases == ["production"]
     model = load_production("pets")
     assert [(c.name, c.type.name) for c in model.metadata.signature.inputs] == [("image", "binary")]
@@ -225,48 +230,76 @@ def test_a_run_that_registers_again_keeps_its_version(database, tiny_pets):
     assert [register_version(run, "pets", an_ensemble(), {"test_mcc": 0.5}, table) for _ in range(2)] == [1, 1]
 
 
-def test_versions_of_a_name_share_classes_and_compete_where_their_data_are_the_same_or_extended(database, tmp_path):
-    rng = np.random.default_rng(0)
+def image_tests(images, wrong, of_group=1):
+    """Images that a model was tested on: numbers, of which it takes some for the other class."""
+    return [(f"digest {i}", i % 2, 0.9 if (i % 2) ^ (i in wrong) else 0.1, f"g{i // of_group}") for i in images]
 
-    def folder(name, images, classes=CLASSES):
-        for kind in classes:
-            (tmp_path / name / kind).mkdir(parents=True)
-            for image in images:
-                pixels = np.random.default_rng([image, kind == classes[0]]).integers(0, 256, (8, 8), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / name / kind / f"{rng.integers(10**9)}.png")
-        return tmp_path / name
 
-    def register(data, score):
-        version = register_pets(data, test_mcc=score)
+def tags_of(version):
+    return MlflowClient().get_model_version("pets", str(version)).tags
+
+
+def test_a_version_goes_into_production_when_it_is_better_on_the_images_that_both_were_tested_on(database, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri(database))
+
+    def register(images, wrong, **options):
+        version = register_tested(a_run(), image_tests(images, wrong, 2), **options)
         return production_version("pets"), standing("pets", version)
 
-    first = folder("first", range(4))
-    assert register(first, 0.5) == (1, "in production")
-    more, other = folder("more", range(5)), folder("other", range(2, 9))
-    assert register(more, 0.6) == (2, "in production")  # the same images under other names, and new ones
-    assert register(first, 0.9)[0] == 2, "its score is of less data"
-    reason = "4 of the 10 images of version 2 are not in the data other"
-    assert register(other, 0.9) == (2, f"archived. Not in production by itself: {reason}.")
-    shutil.copy(next((more / "cat").iterdir()), more / "cat" / "copy.png")
-    assert register(more, 0.4) == (2, "archived: version 2 has the better test_mcc")
-    (more / "groups.csv").write_text(
-        "\n".join(["files,group", *(f"{k}/{p.name},{p.name[0]}" for k in CLASSES for p in (more / k).iterdir())])
+    assert register(range(40), range(8)) == (1, "in production: the first with a test_mcc")
+    assert tags_of(1)["test_mcc"] == "0.6" and float(tags_of(1)["test_mcc_low"]) < 0.6
+    assert (tags_of(1)["test_images"], tags_of(1)["test_groups"], tags_of(1)["outer_folds"]) == ("40", "20", "1")
+    production, why = register(range(60), range(36, 60))  # 4 of the 40 are wrong, of all more than before
+    assert float(tags_of(2)["test_mcc"]) < 0.6 and production == 2
+    said = (
+        r"in production: test_mcc \+0.200 against version 1 on the 40 images that both were tested on, 95 % interval "
     )
-    assert register(more, 0.9)[0] == 2, "with groups an estimate is another"
-    check_scope(store_uri(database), "pets", find_images(str(first)))
-    MlflowClient(store_uri(database)).set_registered_model_alias("pets", "production", 4)  # a person decides
-    assert register(other, 0.2) == (4, "archived: version 4 has the better test_mcc")
-    assert register(more, 0.99)[0] == 4
-    stripes = folder("stripes", range(4), ("dark", "striped"))
+    low, high = map(float, re.fullmatch(said + r"(-0\.\d+) to (\+0\.\d+)", why).groups())
+    assert low < 0 < 0.4 < high  # by groups of two
+    production, why = register(range(36), range(1))  # the highest test_mcc, but of images that version 2 all finds
+    assert (production, tags_of(3)["test_mcc"] > tags_of(2)["test_mcc"]) == (2, True)
+    assert "archived: test_mcc -0.05" in why
+    _, why = register(range(100, 140), ())
+    assert why == "archived: it cannot be compared with version 2: no image was tested with both"
+    assert register(range(100, 140), (), reason="a new scanner") == (
+        5,
+        "in production: promoted on purpose: a new scanner",
+    )
+    assert tags_of(5)["promotion_reason"] == "a new scanner"
+    promote("pets", 2, "the scanner went back")
+    assert production_version("pets") == 2 and tags_of(2)["stage"] == "Production" != tags_of(5)["stage"]
+    _, why = register(range(36), (), rule="highest")
+    assert re.fullmatch(r"in production: test_mcc 1.000, that of version 2 0.\d+; highest of 6", why)
+    _, why = register(range(36), range(3), rule="highest")
+    assert re.search(r"highest of 7: were all as good, it would be 0\.\d+ too high on average$", why)
+    with pytest.raises(UserError, match="model pets: no version 9; expected one of 1, 2, 3, 4, 5, 6, 7"):
+        promote("pets", 9, "why not")
+
+
+def test_the_difference_of_two_mcc_is_scikit_learns_and_widens_with_copies_of_patients():
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=90)
+    ours, theirs = (np.where(random.random(90) < share, labels, random.integers(3, size=90)) for share in (0.8, 0.5))
+    found = mcc_difference(labels, ours, theirs, np.arange(90))
+    assert found.value == pytest.approx(matthews_corrcoef(labels, ours) - matthews_corrcoef(labels, theirs))
+    four = [np.repeat(values, 4) for values in (labels, ours, theirs, np.arange(90))]
+    assert mcc_difference(*four).limits == pytest.approx(found.limits, abs=0.02)
+    assert mcc_difference(*four[:3], np.arange(360)).low > found.low + 0.04
+    assert mcc_difference(labels, ours, ours, np.arange(90)).missing
+
+
+def test_data_of_other_classes_are_refused_under_a_name_before_and_after_training(database, tiny_pets):
+    register_pets(tiny_pets)
+    photo = next((tiny_pets / "images").iterdir()).read_bytes()
+    stripes = StoredData("stripes", ("dark", "striped"), "", photo)
     line = (
         "--register pets: its versions tell cat, dog apart, the data stripes have the classes dark, striped; expected"
     )
     with pytest.raises(UserError, match=line):
-        register(stripes, 1.0)
+        register_version(a_run(), "pets", an_ensemble(), {"test_mcc": 1.0}, stripes)
     with pytest.raises(UserError, match=line):
-        check_scope(store_uri(database), "pets", find_images(str(stripes)))
-    check_scope(store_uri(database), "stripes", find_images(str(stripes)))
-    assert production_version("pets") == 4
+        check_scope(store_uri(database), "pets", stripes)
+    check_scope(store_uri(database), "stripes", stripes)
 
 
 class Brightness(torch.nn.Module):
@@ -361,6 +394,6 @@ def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny
         assert len(found) == 5 and found[best - 1] == 0.4
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         MlflowClient(server.uri).delete_registered_model_alias("pets", "production")  # as if killed before it was set
-        assert register_pets(tiny_pets, test_mcc=0.5) == 6
-        assert production_version("pets") == best, "of which data the others are is not known"
+        assert register_pets(tiny_pets, test_mcc=0.3) == 6
+        assert production_version("pets") == best
         assert load_version("pets", 6).predict(pd.DataFrame({"image": [photo]}))["model_version"][0] == 6
