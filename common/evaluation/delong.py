@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from common.evaluation.statistics import Interval
 from common.evaluation.tested import Tested, units_of_class
 
-EXACT = (40, 0.98)
+EXACT = (15, 0.99)
 """Units of the rarer class from which on, and ROC AUC up to which, intervals hold the truth as often as they say."""
 
 
