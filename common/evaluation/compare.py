@@ -156,12 +156,10 @@ def _draw(runs: Sequence[Compared], pairs: Sequence[Pair]) -> Path:
 
 def _as_json(runs: Sequence[Compared], pairs: Sequence[Pair], path: Path) -> dict[str, object]:
     def of(found: Difference | None) -> dict[str, object] | None:
-        return found and {
-            "difference": found.value,
-            "ci": found.limits,
-            "p": None if math.isnan(found.p) else found.p,
-            "missing": found.missing or None,
-        }
+        if found is None:
+            return None
+        p = None if math.isnan(found.p) else found.p
+        return {"difference": found.value, "ci": found.limits, "p": p, "missing": found.missing or None}
 
     intervals = [(run, auc_interval(run.folds)) for run in runs]
     return {

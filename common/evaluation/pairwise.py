@@ -139,14 +139,14 @@ def pairs_of(runs: Sequence[Compared], rope: float | None = None) -> list[Pair]:
     """Each two of the runs that :func:`on_shared_folds` gave; p values are adjusted for their number (Holm)."""
     pairs = []
     for a, b in combinations(runs, 2):
-        scores = [run.results.groupby("root_split")["test_roc_auc"].mean().to_numpy() for run in (a, b)]
-        pair = Pair((a.title, b.title), scores[0] - scores[1], auc_difference(a.folds, b.folds))
+        ours, theirs = (run.results.groupby("root_split")["test_roc_auc"].mean().to_numpy() for run in (a, b))
+        pair = Pair((a.title, b.title), ours - theirs, auc_difference(a.folds, b.folds))
         if len(pair.by_fold) >= LEAST_FOLDS:
             results = pd.concat([a.results, b.results])
             sizes = float((results["n_train"] + results["n_dev"]).mean()), float(results["n_test"].mean())
-            pair = replace(pair, procedures=_procedures(*scores, *sizes))
+            pair = replace(pair, procedures=_procedures(ours, theirs, *sizes))
             if rope is not None:
-                equivalence = bayesian_correlated_ttest(*scores, *sizes, rope)
+                equivalence = bayesian_correlated_ttest(ours, theirs, *sizes, rope)
                 pair = replace(pair, equivalence=None if math.isnan(equivalence[0]) else equivalence)
         pairs.append(pair)
     models = holm_adjusted([pair.models.p for pair in pairs])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +61,7 @@ def has_groups(predictions: pd.DataFrame) -> bool:
     return "group" in predictions and bool(predictions["group"].notna().any())
 
 
-def units_of_class(folds: list[Tested], label: int) -> int:
+def units_of_class(folds: Sequence[Tested], label: int) -> int:
     """How many units the images of one class are of, in all folds together."""
     return len(set().union(*(fold.units[fold.labels == label].tolist() for fold in folds)))
 

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from common.evaluation.delong import auc_covariance, auc_difference, auc_interva
 from common.tracking import Run
 from common.tracking.outbox import outbox_of
 from common.tracking.store import open_store
+from conftest import PROJECT
 
 
 def fold_of(labels, *models, units=None):
@@ -273,7 +276,6 @@ def test_what_is_no_finished_run_is_refused_with_one_line(six, store, capsys):
     (first, second), (tables, _) = six
     failed = store(tables, "failed", "FAILED")
     for runs, message in [
-        ([first, "none"], "run none: no such run"),
         ([first, failed], f"run {failed}: FAILED root run; expected a FINISHED root run of steps 2 to 5"),
         ([first], f"{first}: expected the ids of two or more runs, each once"),
         ([first, second, first], "expected the ids of two or more runs, each once"),
@@ -281,6 +283,9 @@ def test_what_is_no_finished_run_is_refused_with_one_line(six, store, capsys):
         with pytest.raises(UserError, match=message) as error:
             main(runs)
         assert error.value.exit_code == 2
+    command = [sys.executable, "-m", "common.evaluation.compare", first, "none"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: run none: no such run\n")
     for rope in ("1", "-0.1", "nan", "much"):
         with pytest.raises(SystemExit) as end:
             main([first, second, f"--rope={rope}"])
