@@ -216,7 +216,7 @@ def test_the_command_answers_both_questions_in_words_and_as_json_and_draws_them(
 def test_runs_are_compared_on_the_outer_folds_that_all_have_whose_groups_one_of_them_knows(six, store, capsys):
     (first, _), _ = six
     few = store(a_run(root_splits=3, inner_splits=3), "of an older version")  # without groups
-    found = main([first, few])
+    found = main([few, first])
     said = capsys.readouterr().out
     assert found["outer_folds"] == [0, 1, 2]
     assert "the same 180 test images in 60 groups, 3 outer folds that all of them have\n" in said
