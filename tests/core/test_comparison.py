@@ -43,6 +43,17 @@ def standard_error(found, folds):
     return (found.high - found.low) / 2 / t_factor(folds)
 
 
+def components(labels, models):
+    """AUC of each model, and how often each positive and each negative image is on the right side, one by one."""
+
+    def order(scores, i, j):
+        return float(scores[i] > scores[j]) + (scores[i] == scores[j]) / 2
+
+    positives, negatives = (np.flatnonzero(labels == label) for label in (1, 0))
+    pairs = np.array([[[order(scores, i, j) for j in negatives] for i in positives] for scores in models])
+    return pairs.mean(axis=(1, 2)), pairs.mean(axis=2), pairs.mean(axis=1)
+
+
 def test_delong_of_the_ratings_of_hanley_and_mcneil():
     ratings = np.tile(np.arange(1, 6), 2).repeat([33, 6, 6, 11, 2, 3, 2, 2, 11, 33])
     labels = np.repeat([0, 1], [58, 51])
@@ -52,19 +63,14 @@ def test_delong_of_the_ratings_of_hanley_and_mcneil():
 
 def test_the_paired_test_is_delongs_formula_done_by_loops():
     labels, (a, b), _ = some_scores()
-    n, m = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-
-    def order(scores, i, j):
-        return float(scores[i] > scores[j]) + (scores[i] == scores[j]) / 2
-
-    pairs = np.array([[[order(scores, i, j) for j in m] for i in n] for scores in (a, b)])
-    aucs, of_positives, of_negatives = pairs.mean(axis=(1, 2)), pairs.mean(axis=2), pairs.mean(axis=1)
-    covariance = np.cov(of_positives) / len(n) + np.cov(of_negatives) / len(m)
+    aucs, of_positives, of_negatives = components(labels, (a, b))
+    n, m = of_positives.shape[1], of_negatives.shape[1]
+    covariance = np.cov(of_positives) / n + np.cov(of_negatives) / m
     folds_a, folds_b = [fold_of(labels, a)], [fold_of(labels, b)]
     found = auc_covariance([folds_a, folds_b])
     assert found[0] == pytest.approx(aucs) and found[1] == pytest.approx(covariance)
 
-    error, df = np.sqrt(covariance @ [1, -1] @ [1, -1]), len(m) - 1  # the rarer class has no label
+    error, df = np.sqrt(covariance @ [1, -1] @ [1, -1]), m - 1  # class 0 is the rarer one
     half_width = stats.t.ppf(0.975, df) * error
     difference = auc_difference(folds_a, folds_b)
     gap = aucs[0] - aucs[1]
@@ -79,6 +85,16 @@ def test_the_paired_test_is_delongs_formula_done_by_loops():
 def test_the_paired_test_counts_groups_not_images():
     labels, models, units = some_scores()
     folds = [[fold_of(labels, model, units=units)] for model in models]
+    aucs, *of_classes = components(labels, models)
+    sums, variance = [], 0
+    for found, label in zip(of_classes, (1, 0), strict=True):  # Obuchowski's formula
+        moves, here = found[0] - found[1] - (aucs[0] - aucs[1]), units[labels == label]
+        sums.append(np.array([moves[here == unit].sum() / len(here) for unit in np.unique(units)]))
+        n = len(np.unique(here))
+        variance += n / (n - 1) * (sums[-1] ** 2).sum()
+    n = len(np.unique(units))
+    variance += 2 * n / (n - 1) * (sums[0] * sums[1]).sum()
+    assert standard_error(auc_difference(*folds), folds[0]) == pytest.approx(np.sqrt(variance))
     many = [[fold_of(labels.repeat(4), model.repeat(4), units=units.repeat(4))] for model in models]
     once, again = auc_difference(*folds), auc_difference(*many)
     assert [again.value, again.low, again.high, again.p] == pytest.approx([once.value, once.low, once.high, once.p])
