@@ -240,6 +240,16 @@ def test_runs_are_compared_on_the_outer_folds_that_all_have_whose_groups_one_of_
     assert found["pairs"][0]["procedures"] is None and found["pairs"][0]["models"]["p"] > 0
 
 
+def test_three_classes_are_compared_by_the_mean_of_each_against_all_others(store, capsys):
+    tables = [a_run(("cat", "dog", "fox"), root_splits=5, strength=strength) for strength in (1.0, 1.2)]
+    found = main([store(of_run, f"drawn seed {i}") for i, of_run in enumerate(tables)])
+    a, b = (results.groupby("root_split")["test_roc_auc"].mean() for _, results in tables)
+    (pair,) = found["pairs"]
+    for question in ("models", "procedures"):
+        assert pair[question]["difference"] == pytest.approx((a - b).mean()) and 0 < pair[question]["p"] < 0.05
+    assert "mean over the classes, each against all others (macro, one-vs-rest)\n" in capsys.readouterr().out
+
+
 def test_models_of_a_config_are_compared_as_runs_are(six, store, capsys):
     (a, b), (tables, _) = six
     same = store(tables, "the first again")
