@@ -1,5 +1,5 @@
 from .analysis import analysis_text as analysis_text, more_test_scores as more_test_scores
-from .comparison import compare_models as compare_models, comparison_text as comparison_text
+from .compare import compare_models as compare_models
 from .ending import conclude as conclude
 from .metrics import (
     SCORES as SCORES,

@@ -8,11 +8,14 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, logit
 
-from common.evaluation.statistics import Interval
+from common.evaluation.statistics import Difference, Interval
 from common.evaluation.tested import Tested, units_of_class
 
 EXACT = (15, 0.99)
 """Units of the rarer class from which on, and ROC AUC up to which, intervals hold the truth as often as they say."""
+ONE_UNIT = "an outer fold has one group of a class"
+ALIKE = "both rank the images alike"
+NO_VARIANCE = "the difference is the same for all images"
 
 
 def auc_influence(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, np.ndarray]:
@@ -78,6 +81,12 @@ def auc_covariance(models: Sequence[Sequence[Tested]]) -> tuple[np.ndarray, np.n
     ----------
     Obuchowski (1997), Nonparametric analysis of clustered ROC curve data, Biometrics 53(2):567-578.
     """
+    aucs, own, across = _sums(models)
+    return aucs.mean(axis=1), _covariance(own, across)
+
+
+def _sums(models: Sequence[Sequence[Tested]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """AUCs, shape (runs, J), and sums of influence, shape (classes, runs, units), to multiply within and across."""
     folds = models[0]
     n_units = 1 + max(int(fold.units.max()) for fold in folds)
     n_classes = 1 + max(int(fold.labels.max()) for fold in folds)
@@ -96,10 +105,13 @@ def auc_covariance(models: Sequence[Sequence[Tested]]) -> tuple[np.ndarray, np.n
             np.add.at(sums.T, fold.units[here], np.array(influences)[:, here].T)
             own[label] += sums * _unbiased(fold.units[here])
             across[label] += sums * _unbiased(fold.units)
-    covariance = np.einsum("cru,csu->rs", own, own)
+    return aucs, own, across
+
+
+def _covariance(own: np.ndarray, across: np.ndarray) -> np.ndarray:
     both = across.sum(axis=0)
-    covariance += both @ both.T - np.einsum("cru,csu->rs", across, across)
-    return aucs.mean(axis=1), covariance
+    within = np.einsum("cru,csu->rs", own, own)
+    return within + both @ both.T - np.einsum("cru,csu->rs", across, across)
 
 
 def _unbiased(units: np.ndarray) -> float:
@@ -132,7 +144,7 @@ def auc_interval(folds: Sequence[Tested], confidence: float = 0.95) -> Interval:
     """
     (auc,), ((variance,),) = auc_covariance([folds])
     if np.isnan(variance):
-        return Interval(auc, missing="an outer fold has one group of a class")
+        return Interval(auc, missing=ONE_UNIT)
     if auc in (0, 1):
         limit = limit_without_errors(folds, confidence)
         return Interval(auc, limit, 1.0) if auc == 1 else Interval(auc, 0.0, 1 - limit)
@@ -144,14 +156,53 @@ def auc_interval(folds: Sequence[Tested], confidence: float = 0.95) -> Interval:
     return Interval(auc, low, high, approximate=_rarer(folds) < few or max(auc, 1 - auc) > far)
 
 
-def t_factor(folds: Sequence[Tested], confidence: float = 0.95) -> float:
-    """How many standard errors an interval is wide to each side, see :func:`auc_interval`."""
-    return float(stats.t.ppf((1 + confidence) / 2, max(1, _rarer(folds) - len(folds) / _repeats(folds))))
+def auc_difference(a: Sequence[Tested], b: Sequence[Tested], confidence: float = 0.95) -> Difference:
+    """Mean ROC AUC of one run less that of another on the same images: these models, new patients.
+
+    DeLong's paired test, for images in groups, with the degrees of freedom of :func:`auc_interval`. Where all models of
+    both are without an error, the limits are those that :func:`limit_without_errors` allows, and there is no p.
+
+    Parameters
+    ----------
+    a, b : sequence of Tested
+        With the same labels and units.
+    confidence : float
+        In (0, 1).
+
+    Returns
+    -------
+    Difference
+        Without limits and p, and why, where a fold has one unit of a class, or the difference no variance.
+    """
+    aucs, own, across = _sums([a, b])
+    value = float((aucs[0] - aucs[1]).mean())
+    ((variance,),) = _covariance(own[:, :1] - own[:, 1:], across[:, :1] - across[:, 1:])
+    if np.isnan(variance):
+        return Difference(value, missing=ONE_UNIT)
+    if (aucs == 1).all():
+        margin = 1 - limit_without_errors(a, confidence)
+        return Difference(value, -margin, margin)
+    if variance <= 0:
+        return Difference(value, missing=NO_VARIANCE if value else ALIKE)
+    error = float(np.sqrt(variance))
+    low, high = value + np.array([-1, 1]) * t_factor(a, confidence) * error
+    p = float(2 * stats.t.sf(abs(value) / error, degrees_of_freedom(a)))
+    return Difference(value, max(-1.0, float(low)), min(1.0, float(high)), p=p)
+
+
+def degrees_of_freedom(folds: Sequence[Tested]) -> float:
+    """Of the t distribution of a mean ROC AUC, see :func:`auc_interval`."""
+    return max(1, _rarer(folds) - len(folds) / _repeats(folds))
 
 
 def _rarer(folds: Sequence[Tested]) -> int:
     n_classes = 1 + max(int(fold.labels.max()) for fold in folds)
     return min(units_of_class(folds, label) for label in range(n_classes))
+
+
+def t_factor(folds: Sequence[Tested], confidence: float = 0.95) -> float:
+    """How many standard errors an interval is wide to each side, see :func:`auc_interval`."""
+    return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom(folds)))
 
 
 def limit_without_errors(folds: Sequence[Tested], confidence: float = 0.95) -> float:

@@ -10,6 +10,8 @@ from scipy import stats
 
 LEAST_FOLDS = 5
 """Outer folds from which on their scores say how much a procedure varies."""
+ROUNDING = 1e-12
+"""Scores that differ by less are equal."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,20 @@ class Interval:
     def limits(self) -> list[float] | None:
         """``[low, high]``, or None."""
         return None if self.missing else [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """The score of one run less that of another, with its limits.
+
+    Attributes
+    ----------
+    p : float
+        Two-sided, that they do not differ. NaN where the data support none; so it is, with limits, where both runs are
+        without an error.
+    """
+
+    p: float = float("nan")
 
 
 def corrected_resampled_interval(
@@ -124,6 +140,63 @@ def corrected_resampled_ttest(
     return t, float(2 * stats.t.sf(abs(t), len(scores_a) - 1))
 
 
+def bayesian_correlated_ttest(
+    scores_a: ArrayLike, scores_b: ArrayLike, n_train: float, n_test: float, rope: float
+) -> tuple[float, float, float]:
+    """How probable it is that one of two models is better than the other, or that they are practically equivalent.
+
+    The mean difference has, after the scores were seen, a t distribution with J - 1 degrees of freedom. Two folds'
+    differences correlate by ``n_test / (n_test + n_train)``, which makes its variance that of
+    :func:`corrected_resampled_ttest`.
+
+    Parameters
+    ----------
+    scores_a, scores_b, n_train, n_test
+        As for :func:`corrected_resampled_ttest`.
+    rope : float
+        Region of practical equivalence: differences of less than this, of either sign. At least 0.
+
+    Returns
+    -------
+    a_better, equivalent, b_better : float
+        They sum to 1. NaN for a single pair, and where all pairs differ by the same.
+
+    References
+    ----------
+    Benavoli, Corani, Demšar & Zaffalon (2017), Time for a change: a tutorial for comparing multiple classifiers through
+    Bayesian analysis, Journal of Machine Learning Research 18(77):1-36.
+    """
+    differences = _checked(scores_a, "scores_a") - _checked(scores_b, "scores_b")
+    mean, error = _mean_and_error(differences, n_train, n_test)
+    if len(differences) < 2 or error == 0:
+        return float("nan"), float("nan"), float("nan")
+    posterior = stats.t(len(differences) - 1, mean, error)
+    a_better, b_better = float(posterior.sf(rope)), float(posterior.cdf(-rope))
+    return a_better, 1 - a_better - b_better, b_better
+
+
+def holm_adjusted(p_values: ArrayLike) -> np.ndarray:
+    """The p values of m tests, adjusted so that the chance of any false finding among them is kept.
+
+    Parameters
+    ----------
+    p_values : array of shape (m,), float
+        A NaN is no test: it stays, and is not counted.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+
+    References
+    ----------
+    Holm (1979), A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70.
+    """
+    adjusted = np.array(p_values, dtype=float)
+    order = np.argsort(adjusted)[: np.isfinite(adjusted).sum()]
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(adjusted[order] * np.arange(len(order), 0, -1)))
+    return adjusted
+
+
 def _checked(scores: ArrayLike, name: str) -> np.ndarray:
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
@@ -136,5 +209,5 @@ def _mean_and_error(scores: np.ndarray, n_train: float, n_test: float) -> tuple[
         raise ValueError(f"n_train and n_test must be positive, found {n_train} and {n_test}")
     if len(scores) < 2:
         return float(scores[0]), float("nan")
-    variance = (1 / len(scores) + n_test / n_train) * scores.var(ddof=1)
-    return float(scores.mean()), float(np.sqrt(variance))
+    spread = scores.var(ddof=1) if np.ptp(scores) > ROUNDING else 0.0
+    return float(scores.mean()), float(np.sqrt((1 / len(scores) + n_test / n_train) * spread))

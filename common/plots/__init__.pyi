@@ -1,3 +1,4 @@
+from .paired import difference_plot as difference_plot
 from .reliability import calibration_plot as calibration_plot
 from .scores import (
     confusion_plot as confusion_plot,

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from common.cli import UserError
 from common.tracking.runs import Run
-from common.tracking.store import open_store
+from common.tracking.store import open_store, open_tracking
+
+
+def find_root(run_id: str) -> Run:
+    """The finished root run of that id, of any step. For reading only.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    run = Run(open_tracking(), "", run_id)
+    try:
+        found = run.client.get_run(run_id)
+    except UserError as error:
+        raise UserError(f"run {run_id}: no such run") from error
+    level = found.data.tags.get("run_level", "other")
+    if (found.info.status, level) != ("FINISHED", "root"):
+        raise UserError(f"run {run_id}: {found.info.status} {level} run; expected a FINISHED root run of steps 2 to 5")
+    run.experiment_id = found.info.experiment_id
+    return run
 
 
 def find_run(experiment: str, run_id: str | None = None) -> Run:

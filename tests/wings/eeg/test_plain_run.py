@@ -56,6 +56,15 @@ def test_two_models_are_two_runs_of_the_days_experiment_in_the_view_of_training(
         assert {"predictions.csv", "results.csv", "model.safetensors", "best_config.py", "config.py"} <= names
 
 
+def test_the_two_models_are_compared_at_the_end(day):
+    lines, _, _, runs, state = day
+    assert [line.split()[0] for line in lines if line.endswith(runs[0].info.run_name)] == ["DenseEEG"]
+    assert sum(line.startswith("  DenseEEG - EEGNet  ") for line in lines) == 1  # one outer fold: not the procedures
+    assert "  1 outer fold: --root-splits 5 or more says how much the procedures vary" in lines
+    ids = "-".join(run.info.run_id[:8] for run in runs)
+    assert f"plot: {state}/outputs/compare-{ids}.png" in lines[-2:]
+
+
 def test_each_epoch_is_in_its_run_once_and_on_the_console(day):
     lines, client, _, runs, _ = day
     printed = [line.split(", ") for line in lines if line.startswith("Epoch ")]
