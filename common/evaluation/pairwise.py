@@ -165,4 +165,4 @@ def _procedures(a: np.ndarray, b: np.ndarray, n_learn: float, n_test: float) -> 
     mean, low, high = corrected_resampled_interval(a - b, n_learn, n_test, bounds=(-1, 1))
     _, p = corrected_resampled_ttest(a, b, n_learn, n_test)
     missing = "every outer fold differs by the same" if math.isnan(p) else ""
-    return Difference(mean, low, high, missing, p)
+    return Difference(mean, low, high, missing, p=p)

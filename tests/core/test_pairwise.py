@@ -41,13 +41,6 @@ def components(labels, models):
     return pairs.mean(axis=(1, 2)), pairs.mean(axis=2), pairs.mean(axis=1)
 
 
-def test_delong_of_the_ratings_of_hanley_and_mcneil():
-    ratings = np.tile(np.arange(1, 6), 2).repeat([33, 6, 6, 11, 2, 3, 2, 2, 11, 33])
-    labels = np.repeat([0, 1], [58, 51])
-    (auc,), ((variance,),) = auc_covariance([[fold_of(labels, ratings / 5)]])
-    assert (auc, np.sqrt(variance)) == pytest.approx((0.89317, 0.03072), abs=5e-6)
-
-
 def test_the_paired_test_is_delongs_formula_done_by_loops():
     labels, (a, b), _ = some_scores()
     aucs, of_positives, of_negatives = components(labels, (a, b))

@@ -117,7 +117,7 @@ def test_what_was_pruned_is_compared_as_pruned_however_many_folds_ran_side_by_si
     repository.prune_always(False)
     done = repository.reproduce(run_id, "--in-place", "--only", "root_split=1")
     parting = (
-        r"they part at root split 1, trial [12], inner split 1, warm-up, epoch 0: dev_loss pruned then, 0\.\d+ now"
+        r"they part at root split 1, trial [12], inner split 1, warm-up, epoch 0: dev_accuracy pruned then, 0\.\d+ now"
     )
     assert re.search(parting, done.stdout), done.stdout + done.stderr
 
