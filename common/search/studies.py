@@ -35,9 +35,9 @@ class FoldPruner(optuna.pruners.BasePruner):
       saves.
 
     s is the standard deviation over folds of the difference between a trial and the best one, pooled over the other
-    completed trials. So the margin means the same for ROC AUC and MCC. The standard error is that of a mean over n
-    folds of which k are known: the risk of a wrong decision is about the same at each k and n. With s / sqrt(k), or s
-    at each k, as many winners change for less that is saved, in simulations.
+    completed trials, so the margin means the same for ROC AUC and MCC. The standard error is that of a mean over n
+    folds of which k are known, so the margin has about the same risk at each k and n: s / sqrt(k), or s at each k,
+    would be too careful where few folds are left, and save less for as many winners changed.
 
     Where no other trial has completed, or s is 0, the second rule does not prune. Pruned trials do not count for s:
     their few folds are those on which they were worst.
