@@ -105,9 +105,9 @@ def _figure(what: str, margin: float, default: bool, studies: list[Study]) -> Fi
         "no winner changed" if margin == math.inf else "",
         not any(changed) if margin == math.inf else None,
         f"means of {len(studies)}",
-        "changed: share of studies with another winner; lost: its dev score below the other's; margin: in "
-        f"standard errors of the paired difference. {len(studies)} studies of {len(studies[0])} trials x {N_FOLDS} "
-        f"folds, of one epoch of warm-up and {' or '.join(f'{n} ({name})' for name, n in EPOCHS.items())} of fine-tuning, are run in "
-        "full, then pruned on paper; as all trials are random, what is tried does not depend on what is pruned",
+        "changed: share of studies with another winner; lost: its dev score below the other's; margin: in standard "
+        f"errors of the paired difference. {len(studies)} studies of {len(studies[0])} trials x {N_FOLDS} folds, with "
+        f"one epoch of warm-up and {' or '.join(f'{n} ({name})' for name, n in EPOCHS.items())} of fine-tuning, are "
+        "run in full, then pruned on paper; as all trials are random, what is tried does not depend on what is pruned",
         {"scores": studies} if default else None,
     )
