@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +14,47 @@ from optuna.trial import TrialState
 
 from benchmarks.figures import Figure
 from benchmarks.null_run import NullRun
-from common import data, search, training
+from common import data, evaluation, search, training
 from common.seeds import Stream
 from step_4 import train as step_4
 
-N_TRIALS = 5
 N_FOLDS = 4
-MARGINS = (math.inf, 0.1, 0.05, 0.03, 0.01)
-NORMAL = (20, {"warmup_epochs": 1, "epochs": 1})
-SIZES = {"normal": NORMAL, "full": NORMAL, "fast": (2, {"image_size": 16, "warmup_epochs": 1, "epochs": 1})}
+MARGINS = (math.inf, 3.0, 2.0, 1.5, 1.0, 0.5)
+EPOCHS = {"drawn": 1, "phantoms": 3}
+"""Of the fine-tuning: a lesion takes longer to learn than a cat."""
+NORMAL = (20, 10, {})
+SIZES = {"normal": NORMAL, "full": NORMAL, "fast": (2, 3, {"image_size": 16})}
+"""Studies, trials of each (random ones, as TPE begins after 10), and changes of step 4's settings."""
+
+Study = list[list[float] | None]
+"""The scores by fold of each trial; None for a trial that failed."""
 
 
 def measure(size_name: str, source: Path) -> list[Figure]:
-    """Fits saved, and winners changed, by each pruner on the same recorded scores."""
-    n_studies, changes = SIZES[size_name]
-    config = replace(step_4.CONFIG, **changes)
-    compute = training.set_up(parallel_fits=4, config=config)
-    table = data.load_images("drawn", config.image_size)
-    run_study = partial(_run_study, table, config, compute, data.load_splits(table))
-    studies = training.run_jobs(run_study, range(n_studies), compute, None, n_studies * N_TRIALS * N_FOLDS)
-    default = search.FoldPruner(N_FOLDS).margin
-    return [_figure(margin, margin == default, studies) for margin in dict.fromkeys((*MARGINS, default))]
+    """Fits saved, and winners changed, by each margin on the same recorded scores, for each data set and score.
+
+    A phase keeps its best epoch by the score that is searched for, so each score has fits of its own.
+    """
+    n_studies, n_trials, changes = SIZES[size_name]
+    figures = []
+    for (name, epochs), score in product(EPOCHS.items(), evaluation.SCORES):
+        config = replace(step_4.CONFIG, warmup_epochs=1, epochs=epochs, score=score, **changes)
+        compute = training.set_up(parallel_fits=4, config=config)
+        table = data.load_images(name, config.image_size)
+        run_study = partial(_run_study, table, config, compute, data.load_splits(table), n_trials)
+        studies = training.run_jobs(run_study, range(n_studies), compute, None, n_studies * n_trials * N_FOLDS)
+        what = f"{name} by {evaluation.SCORES[score]}"
+        default = search.FoldPruner(N_FOLDS).margin
+        figures += [_figure(what, each, each == default, studies) for each in dict.fromkeys((*MARGINS, default))]
+    return figures
 
 
-def _run_study(table, config, compute, splits, seed: int) -> list[list[float] | None]:
-    """The scores by fold of each trial of a study without pruning; None for a trial that failed."""
+def _run_study(table, config, compute, splits, n_trials: int, seed: int) -> Study:
+    """A study without pruning."""
     root_split = seed % len(splits["root_splits"])
     folds = data.folds_of(splits, root_split, N_FOLDS)
     stream = Stream(seed).at(f"root {root_split}")
-    found: list[list[float] | None] = [None] * N_TRIALS
+    found: Study = [None] * n_trials
 
     def run_trial(trial: optuna.Trial) -> tuple[list, list[float]]:
         tried = step_4.suggest(config, trial)
@@ -50,12 +63,12 @@ def _run_study(table, config, compute, splits, seed: int) -> list[list[float] | 
         found[trial.number] = scores
         return [None] * N_FOLDS, scores
 
-    study = search.create_study(f"seed {seed}", N_FOLDS)
-    search.optimize(study, run_trial, N_TRIALS, stream.at("search"), training.NonFiniteLossError)
+    study = search.create_study(f"{table.name} {config.score} seed {seed}", N_FOLDS)
+    search.optimize(study, run_trial, n_trials, stream.at("search"), training.NonFiniteLossError)
     return found
 
 
-def replay(scores: list[list[float] | None], pruner: optuna.pruners.BasePruner) -> tuple[int, int]:
+def replay(scores: Study, pruner: optuna.pruners.BasePruner) -> tuple[int, int]:
     """Number of the winner, and of the fits, had the trials been pruned."""
     study, n_fits = optuna.create_study(direction="maximize", pruner=pruner), 0
     for of_trial in scores:
@@ -74,7 +87,7 @@ def replay(scores: list[list[float] | None], pruner: optuna.pruners.BasePruner) 
     return study.best_trial.number, n_fits
 
 
-def _figure(margin: float, default: bool, studies: list[list[list[float] | None]]) -> Figure:
+def _figure(what: str, margin: float, default: bool, studies: list[Study]) -> Figure:
     changed, lost, saved = [], [], []
     for scores in studies:
         values = [-math.inf if row is None else sum(row) / len(row) for row in scores]
@@ -82,18 +95,19 @@ def _figure(margin: float, default: bool, studies: list[list[list[float] | None]
         changed.append(winner != int(np.argmax(values)))
         lost.append(max(values) - values[winner])
         saved.append(1 - n_fits / sum(len(row) for row in scores if row is not None))
-    name = "cannot win" if margin == math.inf else f"behind by {margin:g}"
+    name = "cannot win" if margin == math.inf else f"margin {margin:g}"
     return Figure(
         "pruning",
-        f"share of fits saved: {name}{' (step 4)' if default else ''}",
+        f"share of fits saved: {what}, {name}{' (step 4)' if default else ''}",
         {"changed": float(np.mean(changed)), "lost": float(np.mean(lost))},
         "",
         float(np.mean(saved)),
         "no winner changed" if margin == math.inf else "",
         not any(changed) if margin == math.inf else None,
         f"means of {len(studies)}",
-        "changed: share of studies with another winner; lost: its dev ROC AUC below the other's. "
-        f"{len(studies)} studies of {N_TRIALS} trials x {N_FOLDS} folds are run in full, then pruned on paper; with at "
-        "most 10 trials TPE samples at random, so what is tried does not depend on what is pruned",
+        "changed: share of studies with another winner; lost: its dev score below the other's; margin: in standard "
+        f"errors of the paired difference. {len(studies)} studies of {len(studies[0])} trials x {N_FOLDS} folds, with "
+        f"one epoch of warm-up and {' or '.join(f'{n} ({name})' for name, n in EPOCHS.items())} of fine-tuning, are "
+        "run in full, then pruned on paper; as all trials are random, what is tried does not depend on what is pruned",
         {"scores": studies} if default else None,
     )

@@ -108,7 +108,7 @@ def run_trial(table, config, compute, stream, run, folds, trial):
 def run_search(table, config, compute, stream, n_trials, run, folds):
     """A study on the inner folds; returns it, its best trial, and that trial's networks."""
     stream = stream.at(f"root {folds[0].root_split}")
-    study = search.create_study(run.study_name, len(folds))
+    study = search.create_study(run.study_name, len(folds), config.n_startup_trials)
     objective = partial(run_trial, table, config, compute, stream, run, folds)
     best, networks = search.optimize(
         study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, run.checkpoint

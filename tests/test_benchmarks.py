@@ -10,7 +10,7 @@ import pytest
 
 from conftest import PROJECT, copy_code
 
-ROWS = ["usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "coverage", "idx"]
+ROWS = ["usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"]
 
 
 @pytest.fixture

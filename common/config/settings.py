@@ -127,6 +127,9 @@ class TrainingConfig(_Checked):
     score: Literal["roc_auc", "mcc"] = "roc_auc"
     """What a phase is stopped by and a search maximises, on the dev set: ROC AUC (of three or more classes: the mean
     over classes of one against the rest), or Matthews' correlation coefficient of the more probable class."""
+    n_startup_trials: Count = 10
+    """Trials of a search that are drawn at random before TPE begins, at least 1; with no more trials than these it is a
+    random search. It cannot be searched itself."""
     model: Any = None
     """A network of one's own in place of backbone and head: a class A of ``nn.Module``, ``partial(A, ...)``, an
     instance, or a space of networks. See :func:`common.model.modules.build_module`."""
@@ -141,6 +144,9 @@ class TrainingConfig(_Checked):
         if hasattr(self.model, "for_image_size"):
             object.__setattr__(self, "model", self.model.for_image_size(_checked_values(self.image_size)[0]))
         super().__post_init__()
+        if isinstance(self.n_startup_trials, Space):
+            found = self.n_startup_trials
+            raise FieldError("TrainingConfig.n_startup_trials", f"expected a whole number, found the space {found!r}")
 
     def summary(self, input_shape: tuple[int, ...], n_classes: int) -> str:
         """The layers of a network with these settings, see :func:`common.model.summary.summary_of`.

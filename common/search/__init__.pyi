@@ -11,4 +11,5 @@ from .studies import (
     count_fits as count_fits,
     create_study as create_study,
     optimize as optimize,
+    sampling_text as sampling_text,
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import fmean, variance
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -27,20 +29,29 @@ class FoldPruner(optuna.pruners.BasePruner):
 
     - Its mean is at most (sum of the k scores + (n - k) * `best_score`) / n, and that is not above the best completed
       trial's value: it cannot win.
-    - On these k folds its mean is more than `margin` below that of the best completed trial. Folds differ in
-      difficulty, so the two are compared on the same ones. This may prune a trial that would have won on the others;
-      ``python -m benchmarks --rows pruning`` measures how often, and what it saves.
+    - On these k folds its mean is below that of the best completed trial by more than `margin` standard errors,
+      s * sqrt(1 / k - 1 / n). Folds differ in difficulty, so the two are compared on the same ones. This may prune a
+      trial that would have won on the others; ``python -m benchmarks --rows pruning`` measures how often, and what it
+      saves.
+
+    s is the standard deviation over folds of the difference between a trial and the best one, pooled over the other
+    completed trials, so the margin means the same for ROC AUC and MCC. The standard error is that of a mean over n
+    folds of which k are known, so the margin has about the same risk at each k and n: s / sqrt(k), or s at each k,
+    would be too careful where few folds are left, and save less for as many winners changed.
+
+    Where no other trial has completed, or s is 0, the second rule does not prune. Pruned trials do not count for s:
+    their few folds are those on which they were worst.
 
     Parameters
     ----------
     n_folds : int
     margin : float
-        In units of the score; infinite for the first rule alone.
+        In standard errors; infinite for the first rule alone.
     best_score : float
-        Highest score there is; 1 for ROC AUC.
+        Highest score there is; 1 for ROC AUC and MCC.
     """
 
-    def __init__(self, n_folds: int, margin: float = 0.03, best_score: float = 1.0):
+    def __init__(self, n_folds: int, margin: float = 2.0, best_score: float = 1.0):
         self.n_folds = n_folds
         self.margin = margin
         self.best_score = best_score
@@ -52,8 +63,15 @@ class FoldPruner(optuna.pruners.BasePruner):
             return False
         best = max(complete, key=lambda other: other.value)
         reachable = (sum(scores.values()) + (self.n_folds - len(scores)) * self.best_score) / self.n_folds
-        behind = sum(best.intermediate_values[fold] - score for fold, score in scores.items()) / len(scores)
-        return reachable <= best.value or behind > self.margin
+        behind = fmean(_differences(best, trial))
+        spreads = [variance(_differences(best, other)) for other in complete if other.number != best.number]
+        error = math.sqrt(fmean(spreads or [0]) * (1 / len(scores) - 1 / self.n_folds))
+        return reachable <= best.value or (error > 0 and behind > self.margin * error)
+
+
+def _differences(best: FrozenTrial, trial: FrozenTrial) -> list[float]:
+    """How far a trial is behind the best one on each fold that it has."""
+    return [best.intermediate_values[fold] - score for fold, score in trial.intermediate_values.items()]
 
 
 def storage_url() -> str:
@@ -61,8 +79,13 @@ def storage_url() -> str:
     return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{state_folder() / 'optuna.db'}"
 
 
-def create_study(name: str, n_folds: int) -> optuna.Study:
+def create_study(name: str, n_folds: int, n_startup_trials: int = 10) -> optuna.Study:
     """The study of that name, new or as it was left, that maximises the mean score over `n_folds` folds.
+
+    Parameters
+    ----------
+    n_startup_trials : int
+        Trials that are drawn at random before TPE begins; those that fail do not count.
 
     Raises
     ------
@@ -75,13 +98,15 @@ def create_study(name: str, n_folds: int) -> optuna.Study:
             if url == f"sqlite:///{own}" and not own.exists():
                 _make_database(own)
             storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None)
-            return optuna.create_study(
+            study = optuna.create_study(
                 storage=storage,
                 study_name=name,
                 direction="maximize",
                 pruner=FoldPruner(n_folds),
                 load_if_exists=True,
             )
+            study.set_user_attr("n_startup_trials", n_startup_trials)
+            return study
     except Exception as error:  # each database has errors of its own
         raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from None
 
@@ -102,8 +127,9 @@ def optimize(
 ) -> tuple[FrozenTrial, list]:
     """Run trials until the study has `n_trials`; returns the best trial and its networks.
 
-    The sampler (TPE, Bergstra et al. 2011) is seeded anew before each trial from `stream` and the trial's number, so
-    what a trial suggests depends on the trials before it alone. Of two trials with one value the first is best.
+    The sampler (random, then TPE, Bergstra et al. 2011) is seeded anew before each trial from `stream` and the trial's
+    number, so what a trial suggests depends on the trials before it alone. Of two trials with one value the first is
+    best.
 
     A study that was interrupted goes on: a trial that was running is taken up where it stood, with the parameters that
     it had and those that it would have had, so that the study becomes the one that it would have been.
@@ -126,13 +152,15 @@ def optimize(
     """
     networks_of_best, failure = None, None
     try:
+        n_startup_trials = study.user_attrs.get("n_startup_trials", 10)
         for number in range(n_trials):
             trials = study.get_trials(deepcopy=False)
             if number < len(trials) and trials[number].state.is_finished():
                 progress.advance(study.pruner.n_folds)
                 continue
             best_before = _best(study)
-            study.sampler = optuna.samplers.TPESampler(seed=stream.at(f"trial {number}").integer())
+            seed = stream.at(f"trial {number}").integer()
+            study.sampler = optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, seed=seed)
             trial = _taken_up(study, trials[number]) if number < len(trials) else study.ask()
             try:
                 networks, scores = run_trial(trial)
@@ -160,8 +188,12 @@ def optimize(
 
 
 def _taken_up(study: optuna.Study, interrupted: FrozenTrial) -> optuna.Trial:
-    """A trial that goes on; its sampler is brought to where it stood by drawing what the trial has again."""
+    """A trial that goes on; its sampler is brought to where it stood by drawing what the trial has again.
+
+    It reports its scores again from the first fold on, and the pruner sees no more of them than it did then.
+    """
     trial = optuna.Trial(study, interrupted._trial_id)
+    trial._cached_frozen_trial.intermediate_values = {}
     for name, distribution in interrupted.distributions.items():
         if not distribution.single() and name not in trial.relative_params:
             study.sampler.sample_independent(study, interrupted, name, distribution)
@@ -182,3 +214,20 @@ def _remove_checkpoints(kept: Path | None, numbers: set[int | None]) -> None:
 def count_fits(study: optuna.Study) -> int:
     """Networks that a study's trials fitted to the end."""
     return sum(len(trial.intermediate_values) for trial in study.get_trials(deepcopy=False))
+
+
+def sampling_text(n_trials: int, n_startup_trials: int, failed: Iterable[int] = ()) -> str | None:
+    """How a study's trials are drawn, such as ``20 trials: 10 random, then 10 by TPE``; None for one trial.
+
+    Parameters
+    ----------
+    failed : iterable of int
+        Numbers of the trials that failed. Each that fails before TPE begins puts this off by one.
+    """
+    for number in sorted(failed):
+        n_startup_trials += number < n_startup_trials
+    if n_trials < 2:
+        return None
+    if n_trials <= n_startup_trials:
+        return f"{n_trials} trials: random search (TPE begins after {n_startup_trials})"
+    return f"{n_trials} trials: {n_startup_trials} random, then {n_trials - n_startup_trials} by TPE"

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+
+from conftest import PROJECT
 
 KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
 PLOTS = {1: 4, 2: 4, 3: 5, 4: 5, 5: 5}
@@ -125,8 +128,14 @@ def test_results_repeat_to_the_last_digit_and_change_with_the_seed(step, main, c
     assert len(table) == (1 if step == 2 else 4)
 
 
-def test_the_best_config_is_a_config_file_that_gives_the_results_of_the_winning_trial(main, client, tmp_path):
-    searched = main("step_5.train", "--root-splits", 1, "--n-trials", 2, "--fast")
+def test_the_best_config_is_a_config_file_that_gives_the_results_of_the_winning_trial(main, client, project, tmp_path):
+    config = tmp_path / "config.py"
+    text = (PROJECT / "step_5" / "config.py").read_text()
+    config.write_text(text.replace("    epochs=10,", "    n_startup_trials=1,\n    epochs=10,"))
+    searched = main("step_5.train", config, "--root-splits", 1, "--n-trials", 2, "--fast")
+    assert client.get_run(searched["run_id"]).data.params["n_startup_trials"] == "1"
+    study = optuna.load_study(study_name=f"{searched['run_id']} root 0", storage=f"sqlite:///{project / 'optuna.db'}")
+    assert study.user_attrs == {"n_startup_trials": 1}
     experiment = client.get_experiment_by_name("step_5").experiment_id
     of_root = f"tags.`mlflow.parentRunId` = '{searched['run_id']}' and tags.run_level = 'root_split'"
     (root,) = client.search_runs([experiment], of_root)

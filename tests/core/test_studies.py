@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from common.cli import UserError
-from common.search.studies import FoldPruner, count_fits, create_study, optimize
+from common.search.studies import FoldPruner, count_fits, create_study, optimize, sampling_text
 from common.seeds import Stream
 from common.state import PROJECT
 
@@ -101,21 +101,69 @@ def check_pruned(trials, fold_scores, n_folds):
     return sum(trial.state is TrialState.PRUNED for trial in trials)
 
 
-@pytest.mark.parametrize(
-    ("scores", "n_reached"),
-    [
-        ([0.75, 0.85, 0.95], 3),  # as good
-        ([0.78, 0.81, 0.92], 3),  # worse, by less than the margin at each point
-        ([0.71, 0.99, 0.99], 1),  # far behind on the first fold
-        ([0.74, 0.78, 0.99], 2),  # behind on the first two together
-        ([0.50, 0.99, 0.99], 1),
-    ],
-)
-def test_a_trial_that_trails_the_best_one_on_the_folds_they_share_is_pruned(scores, n_reached):
-    study = optuna.create_study(direction="maximize", pruner=FoldPruner(3, margin=0.03))
-    rows = [[0.55, 0.55, 0.55], [0.75, 0.85, 0.95], scores]
-    optimize(study, lambda trial: run_folds(trial, rows[trial.number]), 3, Stream(0))
-    assert [len(trial.intermediate_values) for trial in study.trials] == [3, 3, n_reached]
+def trails(complete, scores, n_folds, margin):
+    """Whether a trial with these scores trails the best of the completed ones."""
+    best = max(complete, key=np.mean, default=None)
+    spreads = [np.var(best - other, ddof=1) for other in complete if other is not best]
+    error = np.sqrt(np.mean(spreads) * (1 / len(scores) - 1 / n_folds)) if spreads else 0
+    return bool(error) and np.mean(best[: len(scores)] - scores) > margin * error
+
+
+@pytest.mark.parametrize("n_folds", [2, 4])
+def test_a_trial_that_trails_the_best_one_on_the_folds_they_share_is_pruned_whatever_the_unit_of_the_score(n_folds):
+    rng = np.random.default_rng(0)
+    reached_at = set()
+    for _ in range(30):
+        auc = rng.uniform(0.5, 0.8, (12, 1)) + rng.uniform(-0.1, 0.1, n_folds) + rng.normal(0, 0.05, (12, n_folds))
+        margin = rng.choice([1, 2, 3])
+        found = []
+        for rows in (auc, 2 * auc - 1):  # the second as MCC is: its differences are twice as large
+            study = optuna.create_study(pruner=FoldPruner(n_folds, margin, best_score=math.inf), direction="maximize")
+            optimize(study, lambda trial, rows=rows: run_folds(trial, rows[trial.number].tolist()), 12, Stream(0))
+            found.append([len(trial.intermediate_values) for trial in study.trials])
+        assert found[0] == found[1]
+        complete = []
+        for scores, reached in zip(auc, found[0], strict=True):
+            stops = (k for k in range(1, n_folds) if trails(complete, scores[:k], n_folds, margin))
+            assert reached == next(stops, n_folds)
+            complete += [scores] if reached == n_folds else []
+        reached_at |= set(found[0])
+    assert reached_at == set(range(1, n_folds + 1))
+
+
+@pytest.mark.parametrize("second", [[], [[0.75, 0.75, 0.75]], [[0.7, 0.7, 0.7]]])
+def test_where_the_spread_of_differences_is_not_known_none_is_said_to_trail(second):
+    rows = [[0.75, 0.75, 0.75], *second, [0.4, 0.95, 0.9]]
+    study = optuna.create_study(direction="maximize", pruner=FoldPruner(3))
+    optimize(study, lambda trial: run_folds(trial, rows[trial.number]), len(rows), Stream(0))
+    assert all(len(trial.intermediate_values) == 3 for trial in study.trials)
+
+
+@pytest.mark.parametrize(("n_trials", "n_startup_trials", "failed"), [(7, 3, []), (7, 3, [0, 2, 6]), (4, 9, [1])])
+def test_tpe_begins_after_the_startup_trials_that_did_not_fail_and_the_text_says_when(
+    storage, n_trials, n_startup_trials, failed
+):
+    def run_trial(trial):
+        trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+        if trial.number in failed:
+            raise ArithmeticError("too hot")
+        scores = [trial.params["rate"]] * (1 + trial.number % 2)  # with one of two it is pruned
+        return scores, scores
+
+    study = create_study("study", 2, n_startup_trials)
+    optimize(study, run_trial, n_trials, Stream(0), ArithmeticError)
+    by_tpe = []
+    for trial in study.trials:
+        random = optuna.samplers.RandomSampler(seed=Stream(0).at(f"trial {trial.number}").integer())
+        drawn = random.sample_independent(study, trial, "rate", trial.distributions["rate"])
+        by_tpe.append(drawn != trial.params["rate"])
+    assert {trial.state for trial in study.trials} >= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert by_tpe == sorted(by_tpe)
+    words = f"{by_tpe.count(False)} random, then {by_tpe.count(True)} by TPE"
+    random_search = f"random search (TPE begins after {n_startup_trials + len(failed)})"
+    text = f"{n_trials} trials: {words if any(by_tpe) else random_search}"
+    assert sampling_text(n_trials, n_startup_trials, failed) == text
+    assert any(by_tpe) == (n_startup_trials == 3) and sampling_text(1, n_startup_trials) is None
 
 
 def test_errors_that_are_caught_fail_their_trial_and_the_study_goes_on(storage):
@@ -200,6 +248,35 @@ def test_a_study_that_ends_between_two_parameters_of_a_trial_goes_on_as_if_it_ha
     for place in ends:
         assert search(str(place), [place]) == whole
     assert search("all", ends) == whole
+
+
+@pytest.mark.hostile("a search that was killed anywhere becomes the uninterrupted one")
+def test_a_trial_that_ends_before_it_is_told_is_pruned_at_the_same_fold_again(storage):
+    rows = np.random.default_rng(0).uniform(0.2, 0.9, (8, 5)).tolist()
+
+    def search(name, ends):
+        told = {}
+
+        def run_trial(trial):
+            found = run_folds(trial, rows[trial.number])
+            if trial.number in ends:
+                ends.remove(trial.number)
+                raise KeyboardInterrupt
+            told[trial.number] = found
+            return found
+
+        while True:
+            study = create_study(name, 5)
+            try:
+                optimize(study, run_trial, len(rows), Stream(0))
+            except KeyboardInterrupt:
+                continue
+            assert not ends
+            return told, [(trial.state, trial.values, trial.intermediate_values) for trial in study.trials]
+
+    whole = search("whole", set())
+    assert {len(scores) for _, scores in whole[0].values()} >= {2, 3, 5}
+    assert search("ended", set(range(len(rows)))) == whole
 
 
 def test_the_first_of_equal_trials_is_the_best(storage):
