@@ -142,7 +142,7 @@ def t_factor(folds: Sequence[Tested], confidence: float = 0.95) -> float:
     """How many standard errors an interval is wide to each side, see :func:`auc_interval`."""
     n_classes = 1 + max(int(fold.labels.max()) for fold in folds)
     rarer = min(units_of_class(folds, label) for label in range(n_classes))
-    return float(stats.t.ppf((1 + confidence) / 2, max(1, rarer - len(folds) / _repeats(folds))))
+    return float(stats.t.ppf((1 + confidence) / 2, max(1, rarer - len(folds) / repeats_of(folds))))
 
 
 def limit_without_errors(folds: Sequence[Tested], confidence: float = 0.95) -> float:
@@ -161,12 +161,12 @@ def limit_without_errors(folds: Sequence[Tested], confidence: float = 0.95) -> f
     n_classes = 1 + max(int(fold.labels.max()) for fold in folds)
     against_others = range(n_classes) if n_classes > 2 else [1]
     pairs = [_pairs(fold.units, fold.labels == label) for fold in folds for label in against_others]
-    repeats = _repeats(folds)
+    repeats = repeats_of(folds)
     chance = (1 - confidence) / 2 / (len(against_others) * repeats)
     return float(chance ** (repeats / (len(folds) * min(pairs))))
 
 
-def _repeats(folds: Sequence[Tested]) -> int:
+def repeats_of(folds: Sequence[Tested]) -> int:
     """How often a unit is tested at most."""
     return int(np.bincount(np.concatenate([np.unique(fold.units) for fold in folds])).max())
 

@@ -69,6 +69,30 @@ def youden_threshold(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
+def threshold_that_keeps(label: int, share: float, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The threshold at which at least `share` of class `label` is right, and as much of the other class as can be.
+
+    Candidates lie in the middle between two neighbouring probabilities, and in [0, 1 + float's epsilon].
+
+    Parameters
+    ----------
+    label : int
+        1: the threshold has at least that sensitivity; 0: that specificity.
+    share : float
+        In (0, 1).
+    labels, probabilities : ndarray, shape (n,)
+        As for :func:`youden_threshold`, of two classes.
+    """
+    scores = np.unique(probabilities)
+    middles = np.maximum((scores[:-1] + scores[1:]) / 2, np.nextafter(scores[:-1], 1))
+    highest = (scores[-1] + 1) / 2 if scores[-1] < 1 else np.nextafter(1, 2)
+    candidates = np.concatenate([[0.0], middles, [highest]])
+    below = np.searchsorted(np.sort(probabilities[labels == label]), candidates) / (labels == label).sum()
+    right = below if label == 0 else 1 - below
+    kept = candidates[right >= share - 1e-12]
+    return float(kept[0] if label == 0 else kept[-1])
+
+
 def predicted_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """The class that probabilities of shape (n,) or (n, K) predict: int, shape (n,).
 

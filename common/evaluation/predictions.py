@@ -10,8 +10,10 @@ import pandas as pd
 from common.cli import escaped
 from common.data.folding import Fold
 from common.data.images import ImageTable
+from common.evaluation.calibration import calibration_error, calibration_intercept, calibration_slope
 from common.evaluation.metrics import predicted_classes, score_predictions
 from common.evaluation.report import RESULT_COLUMNS
+from common.evaluation.weighted import pr_auc_of, sensitivity_of, specificity_of
 
 
 def predictions_table(
@@ -73,6 +75,7 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
         dev, test = model[model.part == "dev"], model[model.part == "test"]
         threshold = float(model.threshold.iloc[0])
         scores = score_predictions(test.label, probabilities_of(test), threshold)
+        dev_scores = score_predictions(dev.label, probabilities_of(dev), threshold)
         rows.append(
             {
                 "root_split": root_split,
@@ -81,11 +84,29 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
                 "n_dev": len(dev),
                 "n_test": len(test),
                 "threshold": threshold,
-                "dev_roc_auc": score_predictions(dev.label, probabilities_of(dev), threshold)["roc_auc"],
+                **{f"dev_{name}": score for name, score in dev_scores.items()},
                 **{f"test_{name}": score for name, score in scores.items()},
+                **clinical_scores(test.label.to_numpy(), probabilities_of(test), threshold),
             }
         )
     return pd.DataFrame(rows)[list(RESULT_COLUMNS)]
+
+
+def clinical_scores(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+    """The further test scores of ``results.csv``; NaN where they are not defined."""
+    of_two = {
+        "sensitivity": sensitivity_of,
+        "specificity": specificity_of,
+        "calibration_slope": calibration_slope,
+        "calibration_intercept": calibration_intercept,
+    }
+    measures = {"pr_auc": pr_auc_of, **(of_two if probabilities.ndim == 1 else {})}
+    alike = np.ones((1, len(labels)))
+    scores = dict.fromkeys(["pr_auc", *of_two, "ece"], float("nan"))
+    scores |= {name: float(of(labels, probabilities, threshold, alike)[0]) for name, of in measures.items()}
+    if probabilities.ndim == 1:
+        scores["ece"] = calibration_error(labels, probabilities)
+    return {f"test_{name}": score for name, score in scores.items()}
 
 
 def classes_of(predictions: pd.DataFrame) -> list[str]:
@@ -123,8 +144,11 @@ def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def mean_scores(results: pd.DataFrame) -> dict[str, float]:
-    """Mean of each score over the outer folds of the mean over their inner folds, under the columns' own names."""
-    scores = [column for column in results.columns if column.startswith(("dev_", "test_"))]
+    """Mean of each score over the outer folds of the mean over their inner folds, under the columns' own names.
+
+    A score that a model lacks is left out.
+    """
+    scores = [column for column in results.dropna(axis=1).columns if column.startswith(("dev_", "test_"))]
     return results.groupby("root_split")[scores].mean().mean().to_dict()
 
 

@@ -21,10 +21,18 @@ RESULT_COLUMNS = {
     "test_balanced_accuracy": "float64",
     "test_mcc": "float64",
     "test_brier": "float64",
+    "dev_mcc": "float64",
+    "test_sensitivity": "float64",
+    "test_specificity": "float64",
+    "test_pr_auc": "float64",
+    "test_calibration_slope": "float64",
+    "test_calibration_intercept": "float64",
+    "test_ece": "float64",
 }
 """Columns of a results table, in the order of `results.csv`, with their types. A row is one inner model.
 
-With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest).
+With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest), and so
+is the PR AUC; sensitivity, specificity and the calibration are NaN. There is no slope where the classes are separated.
 """
 
 WIDTH = 100
