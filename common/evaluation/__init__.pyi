@@ -21,3 +21,4 @@ from .statistics import (
     corrected_resampled_interval as corrected_resampled_interval,
     corrected_resampled_ttest as corrected_resampled_ttest,
 )
+from .subgroups import subgroup_scores as subgroup_scores, subgroups_text as subgroups_text

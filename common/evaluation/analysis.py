@@ -12,9 +12,7 @@ from common.evaluation.statistics import Interval
 from common.evaluation.tested import has_groups
 
 
-def analysis_text(
-    predictions: pd.DataFrame, results: pd.DataFrame, scores: Mapping[str, Score] | None = None
-) -> str:
+def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame, scores: Mapping[str, Score] | None = None) -> str:
     """The numbers behind the plots: the results, more test scores, and confusion counts over all test predictions.
 
     Parameters

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
+from scipy.special import expit, logit
 
 from common.evaluation.delong import repeats_of
 from common.evaluation.statistics import Interval
@@ -78,15 +79,12 @@ def _weights(folds: Sequence[Tested], rows: int) -> Iterator[list[np.ndarray]]:
         yield weights
 
 
-def limits_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> Interval:
-    """An interval from the values of :func:`resampled`: their quantiles, further out where there are few units.
-
-    A normal score of 1.96 becomes the quantile of the t distribution, as in :func:`common.evaluation.delong.t_factor`,
-    times sqrt((k + 1) / (k - 1)), since exponential weights of k units have a variance that is too small by that.
+def band_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> np.ndarray:
+    """Limits from the values of :func:`resampled`: their quantiles, those of :func:`normal_score`.
 
     Parameters
     ----------
-    values : ndarray of float64, shape (1 + resamples,)
+    values : ndarray of float64, shape (1 + resamples, ...)
     folds : sequence of Tested
     labels : sequence of int
         Classes that the score depends on.
@@ -95,32 +93,71 @@ def limits_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int]
 
     Returns
     -------
-    Interval
-        Without limits, and why, where a fold has one unit of a class, or all resamples have the same value.
+    ndarray of float64, shape (2, ...)
+        NaN where a fold has one unit of a class.
 
     References
     ----------
     Hesterberg (2015), What teachers should know about the bootstrap, The American Statistician 69(4):371-386.
     """
-    value = float(values[0])
-    if np.isnan(values).any():
-        return Interval(value, missing="not defined in all resamples")
+    score = normal_score(folds, labels, confidence)
+    if np.isnan(score):
+        return np.full((2, *values.shape[1:]), np.nan)
+    return np.quantile(values[1:], stats.norm.cdf([-score, score]), axis=0)
+
+
+def normal_score(folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> float:
+    """How many standard deviations of the resamples an interval is wide to each side, as if they were normal.
+
+    It is the quantile of the t distribution, as in :func:`common.evaluation.delong.t_factor`, times the root of
+    (k + 1) / (k - 1), since exponential weights of k units have a variance that is too small by that. NaN where a fold
+    has one unit of a class.
+    """
     units = _units(folds, labels)
     if units.min() < 2:
-        return Interval(value, missing="one patient of a class in an outer fold")
-    if np.ptp(values) <= 1e-12:
-        return Interval(value, missing="the same for all patients")
+        return float("nan")
     freedom = max(1, min(units_of_class(folds, label) for label in labels) - len(folds) / repeats_of(folds))
     too_small = (1 / (units - 1)).mean(axis=0) / (1 / (units + 1)).mean(axis=0)
-    score = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(too_small.max())
-    low, high = np.quantile(values[1:], stats.norm.cdf([-score, score]))
+    return float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(too_small.max()))
+
+
+def limits_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> Interval:
+    """The first value with the limits of :func:`band_of`; without them, and why, where all resamples are the same."""
+    value, (low, high) = float(values[0]), band_of(values, folds, labels, confidence)
+    if missing := _why_none(values, low):
+        return Interval(value, missing=missing)
     return Interval(value, float(low), float(high))
+
+
+def symmetric_limits(
+    values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95, to_logit: bool = False
+) -> Interval:
+    """As :func:`limits_of`, but symmetric: for scores that are biased, so that their resamples are so twice.
+
+    The standard deviation of the resamples is half the width of their middle 68.27 %; `to_logit`: on the logit scale.
+    """
+    score = normal_score(folds, labels, confidence)
+    if missing := _why_none(values, score):
+        return Interval(float(values[0]), missing=missing)
+    there, back = (logit, expit) if to_logit else (np.asarray, np.asarray)
+    low, high = there(np.quantile(values[1:], stats.norm.cdf([-1, 1])))
+    half_width = score * (high - low) / 2
+    low, high = back(there(values[0]) + np.array([-half_width, half_width]))
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def _why_none(values: np.ndarray, limit: float) -> str:
+    if np.isnan(values).any():
+        return "not defined in all resamples"
+    if np.isnan(limit):
+        return "one patient of a class in an outer fold"
+    return "the same for all patients" if np.ptp(values) <= 1e-12 else ""
 
 
 def proportion_limits(
     values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95
 ) -> Interval:
-    """An interval of a share of images, as :func:`limits_of`, with a limit where all or none of them count.
+    """An interval of a share of images, as :func:`limits_of`, that is never tighter than where all of them count.
 
     Then fold j has k_j units that are right in all their images. With q_j the probability of such a unit, the chance
     to see no other is at most prod q_j ** k_j. Where that is at least a = (1 - confidence) / 2, and with k the smallest
@@ -134,13 +171,15 @@ def proportion_limits(
     Clopper & Pearson (1934), The use of confidence or fiducial limits illustrated in the case of the binomial,
     Biometrika 26(4):404-413.
     """
-    found = limits_of(values, folds, labels, confidence)
-    if found.missing and found.value in (0, 1) and (units := _units(folds, labels).min()) > 1:
-        repeats = repeats_of(folds)
-        chance = (1 - confidence) / 2 / (repeats * len(labels))
-        limit = float(chance ** (repeats / (len(folds) * units)))
+    found, units = limits_of(values, folds, labels, confidence), _units(folds, labels).min()
+    if units < 2 or (found.missing and found.value not in (0, 1)):
+        return found
+    repeats = repeats_of(folds)
+    chance = (1 - confidence) / 2 / (repeats * len(labels))
+    limit = float(chance ** (repeats / (len(folds) * units)))
+    if found.missing:
         return Interval(1.0, limit, 1.0) if found.value == 1 else Interval(0.0, 0.0, 1 - limit)
-    return found
+    return Interval(found.value, min(found.low, limit), max(found.high, 1 - limit))
 
 
 def _units(folds: Sequence[Tested], labels: Sequence[int]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from scipy.special import expit, log_expit, logit
+from scipy.special import log_expit, logit
 
 EPSILON = 1e-6
 """Probabilities are kept this far away from 0 and 1 before their logit is taken."""

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-
 LEAST_FOLDS = 5
 """Outer folds from which on their scores say how much a procedure varies."""
 

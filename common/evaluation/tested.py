@@ -40,7 +40,7 @@ def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
     that has neither, each file is one.
     """
     test = predictions[predictions["part"] == "test"]
-    test = test.assign(unit=pd.factorize(_units(test))[0])
+    test = test.assign(unit=pd.factorize(units_of(test))[0])
     folds = []
     for _, fold in test.groupby("root_split"):
         models = [model.sort_values("file", kind="stable") for _, model in fold.groupby("inner_split")]
@@ -54,6 +54,15 @@ def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
             )
         )
     return folds
+
+
+def units_of(test: pd.DataFrame) -> pd.Series:
+    """The unit of each row of a predictions table: a text."""
+    units = "file " + test["file"].astype(str)
+    for column in ("digest", "group"):
+        if column in test:
+            units = units.where(test[column].isna(), column + " " + test[column].astype(str))
+    return units
 
 
 def has_groups(predictions: pd.DataFrame) -> bool:
@@ -73,12 +82,3 @@ def mean_of(folds: list[Tested], measure: Callable[[np.ndarray, np.ndarray, floa
         for fold in folds
     ]
     return float(np.mean(scores))
-
-
-def _units(test: pd.DataFrame) -> pd.Series:
-    """A text for each row that rows of one unit share."""
-    units = "file " + test["file"].astype(str)
-    for column in ("digest", "group"):
-        if column in test:
-            units = units.where(test[column].isna(), column + " " + test[column].astype(str))
-    return units

@@ -1,7 +1,7 @@
 """Scores of one model where each image has a weight, for many sets of weights at once.
 
-Each takes labels, shape (n,), probabilities, shape (n,) or (n, K), the threshold (of two classes), and positive weights,
-shape (B, n), and gives B values. With all weights 1 they are the scores of :mod:`common.evaluation.metrics`.
+Each takes labels, shape (n,), probabilities, shape (n,) or (n, K), the threshold (of two classes), and positive
+weights, shape (B, n), and gives B values. With all weights 1 they are the scores of :mod:`common.evaluation.metrics`.
 """
 
 from __future__ import annotations

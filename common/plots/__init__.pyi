@@ -1,3 +1,5 @@
+from .decisions import decision_plot as decision_plot
+from .forest import subgroup_plot as subgroup_plot
 from .reliability import calibration_plot as calibration_plot
 from .scores import (
     confusion_plot as confusion_plot,
