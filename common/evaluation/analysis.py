@@ -8,7 +8,6 @@ import pandas as pd
 
 from common.evaluation.report import WIDTH, has_many_classes, results_table
 from common.evaluation.scored import Score, more_test_scores
-from common.evaluation.statistics import Interval
 from common.evaluation.tested import has_groups
 
 
@@ -32,29 +31,23 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame, scores: Mapp
     of = f"sensitivity, precision, F1 and PR AUC are of {names.iloc[-1]}"
     if has_many_classes(results):
         counts = _numbered(counts)
-        of = "precision, F1 and PR AUC are means over the classes; of more than two classes there is no\n"
-        of += "sensitivity, specificity, predictive value, calibration slope and decision curve"
+        of = "precision, F1 and PR AUC are means over the classes; sensitivity, specificity, predictive values,\n"
+        of += "calibration slope and decision curve are not defined for more than two classes"
     table = scores_table(more_test_scores(predictions) if scores is None else scores)
-    models = test.groupby(["root_split", "inner_split"]).ngroups
-    of_what = "patients" if has_groups(predictions) else "images"
-    of = f"({of}; the intervals are for new {of_what}\nand {'this model' if models == 1 else 'these models'})"
-    return f"{results_table(results)}\n\n{table}\n{of}\n\n{counts}"
+    whom = f"intervals are for new {'patients' if has_groups(predictions) else 'images'} and these models"
+    return f"{results_table(results)}\n\n{table}\n({of};\n{whom})\n\n{counts}"
 
 
 def scores_table(scores: Mapping[str, Score]) -> str:
-    """Scores as plain text, a line for each: its value, its 95 % interval or why it has none, and its note."""
-    lines = [f"{'test score':<30}  {'value':>6}  95 % interval"]
+    """Scores as plain text: a line for each, with its 95 % interval or why there is none, and a note that fits."""
+    width = max(len(score.title) for score in scores.values())
+    lines = [f"{'test score':<{width}}   value  95 % interval"]
     for title, interval, note in scores.values():
         value = "" if interval.value != interval.value else f"{interval.value:.3f}"
-        said = "; ".join(part for part in (limits_text(interval), note) if part)
-        head = f"{title:<30}  {value:>6}  "
-        lines.append(f"{head}{said}")
+        line = f"{title:<{width}}  {value:>6}  {interval.missing or f'{interval.low:.3f} to {interval.high:.3f}'}"
+        noted = f"{line}; {note}"
+        lines.append(noted if note and len(noted) <= WIDTH else line)
     return "\n".join(lines)
-
-
-def limits_text(interval: Interval) -> str:
-    """The limits of an interval, or why it has none."""
-    return interval.missing or f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def _numbered(counts: pd.DataFrame) -> str:

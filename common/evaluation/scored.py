@@ -123,7 +123,7 @@ def more_test_scores(predictions: pd.DataFrame, prevalence: float | None = None)
 
 def as_metrics(scores: Mapping[str, Score]) -> dict[str, float]:
     """``test_sensitivity, test_sensitivity_low, test_sensitivity_high`` and so on, without what is not there."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, (_, interval, _) in scores.items():
         values = {"": interval.value, "_low": interval.low, "_high": interval.high}
         metrics |= {f"test_{name}{end}": value for end, value in values.items() if np.isfinite(value)}
@@ -155,7 +155,7 @@ def _with_notes(found: Mapping[str, Score], moved: Mapping[str, tuple[_Asked, li
     noted = {}
     for name, (_, folds) in moved.items():
         other = name.rpartition("_")[2]
-        reached = mean_of(folds, lambda *model, of=_AT_DEV[other].measure: of(*model, np.ones((1, len(model[0]))))[0])
+        reached = resampled({other: (_AT_DEV[other].measure, folds)}, 0)[other][0]
         noted[name] = found[name]._replace(note=f"threshold from dev; {other} reached {reached:.3f}")
     return noted
 
@@ -201,16 +201,16 @@ def _calibration_scores(found: Mapping[str, Score], folds: list[Tested]) -> dict
         for model in fold.probabilities
     ]
     if lacking := int(np.isnan(one).sum()):
-        missing = f"{lacking} of {len(one)} models separate the classes wholly, or say one value"
+        missing = f"no slope in {lacking} of {len(one)} models: separated, or constant"
         slope = slope._replace(interval=Interval(float("nan"), missing=missing))
     error = mean_of(folds, lambda labels, probabilities, _: calibration.calibration_error(labels, probabilities))
     chance = mean_of(folds, lambda _, probabilities, __: calibration.error_by_chance(probabilities))
     bins = " or ".join(map(str, sorted({calibration.calibration_bins(len(fold.labels)) for fold in folds})))
-    ece = Interval(error, missing="no interval: above 0 by chance alone")
+    ece = Interval(error, missing="no interval")
     return {
         "calibration_slope": slope._replace(note="" if lacking else "1 is ideal, below 1 too extreme"),
         "calibration_intercept": intercept._replace(note="0 is ideal, above 0 too low"),
-        "ece": Score("calibration error (ECE)", ece, f"{bins} bins; about {chance:.3f} if calibrated"),
+        "ece": Score("calibration error (ECE)", ece, f"{bins} bins, about {chance:.3f} by chance if calibrated"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,12 +70,12 @@ def has_groups(predictions: pd.DataFrame) -> bool:
     return "group" in predictions and bool(predictions["group"].notna().any())
 
 
-def units_of_class(folds: list[Tested], label: int) -> int:
+def units_of_class(folds: Sequence[Tested], label: int) -> int:
     """How many units the images of one class are of, in all folds together."""
     return len(set().union(*(fold.units[fold.labels == label].tolist() for fold in folds)))
 
 
-def mean_of(folds: list[Tested], measure: Callable[[np.ndarray, np.ndarray, float], float]) -> float:
+def mean_of(folds: Sequence[Tested], measure: Callable[[np.ndarray, np.ndarray, float], float]) -> float:
     """Mean over the outer folds of the mean over their models of a measure of labels, probabilities and threshold."""
     scores = [
         np.mean([measure(fold.labels, *model) for model in zip(fold.probabilities, fold.thresholds, strict=True)])

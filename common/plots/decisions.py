@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from common.evaluation.bootstrap import band_of, resampled
 from common.evaluation.tested import tested_folds
@@ -37,6 +38,7 @@ def decision_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     all_treated = share - (1 - share) * thresholds / (1 - thresholds)
 
     figure, axes = drawing(f"Decision curve, {described(test)}")
+    assert isinstance(axes, Axes)
     name_axes(axes, f"threshold probability of {classes[1]}", "net benefit (true positives per prediction)")
     band = band_of(values, folds, [0, 1])
     if not np.isnan(band).any():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
 from common.evaluation.subgroups import Subgroup
 from common.plots.figures import INK, Plot, name_axes, printable
 from common.plots.of_predictions import drawing
@@ -13,6 +15,7 @@ def subgroup_plot(subgroups: Sequence[Subgroup], column: str) -> Plot:
     """ROC AUC with its 95 % interval of each subgroup, from above; of those that are too small the name alone."""
     n = len(subgroups)
     figure, axes = drawing(f"Test ROC AUC by {printable(column)}", height=1.8 + 0.32 * n)
+    assert isinstance(axes, Axes)
     name_axes(axes, "test ROC AUC, 95 % interval", printable(column))
     axes.grid(visible=False, axis="y")
     lowest = 0.5
