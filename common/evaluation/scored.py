@@ -171,7 +171,8 @@ def _predictive_values(
     pair = proportion_limits(sensitivity, folds, [1], 0.975), proportion_limits(specificity, folds, [0], 0.975)
     is_constant = any(np.ptp(values) <= 1e-12 for values in (sensitivity, specificity))
     found = {}
-    for name, value_of in (("ppv", _ppv), ("npv", _npv)):
+    formulas: dict[str, Callable] = {"ppv": _ppv, "npv": _npv}
+    for name, value_of in formulas.items():
         values = value_of(sensitivity, specificity, prevalence)
         interval = limits_of(values, folds, [0, 1])
         if np.isnan(values[0]):
