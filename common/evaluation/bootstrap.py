@@ -21,19 +21,22 @@ Measure = Callable[..., np.ndarray]
 
 
 def resampled(
-    scores: Mapping[str, tuple[Measure, Sequence[Tested]]], resamples: int = RESAMPLES
+    scores: Mapping[str, tuple[Measure, Sequence[Tested]]], resamples: int = RESAMPLES, stratified: bool = True
 ) -> dict[str, np.ndarray]:
     """Scores of the test images, and of `resamples` resamples of them: means over the models and then over the folds.
 
-    A resample gives each unit a positive weight, the same in all folds and for all images of the unit, and scales the
-    weights so that each class of a fold weighs as much as it has images. So no resample lacks a class. The weights are
-    exponential (Rubin's Bayesian bootstrap), from a fixed stream: the same table gives the same values.
+    A resample gives each unit a positive weight, the same in all folds and for all images of the unit, so no resample
+    lacks a class. The weights are exponential (Rubin's Bayesian bootstrap), from a fixed stream: the same table gives
+    the same values.
 
     Parameters
     ----------
     scores : mapping from name to (measure, folds)
         The folds of all of them must have the same labels and units; their thresholds may differ.
     resamples : int
+    stratified : bool
+        Scale the weights so that each class of a fold weighs as much as it has images; without it the shares of the
+        classes vary too, which calibration in the large depends on.
 
     Returns
     -------
@@ -46,7 +49,7 @@ def resampled(
     """
     values: dict[str, list[np.ndarray]] = {name: [] for name in scores}
     folds = next(iter(scores.values()))[1]
-    for weights in _weights(folds, 1 + resamples):
+    for weights in _weights(folds, 1 + resamples, stratified):
         for name, (measure, of_folds) in scores.items():
             by_fold = [
                 np.mean(
@@ -62,7 +65,7 @@ def resampled(
     return {name: np.concatenate(found) for name, found in values.items()}
 
 
-def _weights(folds: Sequence[Tested], rows: int) -> Iterator[list[np.ndarray]]:
+def _weights(folds: Sequence[Tested], rows: int, stratified: bool) -> Iterator[list[np.ndarray]]:
     """Weights of the images of each fold, some resamples at a time; those of the first row are all 1."""
     n_units = 1 + max(int(fold.units.max()) for fold in folds)
     random = Stream(0).at("bootstrap").numpy()
@@ -73,7 +76,7 @@ def _weights(folds: Sequence[Tested], rows: int) -> Iterator[list[np.ndarray]]:
             drawn[0] = 1
         weights = [drawn[:, fold.units] for fold in folds]
         for fold, own in zip(folds, weights, strict=True):
-            for label in np.unique(fold.labels):
+            for label in np.unique(fold.labels) if stratified else ():
                 here = fold.labels == label
                 own[:, here] *= here.sum() / own[:, here].sum(axis=1, keepdims=True)
         yield weights

@@ -65,6 +65,9 @@ _CALIBRATION = {
 }
 
 
+_IN_THE_LARGE = "calibration_intercept"
+
+
 def more_test_scores(predictions: pd.DataFrame, prevalence: float | None = None) -> dict[str, Score]:
     """Scores of a predictions table, with intervals by a bootstrap of patients (of images, where they have no groups).
 
@@ -98,7 +101,11 @@ def more_test_scores(predictions: pd.DataFrame, prevalence: float | None = None)
         asked = {name: asked[name] for name in _OF_ANY}
     else:
         moved = _where_dev_has(0.9, predictions, folds) | _where_dev_has(0.95, predictions, folds)
-    values = resampled({name: (one.measure, on) for name, (one, on) in (asked | moved).items()})
+    values = resampled(
+        {name: (one.measure, on) for name, (one, on) in (asked | moved).items() if name != _IN_THE_LARGE}
+    )
+    if n_classes == 2:
+        values |= resampled({_IN_THE_LARGE: (calibration.calibration_intercept, folds)}, stratified=False)
     found = {
         name: Score(one.title, one.limits(values[name], folds, one.labels or range(n_classes)))
         for name, (one, _) in (asked | moved).items()
@@ -156,7 +163,7 @@ def _with_notes(found: Mapping[str, Score], moved: Mapping[str, tuple[_Asked, li
     for name, (_, folds) in moved.items():
         other = name.rpartition("_")[2]
         reached = resampled({other: (_AT_DEV[other].measure, folds)}, 0)[other][0]
-        noted[name] = found[name]._replace(note=f"threshold from dev; {other} reached {reached:.3f}")
+        noted[name] = found[name]._replace(note=f"dev threshold; {other} {reached:.3f} on test")
     return noted
 
 
