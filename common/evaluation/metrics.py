@@ -9,14 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
     balanced_accuracy_score,
     brier_score_loss,
     confusion_matrix,
-    log_loss,
     matthews_corrcoef,
-    precision_recall_fscore_support,
     roc_auc_score,
 )
 
@@ -150,34 +146,6 @@ def score_predictions(labels: ArrayLike, probabilities: ArrayLike, threshold: fl
         "balanced_accuracy": float(balanced_accuracy_score(labels, predictions)),
         "mcc": float(matthews_corrcoef(labels, predictions)),
         "brier": float(brier_score_loss(labels, probabilities)),
-    }
-
-
-def more_scores(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> dict[str, float]:
-    """The other usual scores; arguments and errors as for :func:`score_predictions`.
-
-    Returns
-    -------
-    dict
-        accuracy, precision, recall, f1
-            In [0, 1], at the threshold: of class 1; for K > 2 classes means over the classes (macro), but accuracy.
-            Precision is 0 where no image is predicted as the class.
-        log_loss
-            Cross-entropy, nats, lower is better; probabilities are kept a float's epsilon away from 0 and 1.
-        pr_auc
-            In [0, 1]: average precision, the area under the steps of the precision-recall curve; macro likewise.
-    """
-    labels, probabilities = _checked(labels, probabilities)
-    predictions = predicted_classes(probabilities, threshold)
-    average = "binary" if probabilities.ndim == 1 else "macro"
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average=average, zero_division=0)
-    return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "log_loss": float(log_loss(labels, probabilities)),
-        "pr_auc": float(average_precision_score(labels, probabilities)),
     }
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import expit
+from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 from test_evaluation import a_run, some_models
 
@@ -40,7 +41,15 @@ def test_weighted_scores_are_scikit_learns_with_whole_weights_as_copies(classes)
     for copied in [np.ones_like(copies[0]), *copies]:
         again = np.repeat(np.arange(len(labels)), copied)
         expected = metrics.score_predictions(labels[again], probabilities[again], threshold)
-        expected |= metrics.more_scores(labels[again], probabilities[again], threshold)
+        predicted = metrics.predicted_classes(probabilities[again], threshold)
+        average = {"average": "binary" if classes == "ab" else "macro"}
+        expected |= {
+            "accuracy": sklearn.accuracy_score(labels[again], predicted),
+            "precision": sklearn.precision_score(labels[again], predicted, **average),
+            "f1": sklearn.f1_score(labels[again], predicted, **average),
+            "log_loss": sklearn.log_loss(labels[again], probabilities[again]),
+            "pr_auc": sklearn.average_precision_score(labels[again], probabilities[again]),
+        }
         for name, measure in OF_BOTH.items():
             assert measure(labels, probabilities, threshold, copied[None])[0] == pytest.approx(expected[name]), name
 

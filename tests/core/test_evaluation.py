@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from common import plots
 from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.evaluation import metrics, predictions, report, statistics
-from common.plots import reliability
+from common.evaluation import metrics, predictions, report, statistics, weighted
 from step_4.analyze_predictions import plot
 
 CLASSES = ("cat", "dog")
@@ -93,6 +91,13 @@ def test_scores_of_broken_predictions_raise(labels, probabilities, message):
         metrics.score_predictions(labels, probabilities, 0.5)
 
 
+def more_scores(labels, probabilities, threshold):
+    """The scores of `common.evaluation.weighted` that are not in `score_predictions`, with all weights 1."""
+    names = ("accuracy", "precision", "f1", "log_loss", "pr_auc")
+    arrays, alike = (np.array(labels), np.array(probabilities)), np.ones((1, len(labels)))
+    return {name: getattr(weighted, f"{name}_of")(*arrays, threshold, alike)[0] for name in names}
+
+
 def test_scores_of_a_known_example():
     scores = metrics.score_predictions([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
     assert scores == pytest.approx(
@@ -104,9 +109,9 @@ def test_scores_of_a_known_example():
         }
     )
     assert all(type(score) is float for score in scores.values())
-    more = metrics.more_scores([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
+    more = more_scores([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
     rest = {"log_loss": -np.log([0.9, 0.8, 0.2, 0.5, 0.9]).mean(), "pr_auc": (1 + 2 / 3) / 2}
-    assert more == pytest.approx({"accuracy": 4 / 5, "precision": 2 / 3, "recall": 1, "f1": 4 / 5, **rest})
+    assert more == pytest.approx({"accuracy": 4 / 5, "precision": 2 / 3, "f1": 4 / 5, **rest})
     assert metrics.confusion([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]).tolist() == [[2, 1], [0, 2]]
     assert metrics.confusion([1, 1], [1, 1]).tolist() == [[0, 0], [0, 2]]
 
@@ -126,9 +131,9 @@ def test_scores_of_three_classes_are_those_done_by_hand():
         }
     )
     assert all(type(score) is float for score in scores.values())
-    more = metrics.more_scores(labels, probabilities, float("nan"))
+    more = more_scores(labels, probabilities, float("nan"))
     rest = {"log_loss": -np.log([0.5, 0.25, 0.75, 0.5, 0.75]).mean(), "pr_auc": (0.5 + 1 + 1) / 3}
-    of_classes = {"precision": (1 / 2 + 1 / 2 + 1) / 3, "recall": (1 / 2 + 1 + 1 / 2) / 3, "f1": (1 / 2 + 4 / 3) / 3}
+    of_classes = {"precision": (1 / 2 + 1 / 2 + 1) / 3, "f1": (1 / 2 + 4 / 3) / 3}
     assert more == pytest.approx({"accuracy": 3 / 5, **of_classes, **rest})
     assert metrics.confusion(labels, [0, 1, 1, 0, 2], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     assert np.isnan(metrics.youden_threshold(labels, probabilities))
@@ -286,61 +291,6 @@ def test_calibration_interval_counts_a_photo_once():
         return [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
 
     assert widths(again) == pytest.approx(widths(found))
-
-
-def test_effective_size_is_that_of_patients_as_far_as_their_images_are_alike():
-    random, size = np.random.default_rng(3), reliability.effective_size
-    files, units = pd.Series(range(160)), pd.Series(np.repeat(range(40), 4))
-    of_units, of_files = pd.Series(np.repeat(random.random(40) < 0.4, 4) * 1), pd.Series((random.random(160) < 0.4) * 1)
-    assert size(of_files, files, files) == 160
-    assert size(of_units, files, units) == pytest.approx(40, rel=0.15)
-    assert size(of_files, files, units) > 100
-    assert size(of_units * 0, files, units) == 40 and size(of_units, files, files * 0) == 1
-
-
-@pytest.mark.parametrize(("found", "n"), [(81, 263), (0, 20), (7, 7)])
-def test_wilson_interval_is_the_one_of_scipy_and_newcombe(found, n):
-    low, high = reliability.wilson_interval(np.array([found / n]), np.array([n]))
-    known = {81: (0.2553, 0.3662), 0: (0, 0.1611)}  # Newcombe 1998, Statistics in Medicine 17:857-872
-    assert (low[0], high[0]) == pytest.approx(stats.binomtest(found, n).proportion_ci(method="wilson"))
-    assert (low[0], high[0]) == pytest.approx(known.get(found, (low[0], high[0])), abs=5e-5)
-
-
-@pytest.mark.parametrize("per_patient", [1, 4])
-def test_calibration_intervals_cover_where_four_images_of_a_patient_are_alike(per_patient):
-    random, covered, n_simulations = np.random.default_rng(1), 0, 1000
-    units = np.repeat(range(24), per_patient)
-    for _ in range(n_simulations):
-        chance = np.repeat(random.beta(0.4 / 4, 0.6 / 4, 24), per_patient)  # four fifths of the variance: of patients
-        true = pd.Series((random.random(len(units)) < chance) * 1)
-        n = reliability.effective_size(true, pd.Series(range(len(units))), pd.Series(units))
-        low, high = reliability.wilson_interval(np.array([true.mean()]), np.array([n]))
-        covered += low[0] <= 0.4 <= high[0]
-    assert 0.925 <= covered / n_simulations <= 0.975
-
-
-def test_decision_curve_is_net_benefit_done_by_hand_between_treating_all_and_nobody():
-    found, _ = a_run(root_splits=2, inner_splits=1)
-    (axes,) = plots.decision_plot(found, CLASSES).axes
-    everyone, nobody, model = axes.lines
-    thresholds, benefit = model.get_data()
-    by_fold = []
-    for _, test in found[found["part"] == "test"].groupby("root_split"):
-        taken = test["probability"].to_numpy()[:, None] >= thresholds
-        true = test["label"].to_numpy()[:, None] == 1
-        by_fold.append((taken & true).mean(axis=0) - (taken & ~true).mean(axis=0) * thresholds / (1 - thresholds))
-    assert benefit == pytest.approx(np.mean(by_fold, axis=0))
-    assert everyone.get_ydata() == pytest.approx(0.5 - 0.5 * thresholds / (1 - thresholds))
-    assert set(nobody.get_ydata()) == {0} and benefit[0] == pytest.approx(everyone.get_ydata()[0], abs=1e-3)
-    band = axes.collections[0].get_paths()[0].vertices
-    assert (
-        band[:, 1].min() < benefit.min()
-        and np.interp(0.5, thresholds, benefit) < band[np.isclose(band[:, 0], 0.5), 1].max()
-    )
-    one = found[
-        (found["part"] == "dev") | (found["label"] == 0) | (found["file"] == found["file"][found["label"] == 1].max())
-    ]
-    assert not plots.decision_plot(one[one["root_split"] == 1], CLASSES).axes[0].collections  # one image of a class
 
 
 def test_saved_plots_are_the_same_bytes_each_time(tmp_path):
