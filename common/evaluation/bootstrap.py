@@ -14,7 +14,7 @@ from common.evaluation.tested import Tested, units_of_class
 from common.seeds import Stream
 
 RESAMPLES = 2000
-_CELLS = 4_000_000  # weights in memory at a time, per fold
+_CELLS = 4_000_000  # weights in memory at a time
 
 Measure = Callable[..., np.ndarray]
 """A function of labels, probabilities, threshold and weights (B, n) that gives B values, or (B, T)."""
@@ -69,7 +69,7 @@ def _weights(folds: Sequence[Tested], rows: int, stratified: bool) -> Iterator[l
     """Weights of the images of each fold, some resamples at a time; those of the first row are all 1."""
     n_units = 1 + max(int(fold.units.max()) for fold in folds)
     random = Stream(0).at("bootstrap").numpy()
-    at_once = max(1, _CELLS // max(n_units, *(len(fold.labels) for fold in folds)))
+    at_once = max(1, _CELLS // (n_units + sum(len(fold.labels) for fold in folds)))
     for first in range(0, rows, at_once):
         drawn = random.standard_exponential((min(at_once, rows - first), n_units))
         if first == 0:

@@ -100,6 +100,6 @@ def _newton(
             step[worse] /= 2
             after[worse], higher[worse] = fit(found[worse] + step[worse], weights[worse])
         found, given, likelihood = found + step, after, higher
-        if np.abs(step).max() < 1e-8:
+        if np.abs(step).max() < 1e-5:  # then the next one would be about its square
             break
     return found

@@ -35,12 +35,15 @@ class Subgroup(NamedTuple):
     scores : dict from name to Interval
         ``roc_auc`` and, of two classes, ``sensitivity`` and ``specificity``; none where a class has less than
         :data:`LEAST_UNITS`.
+    n_folds : int
+        Outer folds in which it has all classes; the scores are means over these.
     """
 
     value: str
     n_images: int
     n_units: list[int]
     scores: dict[str, Interval]
+    n_folds: int
 
 
 def subgroup_scores(
@@ -85,14 +88,14 @@ def _subgroup(value: str, test: pd.DataFrame, n_classes: int) -> Subgroup:
     folds, labels = tested_folds(test), list(range(n_classes))
     n_units = [units_of_class(folds, label) for label in labels]
     scores = {}
-    folds = [fold for fold in folds if set(fold.labels) == set(labels)]
+    folds = [fold for fold in folds if set(fold.labels.tolist()) == set(labels)]
     if min(n_units) >= LEAST_UNITS and folds:
         scores["roc_auc"] = auc_interval(folds)
         if n_classes == 2:
             values = resampled({"sensitivity": (sensitivity_of, folds), "specificity": (specificity_of, folds)})
             scores["sensitivity"] = proportion_limits(values["sensitivity"], folds, [1])
             scores["specificity"] = proportion_limits(values["specificity"], folds, [0])
-    return Subgroup(value, test["file"].nunique(), n_units, scores)
+    return Subgroup(value, test["file"].nunique(), n_units, scores, len(folds))
 
 
 def subgroups_text(predictions: pd.DataFrame, column: str, subgroups: list[Subgroup]) -> str:
@@ -105,13 +108,19 @@ def subgroups_text(predictions: pd.DataFrame, column: str, subgroups: list[Subgr
     if len(classes) > 2:
         heads = {"roc_auc": heads["roc_auc"]}
     lines = [f"{column:<{width}}  {'n':>9}  " + "".join(f"{head:<23}" for head in heads.values())]
-    for value, _, n_units, scores in subgroups:
+    for value, _, n_units, scores, _ in subgroups:
         counts = str(min(n_units)) if len(classes) > 2 else ", ".join(map(str, n_units))
         said = "".join(f"{_cell(scores[name]):<23}" for name in heads if name in scores)
         lines.append(
             f"{_short(value):<{width}}  {counts:>9}  {said or f'fewer than {LEAST_UNITS} of a class'}".rstrip()
         )
     missing = {f"{one.value}: {score.missing}" for one in subgroups for score in one.scores.values() if score.missing}
+    n_folds = predictions["root_split"].nunique()
+    missing |= {
+        f"{one.value}: means over {one.n_folds} of {n_folds} outer folds, those with all classes"
+        for one in subgroups
+        if one.scores and one.n_folds < n_folds
+    }
     what = f"n: {noun} of the rarest class" if len(classes) > 2 else f"n: {counted}"
     return "\n".join([*lines, f"({what}; 95 % intervals in brackets)", *sorted(missing)])
 

@@ -92,7 +92,6 @@ def test_scores_of_broken_predictions_raise(labels, probabilities, message):
 
 
 def more_scores(labels, probabilities, threshold):
-    """The scores of `common.evaluation.weighted` that are not in `score_predictions`, with all weights 1."""
     names = ("accuracy", "precision", "f1", "log_loss", "pr_auc")
     arrays, alike = (np.array(labels), np.array(probabilities)), np.ones((1, len(labels)))
     return {name: getattr(weighted, f"{name}_of")(*arrays, threshold, alike)[0] for name in names}

@@ -55,7 +55,11 @@ def test_subgroups_of_many_classes_and_of_data_that_come_split(tmp_path):
     subgroups = subgroup_scores(found, "sex", data=str(tmp_path))
     assert [list(one.scores) for one in subgroups] == [["roc_auc"]] * 2
     assert all(one.n_units == [30, 30, 30] for one in subgroups)
-    assert "specificity" not in subgroups_text(found, "sex", subgroups)
+    text = subgroups_text(found, "sex", subgroups)
+    assert "specificity" not in text and "outer folds" not in text
+    lacking = found[~((found["root_split"] == 1) & (found["part"] == "test") & (found["label"] == 2))]
+    text = subgroups_text(lacking, "sex", subgroup_scores(lacking, "sex", data=str(tmp_path)))
+    assert "0: means over 1 of 2 outer folds, those with all classes" in text
 
 
 def test_what_is_wrong_with_a_column_is_one_line(tmp_path):
