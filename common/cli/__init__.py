@@ -14,6 +14,7 @@ from common.cli.flags import (
     MODEL_NAME,
     PARTS,
     SOURCES,
+    analysis_parser,
     check_project,
     command_of,
     data_flags,

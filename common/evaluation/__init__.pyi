@@ -1,4 +1,4 @@
-from .analysis import analysis_text as analysis_text, more_test_scores as more_test_scores
+from .analysis import analysis_text as analysis_text
 from .compare import compare_models as compare_models
 from .ending import conclude as conclude
 from .metrics import (
@@ -16,7 +16,9 @@ from .predictions import (
     results_of as results_of,
 )
 from .report import results_table as results_table, summary as summary
+from .scored import as_metrics as as_metrics, more_test_scores as more_test_scores
 from .statistics import (
     corrected_resampled_interval as corrected_resampled_interval,
     corrected_resampled_ttest as corrected_resampled_ttest,
 )
+from .subgroups import subgroup_scores as subgroup_scores, subgroups_text as subgroups_text

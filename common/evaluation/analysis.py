@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
-from common.evaluation.metrics import more_scores
-from common.evaluation.predictions import probabilities_of
 from common.evaluation.report import WIDTH, has_many_classes, results_table
-
-TITLES = {
-    "test_accuracy": "accuracy",
-    "test_precision": "precision",
-    "test_recall": "recall",
-    "test_f1": "F1",
-    "test_log_loss": "log loss",
-    "test_pr_auc": "PR AUC",
-}
+from common.evaluation.scored import Score, more_test_scores
+from common.evaluation.tested import has_groups
 
 
-def more_test_scores(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_accuracy, test_precision, test_recall, test_f1, test_log_loss, test_pr_auc`` of a predictions table.
-
-    Means over the outer folds of the mean over their inner folds, of :func:`common.evaluation.metrics.more_scores`.
-    """
-    test = predictions[predictions["part"] == "test"]
-    scores = {
-        place: more_scores(model.label, probabilities_of(model), float(model.threshold.iloc[0]))
-        for place, model in test.groupby(["root_split", "inner_split"])
-    }
-    by_model = pd.DataFrame.from_dict(scores, orient="index").add_prefix("test_")
-    return by_model.groupby(level=0).mean().mean().to_dict()
-
-
-def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
+def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame, scores: Mapping[str, Score] | None = None) -> str:
     """The numbers behind the plots: the results, more test scores, and confusion counts over all test predictions.
 
     Parameters
@@ -41,22 +20,34 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame) -> str:
         As :func:`common.evaluation.predictions_table` makes it.
     results : DataFrame
         With the columns of ``results.csv``.
+    scores : mapping from name to Score, optional
+        By default those of :func:`more_test_scores`.
     """
     test = predictions[predictions["part"] == "test"]
     counts = test.groupby(["class", "prediction"]).size().unstack(fill_value=0)
     names = test.groupby("label")["class"].first()
     counts = counts.reindex(index=list(names), columns=names.index, fill_value=0).set_axis(list(names), axis=1)
-    brier = results.groupby("root_split")["test_brier"].mean().mean()
     counts = counts.rename_axis(index="true class", columns="predicted")
-    of = f"of {names.iloc[-1]}"
+    of = f"sensitivity, precision, F1 and PR AUC are of {names.iloc[-1]}"
     if has_many_classes(results):
-        of = "means over the classes"
-        brier, counts = f"{brier:.3f} (0 to 2: sum over the classes)", _numbered(counts)
-    else:
-        brier = f"{brier:.3f}"
-    more = "  ".join(f"{TITLES[name]} {score:.3f}" for name, score in more_test_scores(predictions).items())
-    more = f"{more}\n(precision, recall, F1 and PR AUC: {of})"
-    return f"{results_table(predictions, results)}\n{more}\nBrier score {brier}\n\n{counts}"
+        counts = _numbered(counts)
+        of = "precision, F1 and PR AUC are means over the classes; sensitivity, specificity, predictive values,\n"
+        of += "calibration slope and decision curve are not defined for more than two classes"
+    table = scores_table(more_test_scores(predictions) if scores is None else scores)
+    whom = f"intervals are for new {'patients' if has_groups(predictions) else 'images'} and these models"
+    return f"{results_table(predictions, results)}\n\n{table}\n({of};\n{whom})\n\n{counts}"
+
+
+def scores_table(scores: Mapping[str, Score]) -> str:
+    """Scores as plain text: a line for each, with its 95 % interval or why there is none, and a note that fits."""
+    width = max(len(score.title) for score in scores.values())
+    lines = [f"{'test score':<{width}}   value  95 % interval"]
+    for title, interval, note in scores.values():
+        value = "" if interval.value != interval.value else f"{interval.value:.3f}"
+        line = f"{title:<{width}}  {value:>6}  {interval.missing or f'{interval.low:.3f} to {interval.high:.3f}'}"
+        noted = f"{line}; {note}"
+        lines.append(noted if note and len(noted) <= WIDTH else line)
+    return "\n".join(lines)
 
 
 def _numbered(counts: pd.DataFrame) -> str:

@@ -192,7 +192,7 @@ def auc_difference(a: Sequence[Tested], b: Sequence[Tested], confidence: float =
 
 def degrees_of_freedom(folds: Sequence[Tested]) -> float:
     """Of the t distribution of a mean ROC AUC, see :func:`auc_interval`."""
-    return max(1, _rarer(folds) - len(folds) / _repeats(folds))
+    return max(1, _rarer(folds) - len(folds) / repeats_of(folds))
 
 
 def _rarer(folds: Sequence[Tested]) -> int:
@@ -221,12 +221,12 @@ def limit_without_errors(folds: Sequence[Tested], confidence: float = 0.95) -> f
     n_classes = 1 + max(int(fold.labels.max()) for fold in folds)
     against_others = range(n_classes) if n_classes > 2 else [1]
     pairs = [_pairs(fold.units, fold.labels == label) for fold in folds for label in against_others]
-    repeats = _repeats(folds)
+    repeats = repeats_of(folds)
     chance = (1 - confidence) / 2 / (len(against_others) * repeats)
     return float(chance ** (repeats / (len(folds) * min(pairs))))
 
 
-def _repeats(folds: Sequence[Tested]) -> int:
+def repeats_of(folds: Sequence[Tested]) -> int:
     """How often a unit is tested at most."""
     return int(np.bincount(np.concatenate([np.unique(fold.units) for fold in folds])).max())
 

@@ -9,14 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
     balanced_accuracy_score,
     brier_score_loss,
     confusion_matrix,
-    log_loss,
     matthews_corrcoef,
-    precision_recall_fscore_support,
     roc_auc_score,
 )
 
@@ -67,6 +63,30 @@ def youden_threshold(labels: ArrayLike, probabilities: ArrayLike) -> float:
         j, midpoints = j[:-1], midpoints[:-1]  # no threshold in [0, 1] is above it
     best = midpoints[j == j.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def threshold_that_keeps(label: int, share: float, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The threshold at which at least `share` of class `label` is right, and as much of the other class as can be.
+
+    Candidates lie in the middle between two neighbouring probabilities, and in [0, 1 + float's epsilon].
+
+    Parameters
+    ----------
+    label : int
+        1: the threshold has at least that sensitivity; 0: that specificity.
+    share : float
+        In (0, 1).
+    labels, probabilities : ndarray, shape (n,)
+        As for :func:`youden_threshold`, of two classes.
+    """
+    scores = np.unique(probabilities)
+    middles = np.maximum((scores[:-1] + scores[1:]) / 2, np.nextafter(scores[:-1], 1))
+    highest = (scores[-1] + 1) / 2 if scores[-1] < 1 else np.nextafter(1, 2)
+    candidates = np.concatenate([[0.0], middles, [highest]])
+    below = np.searchsorted(np.sort(probabilities[labels == label]), candidates) / (labels == label).sum()
+    right = below if label == 0 else 1 - below
+    kept = candidates[right >= share - 1e-12]
+    return float(kept[0] if label == 0 else kept[-1])
 
 
 def predicted_classes(probabilities: np.ndarray, threshold: float) -> np.ndarray:
@@ -126,34 +146,6 @@ def score_predictions(labels: ArrayLike, probabilities: ArrayLike, threshold: fl
         "balanced_accuracy": float(balanced_accuracy_score(labels, predictions)),
         "mcc": float(matthews_corrcoef(labels, predictions)),
         "brier": float(brier_score_loss(labels, probabilities)),
-    }
-
-
-def more_scores(labels: ArrayLike, probabilities: ArrayLike, threshold: float) -> dict[str, float]:
-    """The other usual scores; arguments and errors as for :func:`score_predictions`.
-
-    Returns
-    -------
-    dict
-        accuracy, precision, recall, f1
-            In [0, 1], at the threshold: of class 1; for K > 2 classes means over the classes (macro), but accuracy.
-            Precision is 0 where no image is predicted as the class.
-        log_loss
-            Cross-entropy, nats, lower is better; probabilities are kept a float's epsilon away from 0 and 1.
-        pr_auc
-            In [0, 1]: average precision, the area under the steps of the precision-recall curve; macro likewise.
-    """
-    labels, probabilities = _checked(labels, probabilities)
-    predictions = predicted_classes(probabilities, threshold)
-    average = "binary" if probabilities.ndim == 1 else "macro"
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average=average, zero_division=0)
-    return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "log_loss": float(log_loss(labels, probabilities)),
-        "pr_auc": float(average_precision_score(labels, probabilities)),
     }
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 from common.cli import escaped
 from common.data.folding import Fold
 from common.data.images import ImageTable
+from common.evaluation.calibration import calibration_error, calibration_intercept, calibration_slope
 from common.evaluation.metrics import predicted_classes, score_predictions
+from common.evaluation.weighted import pr_auc_of, sensitivity_of, specificity_of
 
 RESULT_COLUMNS = {
     "root_split": "int64",
@@ -24,12 +26,20 @@ RESULT_COLUMNS = {
     "test_balanced_accuracy": "float64",
     "test_mcc": "float64",
     "test_brier": "float64",
+    "dev_mcc": "float64",
+    "test_sensitivity": "float64",
+    "test_specificity": "float64",
+    "test_pr_auc": "float64",
+    "test_calibration_slope": "float64",
+    "test_calibration_intercept": "float64",
+    "test_ece": "float64",
     "root_splits": "int64",
     "optimism": "float64",
 }
 """Columns of a results table, in the order of `results.csv`, with their types. A row is one inner model.
 
-With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest).
+With more than two classes `threshold` is NaN, and the ROC AUC are means over the classes (macro, one-vs-rest), and so
+is the PR AUC; sensitivity, specificity and the calibration are NaN. There is no slope where the classes are separated.
 `root_splits` are those that the splits have, run or not; `optimism` is the dev less the test ROC AUC.
 """
 
@@ -103,13 +113,31 @@ def results_of(predictions: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame
                 "n_dev": len(dev),
                 "n_test": len(test),
                 "threshold": threshold,
-                "dev_roc_auc": on_dev["roc_auc"],
+                **{f"dev_{name}": score for name, score in on_dev.items()},
                 **{f"test_{name}": score for name, score in scores.items()},
+                **clinical_scores(test.label.to_numpy(), probabilities_of(test), threshold),
                 "root_splits": fold.root_splits,
                 "optimism": on_dev["roc_auc"] - scores["roc_auc"],
             }
         )
     return pd.DataFrame(rows)[list(RESULT_COLUMNS)]
+
+
+def clinical_scores(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+    """The further test scores of ``results.csv``; NaN where they are not defined."""
+    of_two = {
+        "sensitivity": sensitivity_of,
+        "specificity": specificity_of,
+        "calibration_slope": calibration_slope,
+        "calibration_intercept": calibration_intercept,
+    }
+    measures = {"pr_auc": pr_auc_of, **(of_two if probabilities.ndim == 1 else {})}
+    alike = np.ones((1, len(labels)))
+    scores = dict.fromkeys(["pr_auc", *of_two, "ece"], float("nan"))
+    scores |= {name: float(of(labels, probabilities, threshold, alike)[0]) for name, of in measures.items()}
+    if probabilities.ndim == 1:
+        scores["ece"] = calibration_error(labels, probabilities)
+    return {f"test_{name}": score for name, score in scores.items()}
 
 
 def classes_of(predictions: pd.DataFrame) -> list[str]:
@@ -158,8 +186,11 @@ def ensemble_scores(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def mean_scores(results: pd.DataFrame) -> dict[str, float]:
-    """Mean of each score over the outer folds of the mean over their inner folds, under the columns' own names."""
-    scores = [column for column in results.columns if column.startswith(("dev_", "test_", "optimism"))]
+    """Mean of each score over the outer folds of the mean over their inner folds, under the columns' own names.
+
+    A score that a model lacks is left out.
+    """
+    scores = [column for column in results.dropna(axis=1).columns if column.startswith(("dev_", "test_", "optimism"))]
     return results.groupby("root_split")[scores].mean().mean().to_dict()
 
 

@@ -56,6 +56,16 @@ def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
     return folds
 
 
+def units_of(test: pd.DataFrame) -> pd.Series:
+    """The unit of each row of a predictions table: a text."""
+    units = "file " + test["file"].astype(str)
+    for column in ("digest", "group"):
+        if column in test:
+            values = test[column].fillna("").astype(str)
+            units = units.where(values == "", column + " " + values)
+    return units
+
+
 def has_groups(predictions: pd.DataFrame) -> bool:
     """Whether the images of a predictions table have groups."""
     return "group" in predictions and bool(predictions["group"].fillna("").astype(str).ne("").any())
@@ -66,20 +76,10 @@ def units_of_class(folds: Sequence[Tested], label: int) -> int:
     return len(set().union(*(fold.units[fold.labels == label].tolist() for fold in folds)))
 
 
-def mean_of(folds: list[Tested], measure: Callable[[np.ndarray, np.ndarray, float], float]) -> float:
+def mean_of(folds: Sequence[Tested], measure: Callable[[np.ndarray, np.ndarray, float], float]) -> float:
     """Mean over the outer folds of the mean over their models of a measure of labels, probabilities and threshold."""
     scores = [
         np.mean([measure(fold.labels, *model) for model in zip(fold.probabilities, fold.thresholds, strict=True)])
         for fold in folds
     ]
     return float(np.mean(scores))
-
-
-def units_of(test: pd.DataFrame) -> pd.Series:
-    """A text for each row of a predictions table that rows of one unit share, see :func:`tested_folds`."""
-    units = "file " + test["file"].astype(str)
-    for column in ("digest", "group"):
-        if column in test:
-            values = test[column].fillna("").astype(str)
-            units = units.where(values == "", column + " " + values)
-    return units

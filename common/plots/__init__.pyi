@@ -1,3 +1,5 @@
+from .decisions import decision_plot as decision_plot
+from .forest import subgroup_plot as subgroup_plot
 from .paired import difference_plot as difference_plot
 from .reliability import calibration_plot as calibration_plot
 from .scores import (

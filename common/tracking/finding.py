@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
+
 from common.cli import UserError
 from common.tracking.runs import Run
 from common.tracking.store import open_store, open_tracking
@@ -59,3 +62,9 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
         )
     run.run_id, run.experiment_id = run_id, info.experiment_id
     return run
+
+
+def data_of(run: Run) -> str | None:
+    """What ``--data`` of a root run was: a name, or the whole path of a folder; None where it is not recorded."""
+    words = json.loads(run.client.get_run(run.run_id).data.tags.get("command", "[]"))
+    return dict(pairwise(words)).get("--data")

@@ -9,7 +9,7 @@ import pytest
 from common import plots
 from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.evaluation import metrics, predictions, report, statistics
+from common.evaluation import metrics, predictions, report, statistics, weighted
 from step_4.analyze_predictions import plot
 
 CLASSES = ("cat", "dog")
@@ -91,6 +91,12 @@ def test_scores_of_broken_predictions_raise(labels, probabilities, message):
         metrics.score_predictions(labels, probabilities, 0.5)
 
 
+def more_scores(labels, probabilities, threshold):
+    names = ("accuracy", "precision", "f1", "log_loss", "pr_auc")
+    arrays, alike = (np.array(labels), np.array(probabilities)), np.ones((1, len(labels)))
+    return {name: getattr(weighted, f"{name}_of")(*arrays, threshold, alike)[0] for name in names}
+
+
 def test_scores_of_a_known_example():
     scores = metrics.score_predictions([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
     assert scores == pytest.approx(
@@ -102,9 +108,9 @@ def test_scores_of_a_known_example():
         }
     )
     assert all(type(score) is float for score in scores.values())
-    more = metrics.more_scores([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
+    more = more_scores([0, 0, 0, 1, 1], [0.1, 0.2, 0.8, 0.5, 0.9], 0.5)
     rest = {"log_loss": -np.log([0.9, 0.8, 0.2, 0.5, 0.9]).mean(), "pr_auc": (1 + 2 / 3) / 2}
-    assert more == pytest.approx({"accuracy": 4 / 5, "precision": 2 / 3, "recall": 1, "f1": 4 / 5, **rest})
+    assert more == pytest.approx({"accuracy": 4 / 5, "precision": 2 / 3, "f1": 4 / 5, **rest})
     assert metrics.confusion([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]).tolist() == [[2, 1], [0, 2]]
     assert metrics.confusion([1, 1], [1, 1]).tolist() == [[0, 0], [0, 2]]
 
@@ -124,9 +130,9 @@ def test_scores_of_three_classes_are_those_done_by_hand():
         }
     )
     assert all(type(score) is float for score in scores.values())
-    more = metrics.more_scores(labels, probabilities, float("nan"))
+    more = more_scores(labels, probabilities, float("nan"))
     rest = {"log_loss": -np.log([0.5, 0.25, 0.75, 0.5, 0.75]).mean(), "pr_auc": (0.5 + 1 + 1) / 3}
-    of_classes = {"precision": (1 / 2 + 1 / 2 + 1) / 3, "recall": (1 / 2 + 1 + 1 / 2) / 3, "f1": (1 / 2 + 4 / 3) / 3}
+    of_classes = {"precision": (1 / 2 + 1 / 2 + 1) / 3, "f1": (1 / 2 + 4 / 3) / 3}
     assert more == pytest.approx({"accuracy": 3 / 5, **of_classes, **rest})
     assert metrics.confusion(labels, [0, 1, 1, 0, 2], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     assert np.isnan(metrics.youden_threshold(labels, probabilities))
@@ -268,6 +274,9 @@ def test_plots_state_the_numbers_of_the_table():
     low, high = report.summary(found, results)["ci"]
     assert f"mean (AUC {by_fold['test_roc_auc'].mean():.3f})" in legend_texts(figures["roc"])
     assert f"found, 95 % interval (Brier {by_fold['test_brier'].mean():.3f})" in legend_texts(figures["calibration"])
+    slope, intercept = by_fold[["test_calibration_slope", "test_calibration_intercept"]].mean()
+    said = f"slope {slope:.2f} (perfect: 1), intercept {intercept:.2f} (perfect: 0)"
+    assert said in legend_texts(figures["calibration"])
     assert f"95 % interval {low:.3f} to {high:.3f}: these models" in legend_texts(figures["folds"])
     cats = found[(found["part"] == "test") & (found["label"] == 0)]
     counted = f"{(cats['prediction'] == 0).sum()} of 180 predictions"

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    matthews_corrcoef,
+    recall_score,
+    roc_auc_score,
+)
 from test_evaluation import some_models
 
 from common.data.folding import Fold
@@ -30,7 +37,10 @@ LABELS = np.arange(N) % 2
 TABLE = ImageTable("t", Path(), tuple(f"{i:02d}.jpg" for i in range(N)), LABELS, ("dog", "cat"), None, ("",) * N)
 COLUMNS = [
     *("root_split", "inner_split", "n_train", "n_dev", "n_test", "threshold", "dev_roc_auc"),
-    *("test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier", "root_splits", "optimism"),
+    *("test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier"),
+    *("dev_mcc", "test_sensitivity", "test_specificity", "test_pr_auc"),
+    *("test_calibration_slope", "test_calibration_intercept", "test_ece"),
+    *("root_splits", "optimism"),
 ]
 
 
@@ -90,6 +100,10 @@ def test_results_have_a_row_per_fold_in_order_with_the_scores_of_its_test_set(pr
         assert row.test_mcc == pytest.approx(matthews_corrcoef(test.label, test.prediction))
         assert row.test_brier == pytest.approx(brier_score_loss(test.label, test.probability))
         assert (row.root_splits, row.optimism) == (1, row.dev_roc_auc - row.test_roc_auc)
+        assert row.dev_mcc == pytest.approx(matthews_corrcoef(dev.label, dev.prediction))
+        assert row.test_sensitivity == pytest.approx(recall_score(test.label, test.prediction))
+        assert row.test_specificity == pytest.approx(recall_score(test.label, test.prediction, pos_label=0))
+        assert row.test_pr_auc == pytest.approx(average_precision_score(test.label, test.probability))
     assert len(set(results.test_brier)) == 4
 
 
@@ -125,7 +139,7 @@ def test_the_ensemble_is_the_mean_prediction_at_the_mean_threshold(predictions):
     assert ensemble_scores(shuffled) == pytest.approx(expected)
     one = predict(FOLDS[0])
     alone = results_of(one, FOLDS).iloc[0]
-    assert ensemble_scores(one) == pytest.approx({f"ensemble_{c}": alone[c] for c in COLUMNS if c[:5] == "test_"})
+    assert ensemble_scores(one) == pytest.approx({f"ensemble_{c}": alone[c] for c in COLUMNS[7:11]})
 
 
 def test_mean_scores_weigh_outer_folds_the_same():
@@ -134,6 +148,9 @@ def test_mean_scores_weigh_outer_folds_the_same():
     assert list(means) == [name for name in COLUMNS[6:] if name != "root_splits"]
     auc = results.test_roc_auc
     assert means["test_roc_auc"] == pytest.approx(((auc[0] + auc[1]) / 2 + auc[2]) / 2)
+    results.loc[1, "test_calibration_slope"] = np.nan  # its model separates the classes
+    assert list(mean_scores(results)) == [name for name in COLUMNS[6:] if name != "test_calibration_slope"]
+    assert mean_scores(results[COLUMNS[:11]]) == {name: means[name] for name in COLUMNS[6:11]}  # of an older run
 
 
 def test_a_predictions_table_of_many_classes_has_their_probabilities_and_no_threshold():

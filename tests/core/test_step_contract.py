@@ -228,7 +228,7 @@ def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table
         SimpleNamespace(root_split=r, inner_split=i, train=step.first.files_of(m[2], "train")) for (r, i), m in models
     ]
     expected = results_of(step.first.predictions, fitted)
-    wrong = [name for name in found if not np.allclose(found[name], expected[name], rtol=0, atol=1e-12)]
+    wrong = [name for name in found if not np.allclose(found[name], expected[name], 0, 1e-12, equal_nan=True)]
     hold(not wrong, f"results.csv: {some(wrong)} does not follow from predictions.csv and the images trained on")
 
 

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from conftest import PROJECT
 
 KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
-PLOTS = {1: 4, 2: 4, 3: 5, 4: 5, 5: 5}
+PLOTS = {1: 5, 2: 5, 3: 6, 4: 6, 5: 6}
 DRIVER = """
 import contextlib, json, sys
 from importlib import import_module
@@ -97,7 +97,8 @@ def test_each_step_trains_and_analyses(step, run_script, client):
         assert client.get_run(outcome["run_id"]).to_dictionary() == before
         scores, plots = analysis_of(client, outcome)
         assert len(plots) == PLOTS[step]
-        assert len(scores) == 6 and all(f"{scores[name]:.3f}" in done.stdout for name in scores)
+        assert {"test_roc_auc", "test_sensitivity", "test_sensitivity_low", "test_f1", "test_ece"} <= set(scores)
+        assert all(f"{scores[name]:.3f}" in done.stdout for name in scores)
 
 
 @pytest.mark.parametrize("step", AT_ONCE_OR_SLOW[1:])
@@ -123,7 +124,8 @@ def test_results_repeat_to_the_last_digit_and_change_with_the_seed(step, main, c
     table = pd.read_csv(tmp_path / runs[0]["run_id"] / "results.csv")
     assert ",".join(table.columns) == (
         "root_split,inner_split,n_train,n_dev,n_test,threshold,dev_roc_auc,"
-        "test_roc_auc,test_balanced_accuracy,test_mcc,test_brier"
+        "test_roc_auc,test_balanced_accuracy,test_mcc,test_brier,dev_mcc,test_sensitivity,test_specificity,test_pr_auc,"
+        "test_calibration_slope,test_calibration_intercept,test_ece"
     )
     assert len(table) == (1 if step == 2 else 4)
 
