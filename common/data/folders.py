@@ -28,7 +28,7 @@ def split_data(
 ) -> None:
     """Copy the images of a source into ``Train/<class>``, ``Val/<class>`` and ``Test/<class>`` under `target`.
 
-    Images of one group (of ``groups.csv``, else byte-for-byte copies) go to the same part, and the classes are as
+    Images of one group (of ``groups.csv``) and copies go to the same part, and the classes are as
     frequent in each part as in the source, as far as groups allow. Each part keeps its rows of ``groups.csv``, so it
     can be used as a source itself. What is copied is read again and compared before `target` appears, which happens at
     once at the end.
@@ -100,7 +100,8 @@ def _names_by_class(table: ImageTable) -> list[str]:
 
 def _assign(table: ImageTable, fractions: np.ndarray, stream: Stream) -> np.ndarray:
     """The part of each image: the groups, large ones first, go one by one where they fit the wanted numbers best."""
-    groups = np.arange(len(table)) if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
+    units = np.arange(len(table)) if table.unit_of is None else table.unit_of
+    groups = np.unique(units, return_inverse=True)[1]
     counts = np.zeros((groups.max() + 1, len(table.classes)))
     np.add.at(counts, (groups, table.labels), 1)
     wanted = fractions[:, None] * counts.sum(0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import PARTS, UserError, escaped
-from common.data.folding import folds_of
+from common.data.folding import check_sides, folds_of
 from common.data.images import ImageTable
 from common.data.pairs import read_pairs
 from common.data.splitting import FOLDS, make_splits, splits_record
@@ -187,7 +187,6 @@ def _check_same_data(table: ImageTable, splits: dict, path: Path) -> None:
 
 
 def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
-    groups = np.arange(len(table)) if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
     tested = np.zeros(len(table), int)
     for fold in (fold for root in range(len(splits["root_splits"])) for fold in folds_of(splits, root)):
         where = f"{path}: root split {fold.root_split}, nested split {fold.inner_split}"
@@ -195,15 +194,7 @@ def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
         for name, rows in parts.items():
             if rows.size == 0 or rows.min() < 0 or rows.max() >= len(table) or len(set(rows.tolist())) < rows.size:
                 raise UserError(f"{where}: {name} is empty, repeats an index, or has one outside 0-{len(table) - 1}")
-        for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
-            shared = np.intersect1d(parts[a], parts[b])
-            if shared.size:
-                raise UserError(f"{where}: {table.files[shared[0]]} is in {a} and in {b}")
-            shared = np.intersect1d(groups[parts[a]], groups[parts[b]])
-            if shared.size:
-                files = (table.files[next(row for row in parts[part] if groups[row] == shared[0])] for part in (a, b))
-                group = table.groups[groups == shared[0]][0]
-                raise UserError(f"{where}: {table.grouped_by} {group} is in {a} and in {b} ({', '.join(files)})")
+        check_sides(table, parts, where)
         if fold.inner_split == 0:
             tested[fold.test] += 1
     wrong = np.flatnonzero(tested != splits["root_repeats"])
