@@ -61,7 +61,9 @@ def test_samples_that_are_copies_stay_together_and_text_labels_are_sorted(home):
     fold = random_fold(table, Stream(0))
     assert all(set(rows // 2 * 2) | set(rows // 2 * 2 + 1) == set(rows) for rows in (fold.train, fold.dev, fold.test))
     write(home / "a.npz", X=x, y=np.array(["rest", "move"] * 10), groups=None)
-    with pytest.raises(UserError, match=r"a.npz: 00 \(rest\) and 01 \(move\) are copies of each other; 9 more such pairs"):
+    with pytest.raises(
+        UserError, match=r"a.npz: 00 \(rest\) and 01 \(move\) are copies of each other; 9 more such pairs"
+    ):
         random_fold(load_images(str(home / "a.npz"), 64), Stream(0))
 
 
