@@ -1,9 +1,11 @@
-"""How far the fits of a script are: whoever finishes one says so here, and whoever shows a bar listens."""
+"""How far a script is: whoever finishes a fit says so here, whoever shows a bar listens, and files have one too."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -26,3 +28,16 @@ def say(line: str) -> None:
     with tqdm.external_write_mode():
         sys.stderr.flush()
         print(line, flush=True)
+
+
+def in_threads(function: Callable, items: Sequence, description: str) -> Iterator:
+    """The results of a function for each of many files, in their order, as they come; with a bar."""
+    workers = os.cpu_count() or 1
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(items), desc=description, unit="file", leave=False, disable=None) as bar,
+    ):
+        for start in range(0, len(items), 1000):  # a future for each of a million files would fill the memory
+            for result in pool.map(function, items[start : start + 1000]):
+                bar.update()
+                yield result

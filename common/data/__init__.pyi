@@ -12,6 +12,7 @@ from .sources import (
     load_images as load_images,
 )
 from .splits import (
+    current_splits as current_splits,
     load_splits as load_splits,
     own_splits as own_splits,
     save_splits as save_splits,

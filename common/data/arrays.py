@@ -48,8 +48,6 @@ def load_arrays(path: Path, cached: bool = True) -> ImageTable:
     width = len(str(len(x) - 1))
     files = tuple(f"{row:0{width}d}" for row in range(len(x)))
     digests = tuple(hashlib.sha256(sample.tobytes()).hexdigest() for sample in x)
-    if groups is None and len(set(digests)) < len(digests):
-        groups = np.array(digests)
     table = ImageTable(
         name=path.stem,
         root=path,

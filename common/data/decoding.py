@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from common.cli import UserError
 from common.state import regular
 
+T = TypeVar("T")
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What images may be: formats that Pillow decodes itself. It would start Ghostscript for EPS."""
 PLENTY = 1 << 30
@@ -26,8 +30,27 @@ def read_image(path: Path, size: int) -> np.ndarray:
     UserError
         When the system does not give its bytes or the memory, which says nothing of the image.
     """
+    return _of_file(path, lambda content: decode_image(content, size))
+
+
+def digest_pixels(path: Path) -> str:
+    """SHA-256 (hex) of an image at full size, with its shape: equal for equal pixels, whatever the files.
+
+    Raises
+    ------
+    ValueError, UserError
+        As :func:`read_image`.
+    """
+
+    def digest(image: Image.Image) -> str:
+        return hashlib.sha256(b"%d %d " % image.size + image.tobytes()).hexdigest()
+
+    return _of_file(path, lambda content: _of_image(content, digest))
+
+
+def _of_file(path: Path, function: Callable[[bytes], T]) -> T:
     try:
-        return decode_image(regular(path).read_bytes(), size)
+        return function(regular(path).read_bytes())
     except MemoryError as error:
         raise UserError(f"{path}: not enough memory to read this image; expected more, or smaller images") from error
     except OSError as error:
@@ -48,6 +71,14 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
     MemoryError, OSError
         When the system is short of memory or of something else, which says nothing of the image.
     """
+    square = _of_image(content, lambda image: ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR))
+    if channels == 1:
+        return np.asarray(square.convert("L"))[None]  # the one value of R, G and B where these are equal
+    return np.asarray(square).transpose(2, 0, 1)
+
+
+def _of_image(content: bytes, function: Callable[[Image.Image], T]) -> T:
+    """What a function makes of an image, RGB at full size."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,8 +88,7 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
             image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
         elif image.mode in ("I", "F"):
             raise ValueError(f"pixel type {image.mode} (32 bits) has no fixed range")
-        image = ImageOps.exif_transpose(image).convert("RGB")
-        square = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+        return function(ImageOps.exif_transpose(image).convert("RGB"))
     except UnidentifiedImageError as error:
         raise ValueError(f"not a readable image (expected one of {', '.join(FORMATS)})") from error
     except Exception as error:  # decoders raise errors of many types on damaged files
@@ -66,9 +96,6 @@ def decode_image(content: bytes, size: int, channels: int = 3) -> np.ndarray:
             raise
         np.empty(PLENTY, np.uint8)  # some decoders call a shortage of memory damage: is there enough of it?
         raise ValueError(f"not a readable image ({error})") from error
-    if channels == 1:
-        return np.asarray(square.convert("L"))[None]  # the one value of R, G and B where these are equal
-    return np.asarray(square).transpose(2, 0, 1)
 
 
 def as_png(pixels: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from common import cli
 from common.cli import UserError
+from common.data.dealing import deal
 from common.seeds import Stream
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def split_data(
 ) -> None:
     """Copy the images of a source into ``Train/<class>``, ``Val/<class>`` and ``Test/<class>`` under `target`.
 
-    Images of one group (of ``groups.csv``, else byte-for-byte copies) go to the same part, and the classes are as
+    Images of one group (of ``groups.csv``) and copies go to the same part, and the classes are as
     frequent in each part as in the source, as far as groups allow. Each part keeps its rows of ``groups.csv``, so it
     can be used as a source itself. What is copied is read again and compared before `target` appears, which happens at
     once at the end.
@@ -99,19 +100,14 @@ def _names_by_class(table: ImageTable) -> list[str]:
 
 
 def _assign(table: ImageTable, fractions: np.ndarray, stream: Stream) -> np.ndarray:
-    """The part of each image: the groups, large ones first, go one by one where they fit the wanted numbers best."""
-    groups = np.arange(len(table)) if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
+    """The part of each image."""
+    units = np.arange(len(table)) if table.unit_of is None else table.unit_of
+    groups = np.unique(units, return_inverse=True)[1]
     counts = np.zeros((groups.max() + 1, len(table.classes)))
     np.add.at(counts, (groups, table.labels), 1)
     wanted = fractions[:, None] * counts.sum(0)
     had = np.zeros_like(wanted)
-    part_of = np.zeros(len(counts), np.int64)
-    order = stream.numpy().permutation(len(counts))
-    for group in order[np.argsort(-counts.sum(1)[order], kind="stable")]:
-        # the growth of Pearson's chi-squared, the sum of (had - wanted)² / wanted
-        growth = (counts[group] * (2 * (had - wanted) + counts[group]) / wanted).sum(1)
-        part_of[group] = growth.argmin()
-        had[part_of[group]] += counts[group]
+    part_of = deal(counts, wanted, had, stream)
     for part, row in zip(PARTS, had, strict=True):
         if not row.all():
             name = table.classes[row.argmin()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -42,17 +43,18 @@ class Fold:
 def random_fold(table: ImageTable, stream: Stream) -> Fold:
     """One split: the given one where the table has parts, else a random one.
 
-    That has a fifth for testing and a fifth for the dev set; stratified, and by group where there are groups.
+    That has a fifth for testing and a fifth for the dev set; stratified, with groups and copies on one side.
 
     Raises
     ------
     UserError
-        When a class has fewer than five images (or groups), or a given part none.
+        When a class has fewer than five images (or groups), or a given part none; or given parts share some.
     """
     if table.parts is None:
         rest, test = next(stratified_folds(table, np.arange(len(table)), 5, 1, stream.at("test")))
     else:
         rest, dev, test = given_rows(table)
+        check_sides(table, {"train": rest, "dev": dev, "test": test}, str(table.root))
         if len(dev):
             return Fold(0, 0, rest, dev, test)
     train, dev = next(stratified_folds(table, rest, 4, 1, stream.at("dev")))
@@ -79,14 +81,14 @@ def given_rows(table: ImageTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def stratified_folds(
     table: ImageTable, rows: np.ndarray, folds: int, repeats: int, stream: Stream
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Repeated stratified k-fold of some rows, by group where the table has groups: the rest, and what is held out.
+    """Repeated stratified k-fold of some rows, with groups and copies on one side: the rest, and what is held out.
 
     Raises
     ------
     TooFewError
     """
     labels = table.labels[rows]
-    groups = None if table.groups is None else table.groups[rows]
+    groups = None if table.unit_of is None else table.unit_of[rows]
     counts = _counts(labels, groups, len(table.classes))
     smallest = int(np.argmin(counts))
     what = f"{table.root}: {counts[smallest]} {table.units} of class {table.classes[smallest]}, the smallest class"
@@ -109,6 +111,29 @@ def _counts(labels: np.ndarray, groups: np.ndarray | None, n_classes: int) -> li
     """How many images, or groups of images, each class has."""
     which = [labels == label for label in range(n_classes)]
     return [int(of.sum()) if groups is None else len(set(groups[of])) for of in which]
+
+
+def check_sides(table: ImageTable, parts: dict[str, np.ndarray], where: str) -> None:
+    """Refuse parts that share an image, a group, or copies of an image, naming them.
+
+    Raises
+    ------
+    UserError
+    """
+    rows = np.arange(len(table))
+    units = rows if table.unit_of is None else table.unit_of
+    kinds = [(rows, ""), (table.same_as, "the same image"), (units, "what copies join")]
+    if table.groups is not None:
+        kinds.insert(1, (table.groups, f"{table.grouped_by} "))
+    for a, b in combinations(parts, 2):
+        if not np.intersect1d(units[parts[a]], units[parts[b]]).size:
+            continue
+        for of, kind in kinds:
+            shared = np.intersect1d(of[parts[a]], of[parts[b]])
+            if shared.size:
+                one, other = (table.files[next(row for row in parts[part] if of[row] == shared[0])] for part in (a, b))
+                what = f"{kind}{shared[0]}" if of is table.groups else kind or one
+                raise UserError(f"{where}: {what} is in {a} and in {b}" + (f" ({one}, {other})" if kind else ""))
 
 
 def folds_of(splits: dict, root_split: int, inner_splits: int | None = None) -> list[Fold]:

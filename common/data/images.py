@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from common.cli import UserError, escaped
 from common.data.cache import cached_array, open_array
+from common.data.copies import first_copies, united
 from common.data.decoding import read_image
+from common.progress import in_threads
 from common.state import regular
 
 
@@ -44,7 +43,7 @@ class ImageTable:
     about : dict, optional
         How arrays were made from recordings: :attr:`common.eeg.epochs.Epochs.metadata`.
     digests : tuple of str
-        SHA-256 of each file's bytes.
+        SHA-256 of each file's bytes; of arrays, and of images in idx files, of their values.
     skipped : tuple of str
         What was left out, and why, for people to read.
     pixels : ndarray of uint8, shape (n, C, size, size), or None
@@ -80,7 +79,34 @@ class ImageTable:
         if self.groups is not None and self.grouped_by != "group":
             return f"{self.grouped_by}s"
         of_samples = "samples" if self.root.suffix == ".npz" else "images"
-        return of_samples if self.groups is None else f"groups of {of_samples}"
+        if self.groups is None:
+            return of_samples if self.unit_of is None else f"different {of_samples}"
+        return f"groups of {of_samples}"
+
+    @cached_property
+    def same_as(self) -> np.ndarray:
+        """For each image the row of the first one with equal pixels (n,): see :func:`first_copies`."""
+        return first_copies(self.root, self.files, self.digests, self.pixels, self.fingerprint, self.cached)
+
+    @cached_property
+    def unit_of(self) -> np.ndarray | None:
+        """What splits keep on one side, a number for each image (n,): groups and copies, see :func:`united`.
+
+        Raises
+        ------
+        UserError
+            When images with equal pixels are of different classes.
+        """
+        wrong = np.flatnonzero(self.labels != self.labels[self.same_as])
+        if wrong.size:
+            pair = " and ".join(
+                f"{self.files[i]} ({self.classes[self.labels[i]]})" for i in (self.same_as[wrong[0]], wrong[0])
+            )
+            more = f"; {wrong.size - 1} more such pairs" if wrong.size > 1 else ""
+            raise UserError(
+                f"{self.root}: {pair} are copies of each other{more}; expected one class for all copies of an image"
+            )
+        return united(self.groups, self.same_as)
 
     @cached_property
     def version(self) -> dict[str, str | None] | None:
@@ -126,10 +152,12 @@ class ImageTable:
             groups += ", split as given: " + ", ".join(f"{count} {part}" for part, count in kinds if count)
         first = f"data {self.name}: {len(self)} {kind}{groups} ({counts}), fingerprint {self.fingerprint[:12]}"
         notes = [f"  left out: {line}" for line in self.skipped]
-        copies = len(self) - len(set(self.digests))
-        if copies:
-            kind = kind.split()[0]
-            notes.append(f"  {copies} {kind} are byte-for-byte copies of others and stay with them in every split")
+        of_pixels = len(self) - len(set(self.same_as.tolist()))
+        if of_pixels:
+            of_bytes = len(self) - len(set(self.digests))
+            copies = f"{of_pixels} {kind.split()[0]} are copies of others, {of_bytes} of them byte for byte"
+            also = "" if self.groups is None else f", with their {self.grouped_by}s"
+            notes.append(f"  {copies}: copies are on one side of every split{also}")
         return "\n".join(map(escaped, [first, *notes]))
 
     def example(self) -> bytes | np.ndarray:
@@ -162,7 +190,7 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
         except OSError as error:
             raise UserError(f"{root / name}: {error.strerror}") from error
 
-    return tuple(_in_threads(digest, files, "reading files"))
+    return tuple(in_threads(digest, files, "reading files"))
 
 
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:
@@ -191,7 +219,7 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
                 if (image != image[:1]).any():
                     coloured.add(row)
 
-        for _ in _in_threads(read, range(len(table)), "decoding images"):
+        for _ in in_threads(read, range(len(table)), "decoding images"):
             pass
         for row in [row for row, file in enumerate(table.files) if unreadable.pop(file, None)]:
             read(row)  # again and alone: others may have taken the memory
@@ -221,15 +249,3 @@ def check_classes(table: ImageTable) -> ImageTable:
         kind = "samples" if table.is_arrays else "images"
         raise UserError(f"{table.root}: expected {kind} of two or more classes, found {len(found)}: {listed}")
     return table
-
-
-def _in_threads(function, items, description: str):
-    workers = os.cpu_count() or 1
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(items), desc=description, unit="file", leave=False, disable=None) as bar,
-    ):
-        for start in range(0, len(items), 1000):  # a future for each of a million files would fill the memory
-            for result in pool.map(function, items[start : start + 1000]):
-                bar.update()
-                yield result

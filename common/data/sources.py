@@ -162,8 +162,6 @@ def _scan(name: str, root: Path) -> ImageTable:
     if found.unlabelled:
         skipped.append(f"{found.unlabelled} images without a label")
     digests = digest_files(root, files)
-    if groups is None and len(set(digests)) < len(digests):
-        groups = dict(zip(files, digests, strict=True))
     return ImageTable(
         name=name,
         root=root,

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import PARTS, UserError, escaped
-from common.data.folding import folds_of
+from common.data.extending import extend_splits
+from common.data.folding import check_sides, folds_of
 from common.data.images import ImageTable
 from common.data.pairs import read_pairs
 from common.data.splitting import FOLDS, make_splits, splits_record
@@ -144,10 +145,80 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     )
 
 
+def current_splits(table: ImageTable, anew: bool = False, **asked: int | None) -> dict:
+    """The splits of a table for :func:`save_splits`: those that it has, else former ones extended, else new ones.
+
+    Former splits are those of data of the same name that have images in common with the table, see
+    :func:`common.data.extending.extend_splits`; splits that were given are not extended. Where there are none,
+    splits are made with the default settings; of another version of data under DVC, with those of the first one.
+
+    Parameters
+    ----------
+    anew : bool
+        Make new ones in any case.
+    asked : int, optional
+        ``seed`` and the numbers of folds and repeats of :func:`make_splits`. Splits of other settings are not kept or
+        extended; what is not asked for is as in the former splits.
+
+    Raises
+    ------
+    UserError
+        As :func:`make_splits` and :func:`extend_splits`, or when a splits file is damaged.
+    """
+    asked = {name: value for name, value in asked.items() if value is not None}
+    path = splits_file(table)
+    known = _settings_of(path)
+    if not anew and known.get("fingerprint") == table.fingerprint and known == {**known, **asked}:
+        return load_splits(table)
+    with _readable(path.parent):
+        formers = [] if anew or table.parts is not None else _formers(table, path.parent)
+        if formers:
+            known = {name: formers[0][name] for name in ("seed", *FOLDS)}
+        if formers and known == {**known, **asked}:
+            splits, said = extend_splits(table, formers)
+            print(escaped(said))
+            return splits
+    if formers:
+        other = ", ".join(f"{name} {known[name]}" for name in asked if asked[name] != known[name])
+        print(f"splits: made from scratch, since the former ones, which would be extended, have {other}")
+    elif anew or table.version is None:
+        known = {}
+    else:
+        known = _settings_of(path.with_name("dataset_splits.json"))
+        if min(known.get("root_folds", 0), known.get("nested_folds", 0)) < 2:
+            known = {name: known[name] for name in ("seed",) if name in known}
+    settings = {**known, **asked}
+    folds = {name: settings[name] for name in FOLDS if name in settings}
+    return make_splits(table, Stream(settings.get("seed", 0)).at("splits"), **folds)
+
+
+def _formers(table: ImageTable, folder: Path) -> list[dict]:
+    """The splits to extend, and those that they extend in turn: of all that there are, those that know most images."""
+    found: dict[str, dict] = {}
+    for path in sorted(folder.glob("dataset_splits*.json"), reverse=True):
+        try:
+            splits = json.loads(regular(path).read_text())
+            if not splits.get("given") and splits["fingerprint"] != table.fingerprint and splits["root_splits"]:
+                found[splits["fingerprint"]] = splits
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    chains: list[tuple[int, int, list[dict]]] = []
+    for first in found.values():
+        chain = [first]
+        while before := found.get(chain[-1].get("extends", "")):
+            if before in chain or any(before[name] != first[name] for name in FOLDS):
+                break
+            chain.append(before)
+        digests = {digest for splits in chain for digest in splits["digests"]}
+        chains.append((sum(digest in digests for digest in table.digests), len(chain), chain))
+    most = max(chains, key=lambda chain: chain[:2], default=(0, 0, []))
+    return most[2] if most[0] else []
+
+
 def load_splits(table: ImageTable) -> dict:
     """The splits of a table, made when there are none yet, and checked.
 
-    They are made with the default settings; of another version of data under DVC, with those of the first one.
+    See :func:`current_splits` for how.
 
     Raises
     ------
@@ -157,11 +228,7 @@ def load_splits(table: ImageTable) -> dict:
     """
     path = splits_file(table)
     if not path.exists():
-        known = _settings_of(path.with_name("dataset_splits.json"))
-        folds = {
-            name: known[name] for name in FOLDS if min(known.get("root_folds", 0), known.get("nested_folds", 0)) > 1
-        }
-        save_splits(make_splits(table, Stream(known.get("seed", 0)).at("splits"), **folds), path)
+        save_splits(current_splits(table), path)
     with _readable(path):
         splits = json.loads(regular(path).read_text())
         _check_same_data(table, splits, path)
@@ -182,12 +249,11 @@ def _check_same_data(table: ImageTable, splits: dict, path: Path) -> None:
     differs = ", ".join(f"{len(names)} {kind} ({names[0]})" for kind, names in kinds.items() if names)
     raise UserError(
         f"{path}: made for other data than {table.root}: {differs or 'labels or groups changed'}; "
-        "step_3/make_dataset_splits.py makes new splits, and keeps these"
+        "step_3/make_dataset_splits.py extends them to these data, and keeps them"
     )
 
 
 def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
-    groups = np.arange(len(table)) if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
     tested = np.zeros(len(table), int)
     for fold in (fold for root in range(len(splits["root_splits"])) for fold in folds_of(splits, root)):
         where = f"{path}: root split {fold.root_split}, nested split {fold.inner_split}"
@@ -195,15 +261,7 @@ def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
         for name, rows in parts.items():
             if rows.size == 0 or rows.min() < 0 or rows.max() >= len(table) or len(set(rows.tolist())) < rows.size:
                 raise UserError(f"{where}: {name} is empty, repeats an index, or has one outside 0-{len(table) - 1}")
-        for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
-            shared = np.intersect1d(parts[a], parts[b])
-            if shared.size:
-                raise UserError(f"{where}: {table.files[shared[0]]} is in {a} and in {b}")
-            shared = np.intersect1d(groups[parts[a]], groups[parts[b]])
-            if shared.size:
-                files = (table.files[next(row for row in parts[part] if groups[row] == shared[0])] for part in (a, b))
-                group = table.groups[groups == shared[0]][0]
-                raise UserError(f"{where}: {table.grouped_by} {group} is in {a} and in {b} ({', '.join(files)})")
+        check_sides(table, parts, where)
         if fold.inner_split == 0:
             tested[fold.test] += 1
     wrong = np.flatnonzero(tested != splits["root_repeats"])

@@ -28,7 +28,8 @@ def make_splits(
     nested_folds: int | None = None,
     nested_repeats: int = 1,
 ) -> dict:
-    """Nested cross-validation splits: repeated stratified k-fold at both levels, by group where the table has groups.
+    """Nested cross-validation splits: repeated stratified k-fold at both levels, with groups and copies on one
+    side.
 
     Where no number of folds is given, it is ten, or as many as there are groups for: with eight subjects 8 and 7. A
     table whose parts are given has them: one root split, and one nested split or, without a dev set, nested folds.
@@ -37,7 +38,8 @@ def make_splits(
     -------
     dict
         What :func:`save_splits` writes: ``files``, ``digests``, ``fingerprint``, the settings, ``given`` (whether the
-        splits come from elsewhere, so that not every image need be tested), and ``root_splits``, a list of
+        splits come from elsewhere, so that not every image need be tested), perhaps ``extends`` (the fingerprint of
+        the data whose splits :func:`common.data.extending.extend_splits` was given), and ``root_splits``, a list of
         ``{"test_indices": [...], "nested_splits": [{"train_indices": [...], "dev_indices": [...]}, ...]}`` with rows
         of ``files``.
 
@@ -77,7 +79,14 @@ def make_splits(
     raise UserError(f"{refused}; {_what_works(table, split, *asked[0])}")
 
 
-def splits_record(table: ImageTable, seed: int, settings: dict[str, int], root_splits: list[dict], given: bool) -> dict:
+def splits_record(
+    table: ImageTable,
+    seed: int,
+    settings: dict[str, int],
+    root_splits: list[dict],
+    given: bool,
+    extends: str | None = None,
+) -> dict:
     """What a splits file holds, see :func:`make_splits`."""
     return {
         "data": table.name,
@@ -85,6 +94,7 @@ def splits_record(table: ImageTable, seed: int, settings: dict[str, int], root_s
         "seed": seed,
         **settings,
         **({"given": True} if given else {}),
+        **({"extends": extends} if extends else {}),
         "files": list(table.files),
         "digests": list(table.digests),
         "root_splits": root_splits,

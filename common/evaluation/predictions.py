@@ -61,7 +61,8 @@ def predictions_table(
     DataFrame
         Columns ``root_split, inner_split, part`` (dev or test), ``file, class`` (name), ``label`` (index),
         ``probability`` (of class 1; for more than two classes ``probability_<class>`` of each), ``threshold``,
-        ``prediction`` (index).
+        ``prediction`` (index), ``group`` (empty where there are none), ``digest`` (SHA-256 of the file's bytes, or of
+        the array) and ``outer_fold`` (as ``root_split``). Tables of earlier runs lack the last three.
     """
     rows = np.concatenate([fold.dev, fold.test])
     probability = np.concatenate([dev, test])
@@ -80,6 +81,9 @@ def predictions_table(
             **columns,
             "threshold": threshold,
             "prediction": predicted_classes(probability, threshold),
+            "group": "" if table.groups is None else [escaped(table.groups[row]) for row in rows],
+            "digest": [table.digests[row] for row in rows],
+            "outer_fold": fold.root_split,
         }
     )
 

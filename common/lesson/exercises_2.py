@@ -98,4 +98,4 @@ def _table() -> ImageTable:
     files = tuple(f"{row:03d}.jpg" for row in range(len(animals)))
     groups = np.array([f"animal {animal:02d}" for animal in animals])
     labels = (animals >= 30).astype(np.int64)
-    return ImageTable("exercise", Path(), files, labels, ("cat", "dog"), groups, files)
+    return ImageTable("exercise", Path("exercise"), files, labels, ("cat", "dog"), groups, files)

@@ -80,15 +80,14 @@ def load_idx(
             raise UserError(f"{file}: {error.strerror}") from error
     kind = f"{image_size or 'whole'}-{'color' if is_color else 'grey'}"
     pixels, notes = cached_array(f"idx-{content.hexdigest()[:24]}-{kind}", make, cached)
-    digests = tuple(notes["digests"])
     return ImageTable(
         name=f"{folder.name}/{split}",
         root=folder / split,
         files=tuple(_name_of(i) for i in range(len(pixels))),
         labels=np.array(notes["labels"], np.int64),
         classes=tuple(classes),
-        groups=np.array(digests) if len(set(digests)) < len(digests) else None,  # copies stay together
-        digests=digests,
+        groups=None,
+        digests=tuple(notes["digests"]),
         pixels=pixels,
         cached=cached,
     )

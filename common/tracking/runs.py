@@ -221,7 +221,7 @@ class Run:
                 path = self.client.download_artifacts(self.run_id, artifact, folder)
             except UserError as error:
                 raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
-            return pd.read_csv(path)
+            return pd.read_csv(path, dtype={"group": str})  # some are numbers
 
     @contextlib.contextmanager
     def _fluent(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from test_cnn import Linear
 from common.cli import UserError
 from common.config import TrainingConfig
 from common.data import load_images
-from common.data.folding import Fold
+from common.data.folding import Fold, random_fold
 from common.seeds import Stream
 from common.training import fit_on, new_model, set_up
 
@@ -55,10 +55,16 @@ def test_an_npz_file_is_a_table_with_its_arrays_labels_and_groups(home, capsys):
 def test_samples_that_are_copies_stay_together_and_text_labels_are_sorted(home):
     x = np.random.default_rng(0).normal(size=(20, 4))
     x[1::2] = x[::2]
-    write(home / "a.npz", X=x, y=np.array(["rest", "move"] * 10), groups=None)
+    write(home / "a.npz", X=x, y=np.repeat(["rest", "move"] * 5, 2), groups=None)
     table = load_images(str(home / "a.npz"), 64)
-    assert table.classes == ("move", "rest")
-    assert all(table.groups[::2] == table.groups[1::2])
+    assert table.classes == ("move", "rest") and table.groups is None
+    fold = random_fold(table, Stream(0))
+    assert all(set(rows // 2 * 2) | set(rows // 2 * 2 + 1) == set(rows) for rows in (fold.train, fold.dev, fold.test))
+    write(home / "a.npz", X=x, y=np.array(["rest", "move"] * 10), groups=None)
+    with pytest.raises(
+        UserError, match=r"a.npz: 00 \(rest\) and 01 \(move\) are copies of each other; 9 more such pairs"
+    ):
+        random_fold(load_images(str(home / "a.npz"), 64), Stream(0))
 
 
 @pytest.mark.parametrize(

@@ -255,22 +255,6 @@ def test_unreadable_images_are_named_or_left_out(pets, capsys):
         assert (table.pixels == good.pixels).all()
 
 
-def test_copies_of_an_image_are_never_on_both_sides_of_a_split(pets):
-    for name in ("Bengal", "beagle"):
-        for copy in range(7, 13):
-            shutil.copy(pets / "images" / f"{name}_{copy - 6}.jpg", pets / "images" / f"{name}_{copy}.jpg")
-    table = load(pets)
-    digests = np.array(table.digests)
-    folds = [data.random_fold(table, Stream(seed)) for seed in range(2)]
-    sides = [(fold.train, fold.dev, fold.test) for fold in folds]
-    for root in data.make_splits(table, Stream(0), root_folds=3, nested_folds=2)["root_splits"]:
-        sides += [(n["train_indices"], n["dev_indices"], root["test_indices"]) for n in root["nested_splits"]]
-    for train, dev, test in sides:
-        assert not set(digests[train]) & set(digests[dev])
-        assert not set(digests[train]) & set(digests[test])
-        assert not set(digests[dev]) & set(digests[test])
-
-
 # ---- the download of the real set
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import time
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from test_evaluation import some_models
 
 from common.data.folding import Fold
 from common.data.images import ImageTable
+from common.evaluation.analysis import more_test_scores
 from common.evaluation.ending import conclude
 from common.evaluation.predictions import (
     classes_of,
@@ -34,7 +36,9 @@ from common.evaluation.predictions import (
 
 N = 24
 LABELS = np.arange(N) % 2
-TABLE = ImageTable("t", Path(), tuple(f"{i:02d}.jpg" for i in range(N)), LABELS, ("dog", "cat"), None, ("",) * N)
+FILES, DIGESTS = (tuple(f"{i:02d}{end}" for i in range(N)) for end in (".jpg", "abc"))
+TABLE = ImageTable("t", Path(), FILES, LABELS, ("dog", "cat"), None, DIGESTS)
+ADDED = ["group", "digest", "outer_fold"]
 COLUMNS = [
     *("root_split", "inner_split", "n_train", "n_dev", "n_test", "threshold", "dev_roc_auc"),
     *("test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier"),
@@ -72,15 +76,27 @@ def test_a_predictions_table_has_the_dev_set_and_then_the_test_set():
     table = predictions_table(TABLE, fold, dev, test, float(test[3]))
     rows = [*fold.dev, *fold.test]
     columns = ["root_split", "inner_split", "part", "file", "class", "label", "probability", "threshold", "prediction"]
-    assert list(table.columns) == columns
+    assert list(table.columns) == [*columns, *ADDED]
     assert table.part.tolist() == ["dev"] * len(dev) + ["test"] * 8
     assert table.file.tolist() == [TABLE.files[row] for row in rows]
     assert table.label.tolist() == LABELS[rows].tolist()
     assert table["class"].tolist() == [("dog", "cat")[label] for label in LABELS[rows]]
     assert table.probability.tolist() == [*dev, *test]
     assert table.prediction.tolist()[-8:] == [1, 1, 1, 1, 0, 0, 0, 0]
-    assert set(table.root_split) == {1} and set(table.inner_split) == {1}
+    assert set(table.root_split) == set(table.outer_fold) == {1} and set(table.inner_split) == {1}
     assert classes_of(table) == ["dog", "cat"]
+    assert table.digest.tolist() == [DIGESTS[row] for row in rows] and set(table.group) == {""}
+    patients = replace(TABLE, groups=np.array([f"patient\n{row // 2:03d}" for row in range(N)]))
+    found = predictions_table(patients, fold, dev, test, 0.5).group
+    assert found.tolist() == [rf"patient\n{row // 2:03d}" for row in rows]
+
+
+def test_tables_of_earlier_runs_without_the_last_columns_give_the_same_results(predictions):
+    earlier = predictions.drop(columns=ADDED)
+    pd.testing.assert_frame_equal(results_of(earlier, FOLDS), results_of(predictions, FOLDS))
+    assert ensemble_scores(earlier) == ensemble_scores(predictions)
+    assert (classes_of(earlier), more_test_scores(earlier)) == (classes_of(predictions), more_test_scores(predictions))
+    pd.testing.assert_frame_equal(join([earlier, predictions])[[*earlier]], join([earlier, earlier]))
 
 
 def test_results_have_a_row_per_fold_in_order_with_the_scores_of_its_test_set(predictions):
@@ -156,7 +172,7 @@ def test_mean_scores_weigh_outer_folds_the_same():
 def test_a_predictions_table_of_many_classes_has_their_probabilities_and_no_threshold():
     folds, table = some_models("abc")
     columns = ["root_split", "inner_split", "part", "file", "class", "label"]
-    columns += ["probability_a", "probability_b", "probability_c", "threshold", "prediction"]
+    columns += ["probability_a", "probability_b", "probability_c", "threshold", "prediction", *ADDED]
     assert list(table) == columns
     assert classes_of(table) == classes_of(table[table.label == 1]) == ["a", "b", "c"]
     assert table["class"].tolist() == ["abc"[label] for label in table.label]

@@ -23,7 +23,7 @@ from conftest import PROJECT
 BY_DEFAULT = ("step_1", "step_4")
 KEYS = {"step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"}
 PREDICTION_COLUMNS = ["root_split", "inner_split", "part", "file", "class", "label", "probability", "threshold"]
-PREDICTION_COLUMNS += ["prediction"]
+PREDICTION_COLUMNS += ["prediction", "group", "digest", "outer_fold"]
 SOURCES = {"git_commit", "git_dirty", "lock_sha256", "data_fingerprint", "seed", "command", "device", "python"}
 PARENTS = {
     2: {"root": {None}, "phase": {"root"}},
@@ -149,7 +149,10 @@ def test_provenance_is_recorded(step, table):
 def test_predictions_table_is_complete(step, table):
     found = step.first.predictions
     hold(list(found) == PREDICTION_COLUMNS, f"predictions.csv has the columns {', '.join(found)}")
-    hold(not found.isna().any(axis=None), "predictions.csv has empty cells")
+    hold(not found.drop(columns="group").isna().any(axis=None), "predictions.csv has empty cells")
+    digest = found.file.map(dict(zip(table.files, table.digests, strict=True)))
+    wrong = found.file[(found.digest != digest) | (found.outer_fold != found.root_split)]
+    hold(not len(wrong), f"predictions.csv has a wrong digest or outer_fold for {some(set(wrong))}")
     hold(found.probability.between(0, 1).all(), "predictions.csv has probabilities outside 0 to 1")
     label = found.file.map(dict(zip(table.files, table.labels, strict=True)))
     wrong = found.file[(found.label != label) | (found["class"] != label.map(dict(enumerate(table.classes))))]

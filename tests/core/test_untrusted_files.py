@@ -4,6 +4,7 @@ import ast
 import io
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -245,6 +246,7 @@ def test_a_table_of_predictions_with_such_names_reads_back_as_it_was(tmp_path):
         for i in range(3):
             Image.new("RGB", (8, 8), (i, ord(name[0]), 0)).save(root / name / f"\r\u2028{i}.png")
     table = find_images(str(root))
+    table = replace(table, groups=np.array(["a\n\x1b[31m", "b,\u2028"] * 3))
     rows = np.arange(6)
     fold = Fold(0, 0, rows[:0], rows[:3], rows[3:])
     made = predictions_table(table, fold, np.full(3, 0.25), np.full(3, 0.75), 0.5)

@@ -186,7 +186,7 @@ def test_a_lesson_has_its_exercises_unanswered_and_all_checks_have_a_place(capsy
 def table():
     groups, files = np.array([f"g{i // 2}" for i in range(24)]), tuple(f"{i:02}" for i in range(24))
     labels = np.repeat([1, 0], [14, 10])
-    return data.ImageTable("t", cli.PROJECT, files, labels, ("cat", "dog"), groups, ("",) * 24)
+    return data.ImageTable("t", cli.PROJECT / "none", files, labels, ("cat", "dog"), groups, files)
 
 
 def test_the_fold_diagram_shows_each_image_in_the_part_that_the_splits_say(table):

@@ -111,10 +111,10 @@ def versioned(tmp_path, monkeypatch):
     return tmp_path / "data" / "waves.npz"
 
 
-def write(path, seed):
+def write(path, seed, n=48):
     path.parent.mkdir(exist_ok=True)
-    x = np.random.default_rng(seed).normal(size=(48, 2, 4))
-    np.savez(path, X=x, y=np.arange(48) % 2, groups=np.arange(48) // 2)
+    x = np.random.default_rng(seed).normal(size=(n, 2, 4))
+    np.savez(path, X=x, y=np.arange(n) % 2, groups=np.arange(n) // 2)
 
 
 def test_data_that_differ_from_their_dvc_file_are_no_version(versioned):
@@ -148,6 +148,12 @@ def test_each_version_has_splits_of_the_same_settings_of_its_own(versioned):
     assert [found[name] for name in ("seed", *splits.FOLDS)] == [before[name] for name in ("seed", *splits.FOLDS)]
     versions.checkout("HEAD~1", versioned)
     assert load_splits(load_images(str(versioned), 64)) == before
+    write(versioned, seed=0, n=60)  # what was there, and more
+    versions.track(versioned, commit=True)
+    grown = load_splits(load_images(str(versioned), 64))
+    assert grown["extends"] == before["fingerprint"] and len(grown["files"]) == 60
+    for root, former in zip(grown["root_splits"], before["root_splits"], strict=True):
+        assert {row for row in root["test_indices"] if row < 48} == set(former["test_indices"])
 
 
 def test_without_a_dvc_file_neither_dvc_nor_git_is_asked(tmp_path):
