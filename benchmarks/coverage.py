@@ -17,7 +17,7 @@ from scipy import stats
 from benchmarks.figures import Figure, progress
 from common.evaluation.delong import auc_interval
 from common.evaluation.statistics import LEAST_FOLDS, corrected_resampled_interval
-from common.evaluation.tested import Tested
+from common.evaluation.tested import OuterFold
 from common.seeds import Stream
 
 FOLDS, INNER, FEATURES, SHARED = 10, 2, 10, 0.7
@@ -46,7 +46,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     return figures
 
 
-def _cross_validated(random: np.random.Generator, auc: float, group_size: int) -> tuple[list[Tested], np.ndarray]:
+def _cross_validated(random: np.random.Generator, auc: float, group_size: int) -> tuple[list[OuterFold], np.ndarray]:
     """The outer folds of one data set, and the mean true ROC AUC of the models of each."""
     gap = np.zeros(FEATURES)
     gap[0] = math.sqrt(2) * stats.norm.ppf(auc)
@@ -62,7 +62,7 @@ def _cross_validated(random: np.random.Generator, auc: float, group_size: int) -
         inner_of = _dealt(random, patients, np.unique(units[~test]), FOLDS - 1)[units]
         weights = [_discriminant(features, labels, ~test & (inner_of != inner)) for inner in range(INNER)]
         probabilities = np.stack([1 / (1 + np.exp(-features[test] @ weight)) for weight in weights])
-        folds.append(Tested(labels[test], probabilities, units[test], np.full(INNER, 0.5)))
+        folds.append(OuterFold(labels[test], probabilities, units[test], np.full(INNER, 0.5)))
         truths.append(np.mean([stats.norm.cdf(w @ gap / math.sqrt(2) / np.linalg.norm(w)) for w in weights]))
     return folds, np.array(truths)
 
@@ -82,7 +82,7 @@ def _discriminant(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) ->
     return np.linalg.solve(within, dogs.mean(0) - cats.mean(0))
 
 
-def _of_run(folds: list[Tested], truths: np.ndarray, group_size: int) -> dict[str, float]:
+def _of_run(folds: list[OuterFold], truths: np.ndarray, group_size: int) -> dict[str, float]:
     """Limits of each interval, and the truth about these models."""
     found = {"these models": auc_interval(folds)}
     if group_size > 1:

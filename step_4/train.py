@@ -152,8 +152,7 @@ def main(argv=None):
 
             search_all = partial(run_search, table, config, compute, stream, n_trials)
             register(args, run, table, predictions, compute, n_trials, search_all)
-    fits = sum(search.count_fits(study) for study in studies)
-    return evaluation.conclude(4, args, predictions, results, started, run, fits, dict(enumerate(chosen)))
+    return evaluation.conclude(4, args, predictions, results, started, run, studies, chosen)
 
 
 if __name__ == "__main__":

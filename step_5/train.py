@@ -131,8 +131,7 @@ def run_experiment(args, config):
 
             search_all = partial(run_search, table, config, compute, stream, n_trials)
             register(args, run, table, predictions, compute, n_trials, search_all)
-    fits = sum(search.count_fits(study) for study in studies)
-    outcome = evaluation.conclude(5, args, predictions, results, started, run, fits, dict(enumerate(chosen)))
+    outcome = evaluation.conclude(5, args, predictions, results, started, run, studies, chosen)
     return outcome, results
 
 

@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from common.evaluation.delong import repeats_of
 from common.evaluation.statistics import Interval
-from common.evaluation.tested import Tested, units_of_class
+from common.evaluation.tested import OuterFold, units_of_class
 from common.seeds import Stream
 
 RESAMPLES = 2000
@@ -21,7 +21,7 @@ Measure = Callable[..., np.ndarray]
 
 
 def resampled(
-    scores: Mapping[str, tuple[Measure, Sequence[Tested]]], resamples: int = RESAMPLES, stratified: bool = True
+    scores: Mapping[str, tuple[Measure, Sequence[OuterFold]]], resamples: int = RESAMPLES, stratified: bool = True
 ) -> dict[str, np.ndarray]:
     """Scores of the test images, and of `resamples` resamples of them: means over the models and then over the folds.
 
@@ -65,7 +65,7 @@ def resampled(
     return {name: np.concatenate(found) for name, found in values.items()}
 
 
-def _weights(folds: Sequence[Tested], rows: int, stratified: bool) -> Iterator[list[np.ndarray]]:
+def _weights(folds: Sequence[OuterFold], rows: int, stratified: bool) -> Iterator[list[np.ndarray]]:
     """Weights of the images of each fold, some resamples at a time; those of the first row are all 1."""
     n_units = 1 + max(int(fold.units.max()) for fold in folds)
     random = Stream(0).at("bootstrap").numpy()
@@ -82,13 +82,15 @@ def _weights(folds: Sequence[Tested], rows: int, stratified: bool) -> Iterator[l
         yield weights
 
 
-def band_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> np.ndarray:
+def band_of(
+    values: np.ndarray, folds: Sequence[OuterFold], labels: Sequence[int], confidence: float = 0.95
+) -> np.ndarray:
     """Limits from the values of :func:`resampled`: their quantiles, those of :func:`normal_score`.
 
     Parameters
     ----------
     values : ndarray of float64, shape (1 + resamples, ...)
-    folds : sequence of Tested
+    folds : sequence of OuterFold
     labels : sequence of int
         Classes that the score depends on.
     confidence : float
@@ -109,7 +111,7 @@ def band_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], 
     return np.quantile(values[1:], stats.norm.cdf([-score, score]), axis=0)
 
 
-def normal_score(folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> float:
+def normal_score(folds: Sequence[OuterFold], labels: Sequence[int], confidence: float = 0.95) -> float:
     """How many standard deviations of the resamples an interval is wide to each side, as if they were normal.
 
     It is the quantile of the t distribution, as in :func:`common.evaluation.delong.t_factor`, times the root of
@@ -124,7 +126,9 @@ def normal_score(folds: Sequence[Tested], labels: Sequence[int], confidence: flo
     return float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(too_small.max()))
 
 
-def limits_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95) -> Interval:
+def limits_of(
+    values: np.ndarray, folds: Sequence[OuterFold], labels: Sequence[int], confidence: float = 0.95
+) -> Interval:
     """The first value with the limits of :func:`band_of`; without them, and why, where all resamples are the same."""
     value, (low, high) = float(values[0]), band_of(values, folds, labels, confidence)
     if missing := _why_none(values, low):
@@ -133,7 +137,11 @@ def limits_of(values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int]
 
 
 def symmetric_limits(
-    values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95, to_logit: bool = False
+    values: np.ndarray,
+    folds: Sequence[OuterFold],
+    labels: Sequence[int],
+    confidence: float = 0.95,
+    to_logit: bool = False,
 ) -> Interval:
     """As :func:`limits_of`, but symmetric: for scores that are biased, so that their resamples are so twice.
 
@@ -158,7 +166,7 @@ def _why_none(values: np.ndarray, limit: float) -> str:
 
 
 def proportion_limits(
-    values: np.ndarray, folds: Sequence[Tested], labels: Sequence[int], confidence: float = 0.95
+    values: np.ndarray, folds: Sequence[OuterFold], labels: Sequence[int], confidence: float = 0.95
 ) -> Interval:
     """An interval of a share of images, as :func:`limits_of`, that is never tighter than where all of them count.
 
@@ -185,6 +193,6 @@ def proportion_limits(
     return Interval(found.value, min(found.low, limit), max(found.high, 1 - limit))
 
 
-def _units(folds: Sequence[Tested], labels: Sequence[int]) -> np.ndarray:
+def _units(folds: Sequence[OuterFold], labels: Sequence[int]) -> np.ndarray:
     """Units of each class in each fold: (folds, labels)."""
     return np.array([[len(np.unique(fold.units[fold.labels == label])) for label in labels] for fold in folds])

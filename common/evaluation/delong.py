@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from common.evaluation.statistics import Difference, Interval
-from common.evaluation.tested import Tested, units_of_class
+from common.evaluation.tested import OuterFold, units_of_class
 
 EXACT = (15, 0.99)
 """Units of the rarer class from which on, and ROC AUC up to which, intervals hold the truth as often as they say."""
@@ -60,7 +60,7 @@ def _of_two(positive: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray
     return auc, (component - auc) / np.where(positive, n_positive, n_negative)
 
 
-def auc_covariance(models: Sequence[Sequence[Tested]]) -> tuple[np.ndarray, np.ndarray]:
+def auc_covariance(models: Sequence[Sequence[OuterFold]]) -> tuple[np.ndarray, np.ndarray]:
     """Mean ROC AUC over the outer folds, and its covariance for new patients, of several runs on the same images.
 
     In a fold, the AUC of a run is the mean over its models. The folds' models are taken as they are; their test sets
@@ -85,7 +85,7 @@ def auc_covariance(models: Sequence[Sequence[Tested]]) -> tuple[np.ndarray, np.n
     return aucs.mean(axis=1), _covariance(own, across)
 
 
-def _sums(models: Sequence[Sequence[Tested]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sums(models: Sequence[Sequence[OuterFold]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """AUCs, shape (runs, J), and sums of influence, shape (classes, runs, units), to multiply within and across."""
     folds = models[0]
     n_units = 1 + max(int(fold.units.max()) for fold in folds)
@@ -119,7 +119,7 @@ def _unbiased(units: np.ndarray) -> float:
     return float(np.sqrt(n / (n - 1))) if n > 1 else float("nan")
 
 
-def auc_interval(folds: Sequence[Tested], confidence: float = 0.95) -> Interval:
+def auc_interval(folds: Sequence[OuterFold], confidence: float = 0.95) -> Interval:
     """Mean ROC AUC over the outer folds and its interval: these models, new patients.
 
     The limits are symmetric on the logit scale, by the t distribution with as many degrees of freedom as the rarer
@@ -129,7 +129,7 @@ def auc_interval(folds: Sequence[Tested], confidence: float = 0.95) -> Interval:
 
     Parameters
     ----------
-    folds : sequence of Tested
+    folds : sequence of OuterFold
     confidence : float
         In (0, 1).
 
@@ -156,7 +156,7 @@ def auc_interval(folds: Sequence[Tested], confidence: float = 0.95) -> Interval:
     return Interval(auc, low, high, approximate=_rarer(folds) < few or max(auc, 1 - auc) > far)
 
 
-def auc_difference(a: Sequence[Tested], b: Sequence[Tested], confidence: float = 0.95) -> Difference:
+def auc_difference(a: Sequence[OuterFold], b: Sequence[OuterFold], confidence: float = 0.95) -> Difference:
     """Mean ROC AUC of one run less that of another on the same images: these models, new patients.
 
     DeLong's paired test, for images in groups, with the degrees of freedom of :func:`auc_interval`. Where all models of
@@ -164,7 +164,7 @@ def auc_difference(a: Sequence[Tested], b: Sequence[Tested], confidence: float =
 
     Parameters
     ----------
-    a, b : sequence of Tested
+    a, b : sequence of OuterFold
         With the same labels and units.
     confidence : float
         In (0, 1).
@@ -190,22 +190,22 @@ def auc_difference(a: Sequence[Tested], b: Sequence[Tested], confidence: float =
     return Difference(value, max(-1.0, float(low)), min(1.0, float(high)), p=p)
 
 
-def degrees_of_freedom(folds: Sequence[Tested]) -> float:
+def degrees_of_freedom(folds: Sequence[OuterFold]) -> float:
     """Of the t distribution of a mean ROC AUC, see :func:`auc_interval`."""
     return max(1, _rarer(folds) - len(folds) / repeats_of(folds))
 
 
-def _rarer(folds: Sequence[Tested]) -> int:
+def _rarer(folds: Sequence[OuterFold]) -> int:
     n_classes = 1 + max(int(fold.labels.max()) for fold in folds)
     return min(units_of_class(folds, label) for label in range(n_classes))
 
 
-def t_factor(folds: Sequence[Tested], confidence: float = 0.95) -> float:
+def t_factor(folds: Sequence[OuterFold], confidence: float = 0.95) -> float:
     """How many standard errors an interval is wide to each side, see :func:`auc_interval`."""
     return float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom(folds)))
 
 
-def limit_without_errors(folds: Sequence[Tested], confidence: float = 0.95) -> float:
+def limit_without_errors(folds: Sequence[OuterFold], confidence: float = 0.95) -> float:
     """The lower limit of the mean ROC AUC of models that put every pair of test images in the right order.
 
     Pair the units of fold j so that no two pairs share one: k_j pairs of a positive and a negative unit. They are
@@ -226,7 +226,7 @@ def limit_without_errors(folds: Sequence[Tested], confidence: float = 0.95) -> f
     return float(chance ** (repeats / (len(folds) * min(pairs))))
 
 
-def repeats_of(folds: Sequence[Tested]) -> int:
+def repeats_of(folds: Sequence[OuterFold]) -> int:
     """How often a unit is tested at most."""
     return int(np.bincount(np.concatenate([np.unique(fold.units) for fold in folds])).max())
 

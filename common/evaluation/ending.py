@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from common.evaluation.predictions import ensemble_scores
 from common.evaluation.report import results_table, summary
 from common.evaluation.tested import has_groups
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def conclude(
@@ -21,8 +25,8 @@ def conclude(
     results: pd.DataFrame,
     started: float,
     run=None,
-    fits: int | None = None,
-    chosen: Mapping[int, Mapping[str, object]] | None = None,
+    studies: Sequence[optuna.Study] = (),
+    chosen: Sequence[Mapping[str, object]] = (),
 ) -> dict[str, object]:
     """Print how a run ended, and return what ``--json`` prints.
 
@@ -35,10 +39,10 @@ def conclude(
     started : float
         :func:`time.perf_counter` at the start.
     run : common.tracking.Run, optional
-    fits : int, optional
-        Networks that were fitted; by default one per row of `results`.
-    chosen : mapping from root split to {name: value}, optional
-        Hyper-parameters that the search chose.
+    studies : sequence of optuna.Study, optional
+        The search of each outer fold.
+    chosen : sequence of {name: value}, optional
+        Hyper-parameters that each chose.
 
     Returns
     -------
@@ -46,8 +50,15 @@ def conclude(
         ``step, run_id, seconds, fits, test_roc_auc, ci, resumed``.
     """
     seconds = time.perf_counter() - started
-    fits = len(results) if fits is None else fits
-    print(f"\n{results_table(predictions, results, chosen)}")
+    by_root = dict(zip(results["root_split"].unique().tolist(), chosen, strict=False))
+    print(f"\n{results_table(predictions, results, by_root)}")
+    fits = len(results)
+    if studies:
+        from common import search
+
+        fits = sum(map(search.count_fits, studies))
+        if drawn := search.how_drawn(studies[0]):
+            print(drawn)
     if not (args.independent or has_groups(predictions)):
         print("each image is taken to be independent: groups.csv says which are not, --independent that all are")
     if results["inner_split"].nunique() > 1:

@@ -21,7 +21,7 @@ from common.evaluation.statistics import (
     corrected_resampled_ttest,
     holm_adjusted,
 )
-from common.evaluation.tested import Tested, has_groups, tested_folds
+from common.evaluation.tested import OuterFold, has_groups, tested_folds
 
 
 class Compared(NamedTuple):
@@ -35,7 +35,7 @@ class Compared(NamedTuple):
         Name and fingerprint of its data; "" where it does not say them.
     predictions, results : DataFrame
         With the columns of ``predictions.csv`` and ``results.csv``.
-    folds : sequence of Tested
+    folds : sequence of OuterFold
         Its test predictions, once :func:`on_shared_folds` has put them side by side with those of other runs.
     """
 
@@ -46,7 +46,7 @@ class Compared(NamedTuple):
     fingerprint: str
     predictions: pd.DataFrame
     results: pd.DataFrame
-    folds: Sequence[Tested] = ()
+    folds: Sequence[OuterFold] = ()
 
     @property
     def short(self) -> str:

@@ -17,7 +17,7 @@ from common.evaluation.delong import auc_interval
 from common.evaluation.metrics import threshold_that_keeps
 from common.evaluation.predictions import classes_of, probabilities_of
 from common.evaluation.statistics import Interval
-from common.evaluation.tested import Tested, has_groups, mean_of, tested_folds
+from common.evaluation.tested import OuterFold, has_groups, mean_of, tested_folds
 
 
 class Score(NamedTuple):
@@ -138,8 +138,8 @@ def as_metrics(scores: Mapping[str, Score]) -> dict[str, float]:
 
 
 def _where_dev_has(
-    share: float, predictions: pd.DataFrame, folds: list[Tested]
-) -> dict[str, tuple[_Asked, list[Tested]]]:
+    share: float, predictions: pd.DataFrame, folds: list[OuterFold]
+) -> dict[str, tuple[_Asked, list[OuterFold]]]:
     """Sensitivity at a specificity and the other way round: folds whose thresholds have it on the dev sets."""
     dev = predictions[predictions["part"] == "dev"]
     found = {}
@@ -157,7 +157,7 @@ def _where_dev_has(
     return found
 
 
-def _with_notes(found: Mapping[str, Score], moved: Mapping[str, tuple[_Asked, list[Tested]]]) -> dict[str, Score]:
+def _with_notes(found: Mapping[str, Score], moved: Mapping[str, tuple[_Asked, list[OuterFold]]]) -> dict[str, Score]:
     """Scores at a threshold from dev, with what the other one is on the test sets there."""
     noted = {}
     for name, (_, folds) in moved.items():
@@ -168,7 +168,7 @@ def _with_notes(found: Mapping[str, Score], moved: Mapping[str, tuple[_Asked, li
 
 
 def _predictive_values(
-    sensitivity: np.ndarray, specificity: np.ndarray, folds: list[Tested], prevalence: float
+    sensitivity: np.ndarray, specificity: np.ndarray, folds: list[OuterFold], prevalence: float
 ) -> dict[str, Score]:
     """PPV and NPV of the resampled sensitivity and specificity.
 
@@ -201,7 +201,7 @@ def _npv(sensitivity, specificity, prevalence: float):
     return _ppv(specificity, sensitivity, 1 - prevalence)
 
 
-def _calibration_scores(found: Mapping[str, Score], folds: list[Tested]) -> dict[str, Score]:
+def _calibration_scores(found: Mapping[str, Score], folds: list[OuterFold]) -> dict[str, Score]:
     slope, intercept = (found[name] for name in _CALIBRATION)
     one = [
         calibration.calibration_slope(fold.labels, model, 0.5, np.ones((1, len(model))))[0]
@@ -222,7 +222,7 @@ def _calibration_scores(found: Mapping[str, Score], folds: list[Tested]) -> dict
     }
 
 
-def _in_words(interval: Interval, folds: list[Tested], noun: str) -> Interval:
+def _in_words(interval: Interval, folds: list[OuterFold], noun: str) -> Interval:
     """An interval whose reason names what the units are, and how many there are."""
     missing = interval.missing.replace("patient", noun)
     if missing.startswith("the same") and interval.value == 1:

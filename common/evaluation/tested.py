@@ -11,7 +11,7 @@ import pandas as pd
 from common.evaluation.predictions import probabilities_of
 
 
-class Tested(NamedTuple):
+class OuterFold(NamedTuple):
     """What the models of one outer fold predicted for its n test images.
 
     Attributes
@@ -33,7 +33,7 @@ class Tested(NamedTuple):
     thresholds: np.ndarray
 
 
-def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
+def tested_folds(predictions: pd.DataFrame) -> list[OuterFold]:
     """The outer folds of a predictions table, in their order; their images are in the order of their files.
 
     The units are those of the column ``group``; of images without a group, those of the column ``digest``; in a table
@@ -46,7 +46,7 @@ def tested_folds(predictions: pd.DataFrame) -> list[Tested]:
         models = [model.sort_values("file", kind="stable") for _, model in fold.groupby("inner_split")]
         first = models[0]
         folds.append(
-            Tested(
+            OuterFold(
                 first["label"].to_numpy(),
                 np.stack([probabilities_of(model) for model in models]),
                 first["unit"].to_numpy(),
@@ -71,12 +71,12 @@ def has_groups(predictions: pd.DataFrame) -> bool:
     return "group" in predictions and bool(predictions["group"].fillna("").astype(str).ne("").any())
 
 
-def units_of_class(folds: Sequence[Tested], label: int) -> int:
+def units_of_class(folds: Sequence[OuterFold], label: int) -> int:
     """How many units the images of one class are of, in all folds together."""
     return len(set().union(*(fold.units[fold.labels == label].tolist() for fold in folds)))
 
 
-def mean_of(folds: Sequence[Tested], measure: Callable[[np.ndarray, np.ndarray, float], float]) -> float:
+def mean_of(folds: Sequence[OuterFold], measure: Callable[[np.ndarray, np.ndarray, float], float]) -> float:
     """Mean over the outer folds of the mean over their models of a measure of labels, probabilities and threshold."""
     scores = [
         np.mean([measure(fold.labels, *model) for model in zip(fold.probabilities, fold.thresholds, strict=True)])

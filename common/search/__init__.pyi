@@ -10,6 +10,6 @@ from .studies import (
     FoldPruner as FoldPruner,
     count_fits as count_fits,
     create_study as create_study,
+    how_drawn as how_drawn,
     optimize as optimize,
-    sampling_text as sampling_text,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, variance
 
@@ -216,18 +216,17 @@ def count_fits(study: optuna.Study) -> int:
     return sum(len(trial.intermediate_values) for trial in study.get_trials(deepcopy=False))
 
 
-def sampling_text(n_trials: int, n_startup_trials: int, failed: Iterable[int] = ()) -> str | None:
-    """How a study's trials are drawn, such as ``20 trials: 10 random, then 10 by TPE``; None for one trial.
+def how_drawn(study: optuna.Study) -> str | None:
+    """How a study's trials were drawn, such as ``20 trials: 10 random, then 10 by TPE``; None for one trial.
 
-    Parameters
-    ----------
-    failed : iterable of int
-        Numbers of the trials that failed. Each that fails before TPE begins puts this off by one.
+    Each trial that fails before TPE begins puts that off by one.
     """
-    for number in sorted(failed):
-        n_startup_trials += number < n_startup_trials
-    if n_trials < 2:
+    trials = study.get_trials(deepcopy=False)
+    first = study.user_attrs.get("n_startup_trials", 10)
+    for trial in trials:
+        first += trial.state == TrialState.FAIL and trial.number < first
+    if len(trials) < 2:
         return None
-    if n_trials <= n_startup_trials:
-        return f"{n_trials} trials: random search (TPE begins after {n_startup_trials})"
-    return f"{n_trials} trials: {n_startup_trials} random, then {n_trials - n_startup_trials} by TPE"
+    if len(trials) <= first:
+        return f"{len(trials)} trials: random search (TPE begins with trial {first + 1}, counted from 1)"
+    return f"{len(trials)} trials: {first} random, then {len(trials) - first} by TPE"

@@ -28,7 +28,7 @@ OF_BOTH = {
 
 def fold_of(labels, probabilities, units=None):
     units = np.arange(len(labels)) if units is None else units
-    return tested.Tested(np.asarray(labels), np.asarray(probabilities)[None], np.asarray(units), np.array([0.5]))
+    return tested.OuterFold(np.asarray(labels), np.asarray(probabilities)[None], np.asarray(units), np.array([0.5]))
 
 
 @pytest.mark.parametrize("classes", ["ab", "abc"])

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import coverage
 from common.evaluation.delong import auc_covariance, auc_influence, auc_interval, limit_without_errors
-from common.evaluation.tested import Tested
+from common.evaluation.tested import OuterFold
 
 # Hanley & McNeil (1982), Radiology 143:29-36: ratings 1 to 5 of 58 normal and 51 abnormal images
 LABELS = np.repeat([0, 1], [58, 51])
@@ -14,7 +14,7 @@ RATINGS = np.repeat(np.tile(np.arange(1.0, 6), 2), [33, 6, 6, 11, 2, 3, 2, 2, 11
 
 def a_fold(labels, *models, units=None):
     units = np.arange(len(labels)) if units is None else np.asarray(units)
-    return Tested(np.asarray(labels), np.stack(models), units, np.full(len(models), 0.5))
+    return OuterFold(np.asarray(labels), np.stack(models), units, np.full(len(models), 0.5))
 
 
 def covariance_by_pairs(labels, *models):

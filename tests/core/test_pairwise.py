@@ -14,7 +14,7 @@ from common.evaluation.delong import auc_covariance, auc_difference, auc_interva
 def fold_of(labels, *models, units=None):
     labels = np.asarray(labels)
     units = np.arange(len(labels)) if units is None else np.asarray(units)
-    return tested.Tested(labels, np.array(models, dtype=float), units, np.full(len(models), 0.5))
+    return tested.OuterFold(labels, np.array(models, dtype=float), units, np.full(len(models), 0.5))
 
 
 def some_scores(n=60, seed=0):
@@ -112,7 +112,7 @@ def test_where_nothing_varies_there_is_no_p_and_why_is_said():
     found = auc_difference(right, tied)
     assert (found.value, found.missing) == (0.5, "the difference is the same for all images")
     one = [fold_of(labels, a, units=labels * (1 + np.arange(len(labels))))]
-    assert auc_difference(one, one).missing == "an outer fold has one patient of a class"
+    assert auc_difference(one, one).missing == "an outer fold has one group of a class"
 
 
 def test_corrected_and_bayesian_t_of_scikit_learns_example():

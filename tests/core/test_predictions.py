@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from sklearn.metrics import (
@@ -230,7 +231,10 @@ def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
     run = Namespace(
         run_id="abc", resumed=True, uri="sqlite:///mlflow.db", page="http://127.0.0.1:5000/#/experiments/1/runs"
     )
-    outcome, results, lines = end(capsys, FOLDS, run=run, fits=12, chosen={0: {"rate": 0.125}, 1: {"rate": 0.25}})
+    studies = [optuna.create_study() for _ in range(2)]
+    for study in studies:
+        study.add_trials([optuna.create_trial(value=0.5, intermediate_values={0: 0.5, 1: 0.5}) for _ in range(3)])
+    outcome, results, lines = end(capsys, FOLDS, run=run, studies=studies, chosen=[{"rate": 0.125}, {"rate": 0.25}])
     assert list(outcome) == KEYS
     assert json.loads(lines[-1]) == outcome
     assert (outcome["step"], outcome["run_id"], outcome["fits"], outcome["resumed"]) == (3, "abc", 12, True)
@@ -239,7 +243,15 @@ def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
     assert outcome["seconds"] >= 5
     text = "\n".join(lines)
     ensemble = ensemble_scores(join(predict(fold) for fold in FOLDS))["ensemble_test_roc_auc"]
-    for part in ("run abc", "step_3/analyze_predictions.py", "12 fits", "rate 0.125", "rate 0.25", f"{ensemble:.3f}"):
+    for part in (
+        "3 trials: random search (TPE begins with trial 11",
+        "run abc",
+        "step_3/analyze_predictions.py",
+        "12 fits",
+        "rate 0.125",
+        "rate 0.25",
+        f"{ensemble:.3f}",
+    ):
         assert part in text
 
 

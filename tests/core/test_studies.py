@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from common.cli import UserError
-from common.search.studies import FoldPruner, count_fits, create_study, optimize, sampling_text
+from common.search.studies import FoldPruner, count_fits, create_study, how_drawn, optimize
 from common.seeds import Stream
 from common.state import PROJECT
 
@@ -160,10 +160,10 @@ def test_tpe_begins_after_the_startup_trials_that_did_not_fail_and_the_text_says
     assert {trial.state for trial in study.trials} >= {TrialState.COMPLETE, TrialState.PRUNED}
     assert by_tpe == sorted(by_tpe)
     words = f"{by_tpe.count(False)} random, then {by_tpe.count(True)} by TPE"
-    random_search = f"random search (TPE begins after {n_startup_trials + len(failed)})"
+    random_search = f"random search (TPE begins with trial {n_startup_trials + len(failed) + 1}, counted from 1)"
     text = f"{n_trials} trials: {words if any(by_tpe) else random_search}"
-    assert sampling_text(n_trials, n_startup_trials, failed) == text
-    assert any(by_tpe) == (n_startup_trials == 3) and sampling_text(1, n_startup_trials) is None
+    assert how_drawn(study) == text
+    assert any(by_tpe) == (n_startup_trials == 3)
 
 
 def test_errors_that_are_caught_fail_their_trial_and_the_study_goes_on(storage):
