@@ -135,11 +135,12 @@ def test_runs_that_tested_other_images_are_refused_with_one_line(six, store):
     changed = with_column("digest", digests[0]["digest"].mask(predictions["file"] == "0130.jpg", "another"))
     alone = predictions["root_split"] == 2
     known = store(digests, "with digests")
+    older = (predictions.drop(columns="digest"), results)
     for other, tables, of, message in [
         (first, moved, {}, r"outer fold 1 of run \w{8} \(drawn\) has 0060.jpg, that of run \w{8} \(drawn\) has not"),
         (first, flipped, {}, r"the class of 0007.jpg is dog in run \w{8} \(drawn\), fox in run \w{8} \(drawn\)"),
         (known, changed, {}, r"the digest of 0130.jpg is d0130.jpg in run \w{8} \(drawn\), another in run"),
-        (first, (predictions, results), {"digest": "d2"}, "same names: fingerprints d1 of run .* d2 of run"),
+        (store(older, "older"), older, {"digest": "d2"}, "same names: fingerprints d1 of run .* d2 of run"),
     ]:
         refused = store(tables, "other images", **of)
         with pytest.raises(UserError, match=f"^the runs were tested on different images.* {message}") as error:

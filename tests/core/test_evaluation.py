@@ -19,7 +19,7 @@ def some_models(classes=CLASSES, root_splits=2, inner_splits=2, n_test=60, stren
     """Folds and the predictions of their models, whose classes overlap less the stronger they are."""
     n = n_test * (root_splits + 1)
     labels, files = np.arange(n) % len(classes), tuple(f"{i:04d}.jpg" for i in range(n))
-    table = ImageTable("t", Path(), files, labels, tuple(classes), None, ("",) * n)
+    table = ImageTable("t", Path(), files, labels, tuple(classes), None, files)
     folds, tables = [], []
     for root, inner in np.ndindex(root_splits, inner_splits):
         random, test = np.random.default_rng([root, inner]), np.arange(n_test) + n_test * root
