@@ -58,6 +58,7 @@ from common.production.promotion import (
 from common.production.scope import CLASSES, Data, StoredData, check_classes_of
 from common.state import PROJECT
 from common.tracking.finding import find_run
+from common.tracking.outbox import outbox_of
 from common.tracking.runs import Run
 from common.tracking.store import open_tracking
 
@@ -131,6 +132,7 @@ def register_version(
             input_example=images,
         )
         check = partial(check_classes_of, name=name, data=data)
+        outbox_of(run.uri).drain()  # predictions.csv, which versions are compared by
         of = (tags, run.run_id, logged.model_id, check, rule, reason)
         version = create_version(run.uri, name, logged.model_uri, *of)
         link = json.dumps([{"name": name, "version": version}])  # where MLflow's pages look for it

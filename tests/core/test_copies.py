@@ -100,7 +100,8 @@ def test_what_are_copies_does_not_depend_on_the_size_and_is_found_once(scans, mo
     expected = at_16.same_as.tolist()
     assert at_64.same_as.tolist() == data.find_images(str(scans)).same_as.tolist() == expected
     calls = []
-    monkeypatch.setattr(copies, "digest_pixels", lambda path: calls.append(path) or path.stem.split("_")[0])
+    content_of = lambda path: calls.append(path) or (path.parent.name, *path.stem.split("_")[:2])  # noqa: E731
+    monkeypatch.setattr(copies, "digest_pixels", content_of)
     assert load_images(str(scans), 16).same_as.tolist() == expected and not calls
     flat = np.zeros((len(at_16), 3, 8, 8), np.uint8)  # all look alike: only one image of each content is read
     assert replace(at_16, pixels=flat, cached=False).same_as.tolist() == expected

@@ -231,9 +231,6 @@ def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table
         SimpleNamespace(root_split=r, inner_split=i, train=step.first.files_of(m[2], "train"), root_splits=splits)
         for ((r, i), m), splits in zip(models, found.root_splits, strict=True)
     ]
-    hold(
-        set(found.root_splits) == {10}, f"results.csv says that there are {set(found.root_splits)} outer folds, not 10"
-    )
     expected = results_of(step.first.predictions, fitted)
     wrong = [name for name in found if not np.allclose(found[name], expected[name], 0, 1e-12, equal_nan=True)]
     hold(not wrong, f"results.csv: {some(wrong)} does not follow from predictions.csv and the images trained on")

@@ -127,7 +127,10 @@ def test_its_best_network_is_registered_and_predicts_files_and_idx_as_the_caller
     (run,) = client(home).search_runs(["1"])
     for _ in range(2):  # the second time it is there already
         registry.main(["--run-id", run.info.run_id, "--model", "digits"])
-        assert capsys.readouterr().out.splitlines()[-1] == "registered: version 1 of digits, in production"
+        assert (
+            capsys.readouterr().out.splitlines()[-1]
+            == "registered: version 1 of digits, in production: the first with a test_mcc"
+        )
     (version,) = client(home).search_model_versions("name = 'digits'")
     assert float(version.tags["test_mcc"]) == run.data.metrics["test_mcc"]
     images, labels = read_split(home / "data", "test", CLASSES["digits"])
@@ -177,6 +180,6 @@ def test_a_network_of_ones_own_is_kept_if_it_can_be_built_again_and_else_a_line_
         if "test_mcc" in metrics:
             registry.main(["--run-id", run_id, "--model", "own"])
         else:
-            with pytest.raises(UserError, match="no test_mcc in it, since its model could not be kept"):
+            with pytest.raises(UserError, match="its model is not in MLflow"):
                 registry.main(["--run-id", run_id, "--model", "own"])
     assert sorted("test_mcc" in metrics for metrics in found.values()) == [False, True]

@@ -7,6 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from common.data.made.phantoms import make_phantoms
+from common.production.estimate import estimate_of
 from common.tracking.upkeep import store_uri
 
 FLAGS = ("--fast", "--image-size", 32, "--n-trials", 2, "--json", "--fresh")
@@ -53,9 +54,10 @@ def test_what_it_registers_is_in_production_with_the_nested_estimate(trained, cl
     stdout, end = trained  # its --register is the config's own
     assert "registered: version 1 of brain_cnn, in production" in stdout
     version = client.get_model_version_by_alias("brain_cnn", "production")
-    results = pd.read_csv(client.download_artifacts(end["run_id"], "results.csv", tmp_path))
+    estimate = estimate_of(pd.read_csv(client.download_artifacts(end["run_id"], "predictions.csv", tmp_path)))
     assert version.tags["stage"] == "Production" and version.run_id == end["run_id"]
-    assert float(version.tags["test_mcc"]) == pytest.approx(results.groupby("root_split")["test_mcc"].mean().mean())
+    assert {name: version.tags[name] for name in estimate} == {name: repr(value) for name, value in estimate.items()}
+    assert estimate["test_groups"] < estimate["test_images"]
     done = run_script("common/production/predict.py", "--model", "brain_cnn", heads)
     rows = done.stdout.splitlines()
     columns = "file,prediction,probability_healthy,probability_lesion,threshold,positive_class,model_version"
