@@ -1,5 +1,6 @@
 """The command line: flags, errors of one line, and how a script ends."""
 
+from common.cli.analysis_flags import analysis_parser
 from common.cli.errors import (
     WINGS,
     KilledError,
@@ -14,7 +15,6 @@ from common.cli.flags import (
     MODEL_NAME,
     PARTS,
     SOURCES,
-    analysis_parser,
     check_project,
     command_of,
     data_flags,

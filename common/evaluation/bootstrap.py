@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, logit
 
-from common.evaluation.delong import repeats_of
+from common.evaluation.delong import degrees_of_freedom, repeats_of
 from common.evaluation.statistics import Interval
-from common.evaluation.tested import OuterFold, units_of_class
+from common.evaluation.tested import OuterFold
 from common.seeds import Stream
 
 RESAMPLES = 2000
@@ -121,7 +121,7 @@ def normal_score(folds: Sequence[OuterFold], labels: Sequence[int], confidence: 
     units = _units(folds, labels)
     if units.min() < 2:
         return float("nan")
-    freedom = max(1, min(units_of_class(folds, label) for label in labels) - len(folds) / repeats_of(folds))
+    freedom = degrees_of_freedom(folds, labels)
     too_small = (1 / (units - 1)).mean(axis=0) / (1 / (units + 1)).mean(axis=0)
     return float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(too_small.max()))
 

@@ -190,9 +190,10 @@ def auc_difference(a: Sequence[OuterFold], b: Sequence[OuterFold], confidence: f
     return Difference(value, max(-1.0, float(low)), min(1.0, float(high)), p=p)
 
 
-def degrees_of_freedom(folds: Sequence[OuterFold]) -> float:
-    """Of the t distribution of a mean ROC AUC, see :func:`auc_interval`."""
-    return max(1, _rarer(folds) - len(folds) / repeats_of(folds))
+def degrees_of_freedom(folds: Sequence[OuterFold], labels: Sequence[int] | None = None) -> float:
+    """Of the t distribution of a mean ROC AUC, see :func:`auc_interval`; of a score of some classes, `labels`."""
+    rarer = _rarer(folds) if labels is None else min(units_of_class(folds, label) for label in labels)
+    return max(1, rarer - len(folds) / repeats_of(folds))
 
 
 def _rarer(folds: Sequence[OuterFold]) -> int:

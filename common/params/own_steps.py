@@ -215,11 +215,11 @@ class _Training:
         else:
             table, rows = self.parts["test"]
             found = test_model(network, table, rows)
-            predicted = found.argmax(1) if found.ndim == 2 else found > 0.5
-            metrics.setdefault("test_mcc", float(matthews_corrcoef(table.labels[rows], predicted)))
             run.text(json.dumps(self.table.classes), "classes.json")
             fold, threshold = Fold(0, 0, self.rows, rows[:0], rows), 0.5 if found.ndim == 1 else math.nan
-            run.table(predictions_table(table, fold, found[:0], found, threshold), "predictions.csv")
+            tested = predictions_table(table, fold, found[:0], found, threshold)
+            metrics.setdefault("test_mcc", float(matthews_corrcoef(tested["label"], tested["prediction"])))
+            run.table(tested, "predictions.csv")
             run.text(as_png(self.table.pixels[self.rows[0]]), "example.png")
             run.model(network)
         board.scalars(metrics, epochs)

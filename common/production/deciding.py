@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from numpy.typing import ArrayLike
 from scipy import integrate, stats
 
+from common.evaluation.bootstrap import limits_of, resampled
 from common.evaluation.predictions import ensemble_of
 from common.evaluation.statistics import Interval
-from common.evaluation.tested import units_of
-from common.seeds import Stream
+from common.evaluation.tested import OuterFold, tested_folds, units_of
+from common.evaluation.weighted import mcc_of
 
 SCORE, RULE, REASON = "test_mcc", "promotion_rule", "promotion_reason"
 RULES = ("paired", "highest")
-RESAMPLES = 2000
 
 
 def decide(
@@ -64,51 +64,32 @@ def decide(
 def mcc_interval(predictions: pd.DataFrame) -> Interval:
     """Mean over the outer folds of the MCC of a predictions table with one model each, and its 95 % interval.
 
-    By the percentiles of a seeded bootstrap of groups, or of images without groups.
+    By the bootstrap of :mod:`common.evaluation.bootstrap`.
     """
-    test = predictions[predictions["part"] == "test"]
-    return _resampled(test["label"], [test["prediction"]], units_of(test), test["root_split"])
+    folds = tested_folds(predictions)
+    classes = np.unique(np.concatenate([fold.labels for fold in folds]))
+    return limits_of(resampled({"mcc": (mcc_of, folds)})["mcc"], folds, classes.tolist())
 
 
-def mcc_difference(labels: Sequence, ours: Sequence, theirs: Sequence, units: Sequence) -> Interval:
+def mcc_difference(labels: ArrayLike, ours: ArrayLike, theirs: ArrayLike, units: ArrayLike) -> Interval:
     """How much higher the MCC of one model is on n images than that of another, and its 95 % interval, paired.
 
     Parameters
     ----------
-    labels, ours, theirs : sequence of length n
+    labels, ours, theirs : array of shape (n,)
         The true class and the predicted ones.
-    units : sequence of length n
+    units : array of shape (n,)
         Images of one unit are resampled together.
     """
-    return _resampled(labels, [ours, theirs], units, np.zeros(len(labels)))
-
-
-def _resampled(labels, models: Sequence, units, folds) -> Interval:
-    classes = pd.unique(np.concatenate([np.asarray(values, object) for values in (labels, *models)]))
-    k, code = len(classes), pd.Series(range(len(classes)), classes)
-    (unit, units), (fold, folds) = pd.factorize(units), pd.factorize(folds)
-    weights = Stream(0).at("bootstrap").numpy().multinomial(len(units), [1 / len(units)] * len(units), RESAMPLES)
-    found = []
-    for model in models:
-        cell = (fold * k + code[np.asarray(labels, object)].to_numpy()) * k + code[np.asarray(model, object)].to_numpy()
-        counts = np.zeros((len(units), len(folds) * k * k))
-        np.add.at(counts, (unit, cell), 1)
-        resampled = np.vstack([np.ones(len(units)), weights]) @ counts
-        found.append(_mcc(resampled.reshape(-1, len(folds), k, k)).mean(axis=1))
-    first, *draws = found[0] - found[1] if len(found) > 1 else found[0]
-    if np.ptp(draws) == 0:
-        return Interval(float(first), missing="no resample differs")
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Interval(float(first), float(low), float(high))
-
-
-def _mcc(counts: np.ndarray) -> np.ndarray:
-    """Gorodkin's R_K of counts of shape (..., K, K): rows are true classes."""
-    total, right = counts.sum(axis=(-2, -1)), np.trace(counts, axis1=-2, axis2=-1)
-    true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
-    spread = (total**2 - (true**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
-    with np.errstate(invalid="ignore"):
-        return np.where(spread > 0, (right * total - (true * predicted).sum(-1)) / np.sqrt(spread), 0.0)
+    classes, codes = np.unique(
+        np.concatenate([np.asarray(values) for values in (labels, ours, theirs)]), return_inverse=True
+    )
+    true, *predicted = codes.reshape(3, -1)
+    certain = np.eye(max(3, len(classes)))  # of two classes too: the class that was predicted has probability 1
+    unit = np.unique(np.asarray(units), return_inverse=True)[1]
+    folds = [OuterFold(true, certain[of_model][None], unit, np.array([np.nan])) for of_model in predicted]
+    values = resampled({name: (mcc_of, [fold]) for name, fold in zip(("ours", "theirs"), folds, strict=True)})
+    return limits_of(values["ours"] - values["theirs"], folds[:1], np.unique(true).tolist())
 
 
 def _out_of_fold(registry: MlflowClient, version: ModelVersion) -> pd.DataFrame:
