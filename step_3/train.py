@@ -22,7 +22,7 @@ CONFIG = TrainingConfig(
 def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
     table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
-    splits = data.load_splits(table)
+    splits = data.load_splits(table, args.seed if args.resplit else None)
     return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
@@ -82,8 +82,8 @@ def run_root_split(table, config, compute, stream, run, folds):
         return evaluation.join(training.run_fits(run_inner, folds))
 
 
-def main(argv=None):
-    args = cli.train_parser(__doc__, step=3).parse_args(argv)
+def run_experiment(args):
+    """Nested cross-validation from one root seed: a root run."""
     started = time.perf_counter()
     config = training.configure(CONFIG, args)
     compute = training.set_up_for(config, args)
@@ -98,6 +98,11 @@ def main(argv=None):
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
     return evaluation.conclude(3, args, predictions, results, started, run)
+
+
+def main(argv=None):
+    args = cli.train_parser(__doc__, step=3).parse_args(argv)
+    return evaluation.repeat(run_experiment, args)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ N_TRIALS = 5
 def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
     table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
-    splits = data.load_splits(table)
+    splits = data.load_splits(table, args.seed if args.resplit else None)
     return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
@@ -129,8 +129,8 @@ def run_root_split(table, config, compute, stream, run, n_trials, folds):
     return evaluation.join(tables), best.params, study
 
 
-def main(argv=None):
-    args = cli.train_parser(__doc__, step=4).parse_args(argv)
+def run_experiment(args):
+    """Nested cross-validation from one root seed: a root run."""
     started = time.perf_counter()
     config = training.configure(CONFIG, args)
     compute = training.set_up_for(config, args)
@@ -153,6 +153,11 @@ def main(argv=None):
             search_all = partial(run_search, table, config, compute, stream, n_trials)
             register(args, run, table, predictions, compute, n_trials, search_all)
     return evaluation.conclude(4, args, predictions, results, started, run, studies, chosen)
+
+
+def main(argv=None):
+    args = cli.train_parser(__doc__, step=4).parse_args(argv)
+    return evaluation.repeat(run_experiment, args)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ N_TRIALS = 5
 def load(args, config):
     """The images, and for each outer fold its inner folds, from the splits file."""
     table = data.load_images(args.data, config.image_size, args.skip_unreadable, not args.no_cache)
-    splits = data.load_splits(table)
+    splits = data.load_splits(table, args.seed if args.resplit else None)
     return table, [data.folds_of(splits, root, args.inner_splits) for root in cli.root_splits(args)]
 
 
@@ -107,8 +107,8 @@ def run_root_split(table, config, compute, stream, run, n_trials, folds):
     return evaluation.join(tables), best.params, study
 
 
-def run_experiment(args, config):
-    """Nested cross-validation of one config: a root run."""
+def run_experiment(config, args):
+    """Nested cross-validation of one config from one root seed: a root run."""
     started = time.perf_counter()
     config = training.configure(config, args)
     compute = training.set_up_for(config, args)
@@ -131,8 +131,7 @@ def run_experiment(args, config):
 
             search_all = partial(run_search, table, config, compute, stream, n_trials)
             register(args, run, table, predictions, compute, n_trials, search_all)
-    outcome = evaluation.conclude(5, args, predictions, results, started, run, studies, chosen)
-    return outcome, results
+    return evaluation.conclude(5, args, predictions, results, started, run, studies, chosen)
 
 
 def main(argv=None):
@@ -141,7 +140,7 @@ def main(argv=None):
     args = cli.with_defaults(flags, argv, defaults)
     outcomes = []
     for of_model, config in cli.each_model(args, configs):
-        outcomes.append((model_name(config), *run_experiment(of_model, config)))
+        outcomes.append((model_name(config), evaluation.repeat(partial(run_experiment, config), of_model)))
     evaluation.compare_models(args, outcomes)
     return outcomes[-1][1]
 

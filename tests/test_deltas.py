@@ -11,12 +11,12 @@ from conftest import PROJECT
 STEPS = (2, 3, 4, 5)
 TAUGHT = {
     2: {"run_fold", "test_fold", "main"},
-    3: {"load", "run_inner_split", "run_root_split", "main"},
-    4: {"suggest", "run_inner_split", "run_trial", "run_search", "run_root_split", "main"},
+    3: {"load", "run_inner_split", "run_root_split", "run_experiment", "main"},
+    4: {"suggest", "run_inner_split", "run_trial", "run_search", "run_root_split", "run_experiment", "main"},
     5: {"suggest", "run_trial", "run_search", "run_experiment", "main"},
 }
 """Functions of train.py that a step adds, changes or drops."""
-BUDGET = {2: (24, 22), 3: (30, 14), 4: (73, 18), 5: (30, 36)}
+BUDGET = {2: (24, 22), 3: (36, 14), 4: (73, 18), 5: (24, 38)}
 """Most lines that a step adds to train.py, and most that it takes away."""
 
 

@@ -203,6 +203,10 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         flags.add_argument("--inner-splits", type=whole_number(1), metavar="K", help=f"inner folds of each {two}")
         help_jobs = "processes (default: as many as fit the cores)"
         flags.add_argument("--n-jobs", type=whole_number(1), metavar="N", help=help_jobs)
+        help_repeats = "run from K root seeds, --seed and those that follow it, and say how much they differ"
+        flags.add_argument("--repeats", type=whole_number(2, 1000), metavar="K", help=help_repeats)
+        help_resplit = "on splits drawn from the root seed; with --repeats in addition to the same splits"
+        flags.add_argument("--resplit", action="store_true", help=help_resplit)
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
         flags.add_argument(
@@ -272,6 +276,8 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
     """The script of a step and its arguments, as they would be typed in the project folder."""
     words = [f"step_{step}/train.py"]
     for name, value in vars(args).items():
+        if name == "repeats":
+            continue
         if name == "config":
             path = Path(value).resolve()
             words.append(str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path))

@@ -215,16 +215,22 @@ def _formers(table: ImageTable, folder: Path) -> list[dict]:
     return most[2] if most[0] else []
 
 
-def load_splits(table: ImageTable) -> dict:
+def load_splits(table: ImageTable, seed: int | None = None) -> dict:
     """The splits of a table, made when there are none yet, and checked.
 
     See :func:`current_splits` for how.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Draw others from it, of as many folds and repeats; they are not saved.
 
     Raises
     ------
     UserError
         When the file is damaged, belongs to other data (saying what differs), shares an image or a group between
-        train, dev and test, or does not test every image once per repeat.
+        train, dev and test, or does not test every image once per repeat; or when others are to be drawn of splits
+        that were given.
     """
     path = splits_file(table)
     if not path.exists():
@@ -233,7 +239,11 @@ def load_splits(table: ImageTable) -> dict:
         splits = json.loads(regular(path).read_text())
         _check_same_data(table, splits, path)
         _check_folds(table, splits, path)
-    return splits
+    if seed is None:
+        return splits
+    if splits.get("given"):
+        raise UserError(f"{path}: these splits were given, not drawn; expected no --resplit")
+    return make_splits(table, Stream(seed).at("resplit"), **{name: splits[name] for name in FOLDS})
 
 
 def _check_same_data(table: ImageTable, splits: dict, path: Path) -> None:

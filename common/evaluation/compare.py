@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import pandas as pd
-
 from common import cli, tracking
 from common.cli import UserError, escaped
 from common.evaluation.delong import auc_interval
@@ -29,21 +27,21 @@ from common.evaluation.tested import has_groups
 from common.state import state_folder
 
 
-def compare_models(args: argparse.Namespace, outcomes: Sequence[tuple[str, dict[str, object], pd.DataFrame]]) -> None:
+def compare_models(args: argparse.Namespace, outcomes: Sequence[tuple[str, dict[str, object]]]) -> None:
     """Compare the runs of several models, as this module's command does; of one nothing is printed.
 
     Parameters
     ----------
     args : argparse.Namespace
         With ``--json`` the last line is that of the last model again.
-    outcomes : sequence of (name, what :func:`conclude` returned, results)
-        Models of one name are numbered.
+    outcomes : sequence of (name, what :func:`conclude` returned)
+        Models of one name are numbered; of repeats the first is compared.
     """
     if len(outcomes) < 2:
         return
-    names, seen = Counter(name for name, *_ in outcomes), Counter[str]()
+    names, seen = Counter(name for name, _ in outcomes), Counter[str]()
     titles = {}
-    for name, outcome, _ in outcomes:
+    for name, outcome in outcomes:
         seen[name] += 1
         titles[str(outcome["run_id"])] = name if names[name] == 1 else f"{name} {seen[name]}"
     compare_runs(titles)

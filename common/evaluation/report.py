@@ -13,7 +13,7 @@ from common.evaluation.tested import has_groups, tested_folds
 
 WIDTH = 100
 """Columns of a terminal."""
-_SCORES = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
+SCORES_SHOWN = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
 
 
 def summary(predictions: pd.DataFrame, results: pd.DataFrame) -> dict[str, float | list[float] | None]:
@@ -65,7 +65,7 @@ def results_table(
         Chosen by the search of each outer fold; shown below its scores. Names may differ between folds. With them
         stands how much better the dev score was than the test score.
     """
-    titles = _SCORES | ({"optimism": "dev - test ROC AUC"} if hyper_parameters else {})
+    titles = SCORES_SHOWN | ({"optimism": "dev - test ROC AUC"} if hyper_parameters else {})
     by_fold = results.groupby("root_split")[list(titles)].mean()
     models = results.groupby("root_split").size()
     chosen = _chosen_lines(hyper_parameters or {})

@@ -1,3 +1,3 @@
 from .finding import data_of as data_of, find_root as find_root, find_run as find_run
 from .runs import Run as Run
-from .starting import start as start
+from .starting import HasFinished as HasFinished, start as start

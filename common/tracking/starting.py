@@ -32,6 +32,10 @@ NEWEST_FIRST = "attributes.start_time DESC"
 ROOT = "tags.run_level = 'root' and attributes.status != 'FINISHED'"
 
 
+class HasFinished(Exception):
+    """A run of this identity has finished; the text is its id."""
+
+
 @contextlib.contextmanager
 def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config, compute, stream) -> Iterator[Run]:
     """The root run of a script, with its settings, :func:`provenance` and a summary of its network recorded.
@@ -58,6 +62,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
 
     Raises
     ------
+    HasFinished
+        When a run whose results would be the same has finished, and the flags ask for ``--repeats``, not ``--fresh``.
     UserError
         When the server or the folder cannot be used, another process works on this run, the data differ from the
         version that they should be or cannot be registered under that name, or a broker's topic does not exist.
@@ -73,6 +79,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     of = [table.name, *([config_file.stem] if config_file else []), model_name(config), f"seed {stream.root_seed}"]
     name = escaped(" ".join(of))
     parts = identities.identity(step, args, table, folds, config, compute)
+    if getattr(args, "repeats", None) and not args.fresh:
+        _check_unfinished(client, step, parts)
     with contextlib.ExitStack() as held:
         about = {"step": step, "name": name, "fits": n_fits, "command": " ".join(command_of(step, args))}
         begin = held.enter_context(telling(**about)) if step == 5 else None
@@ -118,6 +126,14 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
+
+
+def _check_unfinished(client, step: int, parts: dict[str, str]) -> None:
+    same = f"tags.step = 'step_{step}' and tags.fingerprint = '{identities.fingerprint(parts)}'"
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    finished = f"tags.run_level = 'root' and attributes.status = 'FINISHED' and {same}"
+    if found := client.search_runs(everywhere, finished, max_results=1, order_by=[NEWEST_FIRST]):
+        raise HasFinished(found[0].info.run_id)
 
 
 def _tell_who_started(run: Run) -> None:

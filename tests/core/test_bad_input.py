@@ -136,6 +136,8 @@ def test_a_flag_that_cannot_be(capsys, step, arguments, expected):
 
 def test_a_script_ends_with_one_line_after_a_flag_that_cannot_be(refusal):
     assert "--root-splits: expected a whole number of at least 1" in refusal("step_3/train.py", "--root-splits", 0)
+    line = refusal("step_4/train.py", "--register", "many", "--repeats", 2)
+    assert "--repeats: a model is registered by a run without it; expected no --register" in line
 
 
 NAMES = ("", "../../x", "a:b", "a.b", "a b", "a\n", "\x1b[2J", "é", "x" * 251)
