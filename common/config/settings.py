@@ -126,7 +126,8 @@ class TrainingConfig(_Checked):
     makes a step after every epoch."""
     score: Literal["roc_auc", "mcc"] = "roc_auc"
     """What a phase is stopped by and a search maximises, on the dev set: ROC AUC (of three or more classes: the mean
-    over classes of one against the rest), or Matthews' correlation coefficient of the more probable class."""
+    over classes of one against the rest), or Matthews' correlation coefficient of the more probable class. It cannot be
+    searched itself."""
     n_startup_trials: Count = 10
     """Trials of a search that are drawn at random before TPE begins, at least 1; with no more trials than these it is a
     random search. It cannot be searched itself."""
@@ -144,9 +145,9 @@ class TrainingConfig(_Checked):
         if hasattr(self.model, "for_image_size"):
             object.__setattr__(self, "model", self.model.for_image_size(_checked_values(self.image_size)[0]))
         super().__post_init__()
-        if isinstance(self.n_startup_trials, Space):
-            found = self.n_startup_trials
-            raise FieldError("TrainingConfig.n_startup_trials", f"expected a whole number, found the space {found!r}")
+        for name, expected in (("score", "roc_auc or mcc"), ("n_startup_trials", "a whole number")):
+            if isinstance(found := getattr(self, name), Space):
+                raise FieldError(f"TrainingConfig.{name}", f"expected {expected}, found the space {found!r}")
 
     def summary(self, input_shape: tuple[int, ...], n_classes: int) -> str:
         """The layers of a network with these settings, see :func:`common.model.summary.summary_of`.

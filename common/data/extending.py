@@ -41,40 +41,14 @@ def extend_splits(table: ImageTable, formers: Sequence[dict]) -> tuple[dict, str
     former = formers[0]
     settings = {name: former[name] for name in FOLDS}
     stream = Stream(former["seed"]).at("splits")
-    units = np.arange(len(table)) if table.unit_of is None else np.unique(table.unit_of, return_inverse=True)[1]
-    known = _known_rows(table, formers)
-
-    def folds(rows: np.ndarray, parts: list[list], place: Stream, where: str) -> tuple[list[np.ndarray], np.ndarray]:
-        """Rows of each fold, and in how many folds each unit was; `parts` has the rows of each fold of each former."""
-        n_folds, n_units, inside = len(parts[0]), units.max() + 1, np.isin(np.arange(len(table)), rows)
-        votes, counts = np.zeros((n_units, n_folds)), np.zeros((n_units, len(table.classes)))
-        for other, of_fold, (here, there) in zip(formers, parts, known, strict=True):
-            fold_at = np.full(len(other["files"]), -1)
-            for fold, part in enumerate(of_fold):
-                fold_at[part] = fold
-            was = fold_at[there]
-            voting = inside[here] & (was >= 0)
-            np.add.at(votes, (units[here[voting]], was[voting]), 1)
-        np.add.at(counts, (units[rows], table.labels[rows]), 1)
-        fold_of, had = votes.argmax(1), np.zeros((n_folds, len(table.classes)))
-        np.add.at(had, fold_of[votes.any(1)], counts[votes.any(1)])
-        new = np.flatnonzero(~votes.any(1) & counts.any(1))
-        wanted = np.broadcast_to(np.maximum(counts.sum(0), 1) / n_folds, had.shape)
-        fold_of[new] = deal(counts[new], wanted, had, place.at("extended"))
-        for fold, label in np.argwhere(had == 0):
-            raise UserError(
-                f"{table.root}: no image of class {table.classes[label]} is in {where} {fold} when the splits of "
-                f"{former['fingerprint'][:12]} are extended; step_3/make_dataset_splits.py --force makes others"
-            )
-        return [rows[fold_of[units[rows]] == fold] for fold in range(n_folds)], (votes > 0).sum(1)
-
+    known = _Known(table, formers)
     every = np.arange(len(table))
     root_splits: list[dict] = []
-    was_in = np.zeros(units.max() + 1)
+    was_in = np.zeros(known.n_units)
     for repeat in range(settings["root_repeats"]):
         of = slice(repeat * settings["root_folds"], (repeat + 1) * settings["root_folds"])
         parts = [[root["test_indices"] for root in other["root_splits"][of]] for other in formers]
-        tests, found = folds(every, parts, stream.at("root", f"repeat {repeat}"), "outer fold")
+        tests, found = known.deal(every, parts, stream.at("root", f"repeat {repeat}"), "outer fold")
         was_in = np.maximum(was_in, found)
         for test in tests:
             number, rest = len(root_splits), np.setdiff1d(every, test)
@@ -84,12 +58,54 @@ def extend_splits(table: ImageTable, formers: Sequence[dict]) -> tuple[dict, str
                 of = slice(inner * settings["nested_folds"], (inner + 1) * settings["nested_folds"])
                 parts = [[split["dev_indices"] for split in root[of]] for root in roots]
                 place = stream.at(f"root {number}", f"repeat {inner}")
-                for dev in folds(rest, parts, place, f"outer fold {number}, inner fold")[0]:
+                for dev in known.deal(rest, parts, place, f"outer fold {number}, inner fold")[0]:
                     train = np.setdiff1d(rest, dev)
                     nested.append({"train_indices": train.tolist(), "dev_indices": dev.tolist()})
             root_splits.append({"test_indices": test.tolist(), "nested_splits": nested})
     splits = splits_record(table, former["seed"], settings, root_splits, False, former["fingerprint"])
     return splits, _said(table, former, was_in, root_splits)
+
+
+class _Known:
+    """What is known of the images of a table: in which of the former folds they were."""
+
+    def __init__(self, table: ImageTable, formers: Sequence[dict]) -> None:
+        self._table, self._formers, self._known = table, formers, _known_rows(table, formers)
+        each = np.arange(len(table))
+        self._units = each if table.unit_of is None else np.unique(table.unit_of, return_inverse=True)[1]
+        self.n_units = int(self._units.max()) + 1
+
+    def _votes(self, rows: np.ndarray, parts: list[list]) -> np.ndarray:
+        """How many of the images of a unit were in each fold, of those in `rows`: (units, folds)."""
+        votes, inside = np.zeros((self.n_units, len(parts[0]))), np.isin(np.arange(len(self._table)), rows)
+        for former, of_fold, (here, there) in zip(self._formers, parts, self._known, strict=True):
+            fold_at = np.full(len(former["files"]), -1)
+            for fold, part in enumerate(of_fold):
+                fold_at[part] = fold
+            was = fold_at[there]
+            voting = inside[here] & (was >= 0)
+            np.add.at(votes, (self._units[here[voting]], was[voting]), 1)
+        return votes
+
+    def deal(
+        self, rows: np.ndarray, parts: list[list], place: Stream, where: str
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Rows of each fold, and in how many folds each unit was; `parts` has the rows of each fold of each former."""
+        votes, n_folds, classes = self._votes(rows, parts), len(parts[0]), self._table.classes
+        counts, had = np.zeros((self.n_units, len(classes))), np.zeros((n_folds, len(classes)))
+        np.add.at(counts, (self._units[rows], self._table.labels[rows]), 1)
+        fold_of, is_known = votes.argmax(1), votes.any(1)
+        np.add.at(had, fold_of[is_known], counts[is_known])
+        new = np.flatnonzero(~is_known & counts.any(1))
+        wanted = np.broadcast_to(np.maximum(counts.sum(0), 1) / n_folds, had.shape)
+        fold_of[new] = deal(counts[new], wanted, had, place.at("extended"))
+        for fold, label in np.argwhere(had == 0):
+            raise UserError(
+                f"{self._table.root}: no image of class {classes[label]} is in {where} {fold} when the splits of "
+                f"{self._formers[0]['fingerprint'][:12]} are extended; step_3/make_dataset_splits.py --force makes "
+                "others"
+            )
+        return [rows[fold_of[self._units[rows]] == fold] for fold in range(n_folds)], (votes > 0).sum(1)
 
 
 def _known_rows(table: ImageTable, formers: Sequence[dict]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from common.evaluation.report import WIDTH, has_many_classes, results_table
 from common.evaluation.scored import Score, more_test_scores
-from common.evaluation.tested import has_groups
+from common.evaluation.tested import units_called
 
 
 def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame, scores: Mapping[str, Score] | None = None) -> str:
@@ -34,7 +34,7 @@ def analysis_text(predictions: pd.DataFrame, results: pd.DataFrame, scores: Mapp
         of = "precision, F1 and PR AUC are means over the classes; sensitivity, specificity, predictive values,\n"
         of += "calibration slope and decision curve are not defined for more than two classes"
     table = scores_table(more_test_scores(predictions) if scores is None else scores)
-    whom = f"intervals are for new {'patients' if has_groups(predictions) else 'images'} and these models"
+    whom = f"intervals are for new {units_called(predictions)} and these models"
     return f"{results_table(predictions, results)}\n\n{table}\n({of};\n{whom})\n\n{counts}"
 
 

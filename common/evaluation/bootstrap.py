@@ -8,12 +8,13 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, logit
 
-from common.evaluation.delong import degrees_of_freedom, repeats_of
+from common.evaluation.delong import ONE_UNIT, degrees_of_freedom, repeats_of
 from common.evaluation.statistics import Interval
 from common.evaluation.tested import OuterFold
 from common.seeds import Stream
 
 RESAMPLES = 2000
+NO_VARIANCE = "the same in all resamples"
 _CELLS = 4_000_000  # weights in memory at a time
 
 Measure = Callable[..., np.ndarray]
@@ -161,8 +162,8 @@ def _why_none(values: np.ndarray, limit: float) -> str:
     if np.isnan(values).any():
         return "not defined in all resamples"
     if np.isnan(limit):
-        return "one patient of a class in an outer fold"
-    return "the same for all patients" if np.ptp(values) <= 1e-12 else ""
+        return ONE_UNIT
+    return NO_VARIANCE if np.ptp(values) <= 1e-12 else ""
 
 
 def proportion_limits(

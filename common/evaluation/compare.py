@@ -72,7 +72,7 @@ def compare_runs(titles: Mapping[str, str], rope: float | None = None) -> dict[s
     runs, are_all = on_shared_folds([_read(run_id, title) for run_id, title in titles.items()])
     pairs = pairs_of(runs, rope)
     print("\n".join(_lines(runs, pairs, are_all, rope)))
-    path = _draw(runs, pairs)
+    path = draw_runs("compare", "difference_plot", [run.run_id for run in runs], pairs)
     print(f"plot: {path}")
     return _as_json(runs, pairs, path)
 
@@ -95,7 +95,7 @@ def _lines(runs: Sequence[Compared], pairs: Sequence[Pair], are_all: bool, rope:
     lines = [
         f"test ROC AUC of {len(runs)} runs on the same {images}, {folds}{'' if are_all else ' that all of them have'}",
         "",
-        f"these models, new patients (DeLong, paired{', by group' if in_groups else ''}):",
+        f"these models, new {'groups' if in_groups else 'images'} (DeLong, paired{', by group' if in_groups else ''}):",
     ]
     for run in runs:
         auc = auc_interval(run.folds)
@@ -141,12 +141,20 @@ def _probabilities(pair: Pair) -> str:
     )
 
 
-def _draw(runs: Sequence[Compared], pairs: Sequence[Pair]) -> Path:
+def draw_runs(stem: str, plot: str, run_ids: Sequence[str], *of: object) -> Path:
+    """Write a plot of :mod:`common.plots` to ``outputs/STEM-RUN-RUN.png``, and return the path.
+
+    Raises
+    ------
+    UserError
+        When it cannot be written.
+    """
     from common import plots
 
-    folder, stem = state_folder() / "outputs", "-".join(["compare", *(run.run_id[:8] for run in runs)])[:200]
+    folder = state_folder() / "outputs"
+    name = "-".join([stem, *(run_id[:8] for run_id in run_ids)])[:200]
     try:
-        (path,) = plots.save_plots({stem: plots.difference_plot(pairs)}, folder)
+        (path,) = plots.save_plots({name: getattr(plots, plot)(*of)}, folder)
     except OSError as error:
         raise UserError(f"{folder}: the plot cannot be written there ({error.strerror})") from error
     return path

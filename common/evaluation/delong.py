@@ -13,9 +13,9 @@ from common.evaluation.tested import OuterFold, units_of_class
 
 EXACT = (15, 0.99)
 """Units of the rarer class from which on, and ROC AUC up to which, intervals hold the truth as often as they say."""
-ONE_UNIT = "an outer fold has one group of a class"
+ONE_UNIT = "an outer fold has one group or image of a class"
 ALIKE = "both rank the images alike"
-NO_VARIANCE = "the difference is the same for all images"
+SAME = "the difference is the same for all images"
 
 
 def auc_influence(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, np.ndarray]:
@@ -183,7 +183,7 @@ def auc_difference(a: Sequence[OuterFold], b: Sequence[OuterFold], confidence: f
         margin = 1 - limit_without_errors(a, confidence)
         return Difference(value, -margin, margin)
     if variance <= 0:
-        return Difference(value, missing=NO_VARIANCE if value else ALIKE)
+        return Difference(value, missing=SAME if value else ALIKE)
     error = float(np.sqrt(variance))
     low, high = value + np.array([-1, 1]) * t_factor(a, confidence) * error
     p = float(2 * stats.t.sf(abs(value) / error, degrees_of_freedom(a)))

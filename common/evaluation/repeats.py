@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,8 @@ import pandas as pd
 
 from common import tracking
 from common.cli import UserError
+from common.evaluation.compare import draw_runs
 from common.evaluation.report import SCORES_SHOWN
-from common.state import state_folder
 
 Experiment = Callable[[argparse.Namespace], dict[str, object]]
 """Takes the flags, and returns what :func:`common.evaluation.conclude` does."""
@@ -134,7 +133,8 @@ def _conclude(repeats: Sequence[Repeat], as_json: bool) -> dict[str, object]:
     values = {score: np.array([one.scores[score] for one in same]) for score in SCORES_SHOWN}
     spreads = {score: spread_of(values[score], [one.scores[score].mean() for one in own]) for score in SCORES_SHOWN}
     print("\n" + "\n".join(_lines(values, spreads, len(own))))
-    print(f"plot: {_draw(same, own, spreads['test_roc_auc'])}")
+    path = draw_runs("repeats", "repeats_plot", [one.run_id for one in repeats], same, own, spreads["test_roc_auc"])
+    print(f"plot: {path}")
     auc = {"test_roc_auc": float(values["test_roc_auc"].mean())}
     spread = {name: None if math.isnan(sd) else sd for name, sd in spreads["test_roc_auc"]._asdict().items()}
     runs = [
@@ -171,14 +171,3 @@ def _lines(values: Mapping[str, np.ndarray], spreads: Mapping[str, Spread], n_ow
         cells = [f"{value:>{max(6, len(of))}.3f}" for value, of in zip(found, SCORES_SHOWN.values(), strict=True)]
         lines.append("  ".join([f"{title:<{width}}", *cells, note]).rstrip())
     return [*lines, "(SD: standard deviation; df: its degrees of freedom; 0.000: no more than seeds explain)"]
-
-
-def _draw(same: Sequence[Repeat], own: Sequence[Repeat], spread: Spread) -> Path:
-    from common import plots
-
-    folder, stem = state_folder() / "outputs", "-".join(["repeats", *(one.run_id[:8] for one in (*same, *own))])[:200]
-    try:
-        (path,) = plots.save_plots({stem: plots.repeats_plot(same, own, spread)}, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: the plot cannot be written there ({error.strerror})") from error
-    return path

@@ -9,10 +9,12 @@ import pandas as pd
 
 from common.evaluation.delong import auc_interval
 from common.evaluation.statistics import LEAST_FOLDS, corrected_resampled_interval
-from common.evaluation.tested import has_groups, tested_folds
+from common.evaluation.tested import tested_folds, units_called
 
 WIDTH = 100
 """Columns of a terminal."""
+PROCEDURE_EXACT = 0.98
+"""ROC AUC up to which the interval of the procedure is not too short."""
 SCORES_SHOWN = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
 
 
@@ -112,7 +114,7 @@ def _short(value: object) -> str:
 
 def _conclusion(predictions: pd.DataFrame, results: pd.DataFrame) -> list[str]:
     folds = tested_folds(predictions)
-    found, units = auc_interval(folds), "groups" if has_groups(predictions) else "images"
+    found, units = auc_interval(folds), units_called(predictions)
     said = f"test ROC AUC {found.value:.3f}"
     if found.missing:
         lines = [f"{said} (no interval: {found.missing})"]
@@ -121,8 +123,9 @@ def _conclusion(predictions: pd.DataFrame, results: pd.DataFrame) -> list[str]:
         limits = f"{'approximate ' if found.approximate else ''}95 % interval {found.low:.3f} to {found.high:.3f}"
         lines = [f"{said} ({limits}: these models, new {units}; {method})"]
     if again := retrained(results):
+        rough = "approximate " if found.value > PROCEDURE_EXACT else ""
         lines.append(
-            f"the procedure, retrained: 95 % interval {again[0]:.3f} to {again[1]:.3f} (corrected resampled t, "
+            f"the procedure, retrained: {rough}95 % interval {again[0]:.3f} to {again[1]:.3f} (corrected resampled t, "
             f"{len(folds)} outer folds)"
         )
     tested = predictions.loc[predictions["part"] == "test", "file"].nunique()

@@ -12,12 +12,12 @@ import pandas as pd
 
 from common.cli import UserError
 from common.evaluation import calibration, weighted
-from common.evaluation.bootstrap import Measure, limits_of, proportion_limits, resampled, symmetric_limits
+from common.evaluation.bootstrap import NO_VARIANCE, Measure, limits_of, proportion_limits, resampled, symmetric_limits
 from common.evaluation.delong import auc_interval
 from common.evaluation.metrics import threshold_that_keeps
 from common.evaluation.predictions import classes_of, probabilities_of
 from common.evaluation.statistics import Interval
-from common.evaluation.tested import OuterFold, has_groups, mean_of, tested_folds
+from common.evaluation.tested import OuterFold, mean_of, tested_folds, units_called
 
 
 class Score(NamedTuple):
@@ -63,8 +63,6 @@ _CALIBRATION = {
     "calibration_slope": _Asked("calibration slope", calibration.calibration_slope, symmetric_limits),
     "calibration_intercept": _Asked("calibration intercept", calibration.calibration_intercept),
 }
-
-
 _IN_THE_LARGE = "calibration_intercept"
 
 
@@ -119,13 +117,13 @@ def more_test_scores(predictions: pd.DataFrame, prevalence: float | None = None)
     if n_classes > 2:
         found["brier"] = found["brier"]._replace(note="0 to 2: sum over the classes")
     found["roc_auc"] = Score("ROC AUC", auc_interval(folds))
-    noun = "patient" if has_groups(predictions) else "image"
+    n_units, units = len(set().union(*(fold.units.tolist() for fold in folds))), units_called(predictions)
+    for name, (_, interval, _) in found.items():
+        if interval.missing == NO_VARIANCE and interval.value == 1:
+            words = replace(interval, missing=f"no error among {n_units} {units}")
+            found[name] = found[name]._replace(interval=words)
     order = ["roc_auc", *_AT_DEV, *moved, "ppv", "npv", *_OF_ANY, *_CALIBRATION, "ece"]
-    return {
-        name: found[name]._replace(interval=_in_words(found[name].interval, folds, noun))
-        for name in order
-        if name in found
-    }
+    return {name: found[name] for name in order if name in found}
 
 
 def as_metrics(scores: Mapping[str, Score]) -> dict[str, float]:
@@ -220,11 +218,3 @@ def _calibration_scores(found: Mapping[str, Score], folds: list[OuterFold]) -> d
         "calibration_intercept": intercept._replace(note="0 is ideal, above 0 too low"),
         "ece": Score("calibration error (ECE)", ece, f"{bins} bins, about {chance:.3f} by chance if calibrated"),
     }
-
-
-def _in_words(interval: Interval, folds: list[OuterFold], noun: str) -> Interval:
-    """An interval whose reason names what the units are, and how many there are."""
-    missing = interval.missing.replace("patient", noun)
-    if missing.startswith("the same") and interval.value == 1:
-        missing = f"no error among {len(set().union(*(fold.units.tolist() for fold in folds)))} {noun}s"
-    return replace(interval, missing=missing)

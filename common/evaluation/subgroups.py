@@ -13,7 +13,7 @@ from common.evaluation.bootstrap import proportion_limits, resampled
 from common.evaluation.delong import auc_interval
 from common.evaluation.predictions import classes_of
 from common.evaluation.statistics import Interval
-from common.evaluation.tested import has_groups, tested_folds, units_of_class
+from common.evaluation.tested import tested_folds, units_called, units_of_class
 from common.evaluation.weighted import sensitivity_of, specificity_of
 
 LEAST_UNITS = 10
@@ -100,7 +100,7 @@ def _subgroup(value: str, test: pd.DataFrame, n_classes: int) -> Subgroup:
 
 def subgroups_text(predictions: pd.DataFrame, column: str, subgroups: list[Subgroup]) -> str:
     """Subgroups as plain text of at most 100 columns: a line for each, with its scores or why it has none."""
-    noun = "patients" if has_groups(predictions) else "images"
+    noun = units_called(predictions)
     classes = classes_of(predictions)
     width = max(len(column), *(len(_short(subgroup.value)) for subgroup in subgroups))
     counted = noun if len(classes) > 2 else f"{noun} of {_short(classes[0])}, {_short(classes[1])}"

@@ -71,6 +71,11 @@ def has_groups(predictions: pd.DataFrame) -> bool:
     return "group" in predictions and bool(predictions["group"].fillna("").astype(str).ne("").any())
 
 
+def units_called(predictions: pd.DataFrame) -> str:
+    """What the units of a predictions table are, for people."""
+    return "groups" if has_groups(predictions) else "images"
+
+
 def units_of_class(folds: Sequence[OuterFold], label: int) -> int:
     """How many units the images of one class are of, in all folds together."""
     return len(set().union(*(fold.units[fold.labels == label].tolist() for fold in folds)))

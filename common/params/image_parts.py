@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from common.cli import UserError
+from common.cli import UserError, escaped
 from common.data.folding import random_fold
 from common.data.images import ImageTable, check_classes, decode
 from common.data.sources import find_images
@@ -24,7 +26,7 @@ class ImagePart(NamedTuple):
 
 
 def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, ImagePart]:
-    """The parts ``train``, ``val`` and ``test`` of a folder.
+    """The parts ``train``, ``val`` and ``test`` of a folder; a line says where two folders have images in common.
 
     Where ``val/`` or ``test/`` is missing, a fifth of the images of ``train/`` is held out for it: stratified, and by
     group where there are groups.
@@ -42,6 +44,8 @@ def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, Imag
     for found, _ in parts.values():
         if found.classes != table.classes:
             raise UserError(f"{found.root}: expected the classes of train/, {table.classes}, found {found.classes}")
+    for (name, part), (other, another) in combinations(parts.items(), 2):
+        _say_copies(part.table, name, another.table, other)
     missing = [name for name in ("test", "val") if name not in parts]
     if missing:
         try:
@@ -54,6 +58,22 @@ def image_parts(folder: Path, image_size: int, stream: Stream) -> dict[str, Imag
         parts["train"] = ImagePart(table, np.sort(np.concatenate(rest)))
         parts |= {name: ImagePart(table, rows) for name, rows in held_out.items()}
     return parts
+
+
+def _say_copies(table: ImageTable, name: str, other: ImageTable, other_name: str) -> None:
+    assert table.pixels is not None and other.pixels is not None
+    seen = {_digest(pixels): file for pixels, file in zip(table.pixels, table.files, strict=True)}
+    copies = [(row, seen[digest]) for row, digest in enumerate(map(_digest, other.pixels)) if digest in seen]
+    if copies:
+        row, file = copies[0]
+        print(
+            f"{len(copies)} of {len(other)} images of {other_name} are, as the network sees them, images of {name} "
+            f"too, such as {escaped(other.files[row])} and {escaped(file)}: scores of {other_name} are too good"
+        )
+
+
+def _digest(pixels: np.ndarray) -> bytes:
+    return hashlib.sha256(pixels.tobytes()).digest()
 
 
 def _table(folder: Path, part: str, image_size: int) -> ImageTable | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from common.evaluation.compare import Pair
 
 _BLUE = "#0072B2"
-_KINDS = {"models": ("these models, new patients", INK, 0.16), "procedures": ("the procedures, retrained", _BLUE, 0.32)}
+_KINDS = {"models": ("these models", INK, 0.16), "procedures": ("the procedures, retrained", _BLUE, 0.32)}
 
 
 def difference_plot(pairs: Sequence[Pair]) -> Plot:

@@ -30,15 +30,14 @@ def repeats_plot(same: Sequence[Repeat], own: Sequence[Repeat], spread: Spread) 
     scores = np.array([one.scores["test_roc_auc"] for one in same])
     n_seeds, n_folds = scores.shape
     widths = [max(2, min(6, n_folds)), 2]
-    figure, (by_fold, by_run) = drawing(
-        f"Test ROC AUC from {n_seeds} root seeds", 1, 2, sharey=True, width_ratios=widths
-    )
+    title = f"Test ROC AUC from {n_seeds} root seeds"
+    figure, (by_fold, by_run) = drawing(title, 1, 2, sharey=True, width_ratios=widths)  # type: ignore[misc]
     name_axes(by_fold, "outer fold", "test ROC AUC")
     name_axes(by_run, "run", "")
     for axes, sources in ((by_fold, ("folds", "seeds")), (by_run, ("seeds_of_mean", "splits"))):
         found = {source.removesuffix("_of_mean"): getattr(spread, source) for source in sources}
-        said = ", ".join(f"{source} {sd:.3f}" for source, sd in found.items() if not math.isnan(sd))
-        axes.set_title(f"SD: {said}", fontsize=9, color=INK)
+        said = [f"SD between {source} {sd:.3f}" for source, sd in found.items() if not math.isnan(sd)]
+        axes.set_title("\n".join(said), fontsize=9, color=INK)
     aside = np.linspace(-0.22, 0.22, n_seeds)[:, None]
     by_fold.plot(np.arange(n_folds) + aside, scores, "o", color=GREY, markersize=4.5)
     by_fold.plot([], [], "o", color=GREY, markersize=4.5, label="one seed")

@@ -16,8 +16,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import roc_auc_score
 
+from common.evaluation.delong import auc_interval
 from common.evaluation.metrics import confusion
-from common.evaluation.report import has_many_classes, summary
+from common.evaluation.report import has_many_classes
+from common.evaluation.tested import tested_folds
 from common.plots import many_classes
 from common.plots.figures import GREY, INK, PALE, Plot, name_axes
 from common.plots.of_predictions import CLASS_COLOURS, MODEL, described, drawing, per_model, sensitivity, test_part
@@ -125,10 +127,10 @@ def fold_plot(predictions: pd.DataFrame, results: pd.DataFrame) -> Plot:
 
     `results` has the columns of ``results.csv``.
     """
-    found = summary(predictions, results)
-    mean, interval = found["test_roc_auc"], found["ci"] or [found["test_roc_auc"]] * 2
+    found = auc_interval(tested_folds(predictions))
+    mean, interval = found.value, found.limits or [found.value] * 2
     folds = results.groupby("root_split")["test_roc_auc"]
-    figure, axes = drawing("Test ROC AUC by root split" + (", no interval" if found["ci"] is None else ""))
+    figure, axes = drawing("Test ROC AUC by root split" + (", no interval" if found.missing else ""))
     measure = "test ROC AUC, mean of the classes" if has_many_classes(results) else "test ROC AUC"
     name_axes(axes, "root split (outer fold)", measure)
     for position, (_, scores) in enumerate(folds):
@@ -137,8 +139,9 @@ def fold_plot(predictions: pd.DataFrame, results: pd.DataFrame) -> Plot:
     if len(folds) > 1:
         x = range(len(folds))
         axes.plot(x, folds.mean(), "_", color=INK, markersize=22, markeredgewidth=2.2, label="mean of the root split")
-    if found["ci"] is not None:
-        title = f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}: these models"
+    if not found.missing:
+        rough = "approximate " if found.approximate else ""
+        title = f"{rough}95 % interval {interval[0]:.3f} to {interval[1]:.3f}: these models"
         axes.axhspan(*interval, color=_SKY, alpha=0.25, linewidth=0, zorder=0, label=title)
     axes.axhline(mean, color=INK, linewidth=1.2, linestyle="--", zorder=1, label=f"mean {mean:.3f}")
     low, high = min(interval[0], results["test_roc_auc"].min()), max(interval[1], results["test_roc_auc"].max())

@@ -75,7 +75,7 @@ def test_the_command_answers_both_questions_in_words_and_as_json_and_draws_them(
     models, procedures = text.split("the procedures, retrained")
     low, high = pair["models"]["ci"]
     said = f"{title}  {(a - b).mean():+.3f} (95 % interval {low:+.3f} to {high:+.3f}), p < 0.001"
-    assert "these models, new patients (DeLong, paired, by group):" in models and said in models
+    assert "these models, new groups (DeLong, paired, by group):" in models and said in models
     assert "p = 0.000" not in text and "Holm" not in text and "procedure" not in models
     assert f"{ids[1][:8]} better {pair['equivalence'][2]:.3f}" in procedures and "models" not in procedures
     plot = store.state / "outputs" / f"compare-{ids[0][:8]}-{ids[1][:8]}.png"
@@ -106,7 +106,7 @@ def test_three_classes_are_compared_by_the_mean_of_each_against_all_others(store
 def test_models_of_a_config_are_compared_as_runs_are(six, store, capsys):
     (a, b), (tables, _) = six
     same = store(tables, "the first again")
-    outcomes = [(name, {"run_id": i}, None) for name, i in (("CNN", a), ("Dense", b), ("CNN", same))]
+    outcomes = [(name, {"run_id": i}) for name, i in (("CNN", a), ("Dense", b), ("CNN", same))]
     compare_models(argparse.Namespace(json=True), outcomes[:1])
     assert capsys.readouterr().out == ""
     compare_models(argparse.Namespace(json=True), outcomes)

@@ -237,7 +237,7 @@ def test_perfect_folds_give_a_bound_and_one_patient_of_a_class_no_interval():
     assert "0.832 to 1.000: these models, new images; bound: no error)" in report.results_table(found, results)
     found["group"] = found["class"]
     assert report.summary(found, results)["ci"] is None
-    assert "no interval: an outer fold has one group of a class" in report.results_table(found, results)
+    assert "no interval: an outer fold has one group or image of a class" in report.results_table(found, results)
 
 
 def test_results_table_of_many_choices_fits_in_100_columns():

@@ -112,7 +112,7 @@ def test_where_nothing_varies_there_is_no_p_and_why_is_said():
     found = auc_difference(right, tied)
     assert (found.value, found.missing) == (0.5, "the difference is the same for all images")
     one = [fold_of(labels, a, units=labels * (1 + np.arange(len(labels))))]
-    assert auc_difference(one, one).missing == "an outer fold has one group of a class"
+    assert auc_difference(one, one).missing == "an outer fold has one group or image of a class"
 
 
 def test_corrected_and_bayesian_t_of_scikit_learns_example():

@@ -160,6 +160,7 @@ WRONG = {
     "dropout_rate": [Float(0.5, 1)],
     "learning_rate": ["1e-3", float("nan"), Float(0, 1e-2)],
     "weights": [None],
+    "score": [Categorical(["roc_auc", "mcc"])],
     "n_startup_trials": [0, 2.0, Int(1, 9), Categorical([3, 5])],
     "optimizer": [SGD, Categorical([AdamW(), Augmentation()])],
     "augmentation": [Categorical([None, 0.5])],

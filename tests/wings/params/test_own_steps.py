@@ -113,7 +113,7 @@ def test_the_test_images_are_read_once_at_the_end_with_the_weights_of_the_best_e
 
 
 @pytest.mark.parametrize("given", ["train", "train test", "train val", "train val test"])
-def test_parts_that_are_missing_are_held_out_of_the_training_images_by_group(given, home):
+def test_parts_that_are_missing_are_held_out_of_the_training_images_by_group(given, home, capsys):
     write_standin(home / "more", 240, 100)
     make_folders(home / "more")
     for part in given.split():
@@ -125,7 +125,10 @@ def test_parts_that_are_missing_are_held_out_of_the_training_images_by_group(giv
     groups = {row.split(",")[0]: number // 2 for number, row in enumerate(sorted(rows, key=lambda row: row[-1]))}
     table = "".join(f"{file},{group}\n" for file, group in groups.items())
     (home / "parts" / "train" / "groups.csv").write_text(f"files,group\n{table}")
+    capsys.readouterr()
     parts = image_parts(home / "parts", 28, Stream(0))
+    copies = [line for line in capsys.readouterr().out.splitlines() if "as the network sees them" in line]
+    assert [line.split(",")[0] for line in copies] == ["100 of 100 images of test are"] * (given == "train val test")
     held_out = [part for part in ("val", "test") if part not in given]
     used = [{groups[parts[part].table.files[row]] for row in parts[part].rows} for part in ("train", *held_out)]
     assert sum(len(parts[part].rows) for part in ("train", *held_out)) == 240
