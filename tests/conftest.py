@@ -83,13 +83,11 @@ def run_script(project):
 
 
 @pytest.fixture(scope="module")
-def killer(project, run_script, tmp_path_factory):
+def killer(few_pets, tmp_path_factory):
     """Runs scripts that are ended at any moment, in a copy of the project of its own."""
     from killing import Killer
 
-    if not (project / "data" / "drawn").exists():
-        assert run_script("step_3/make_dataset_splits.py").returncode == 0
-    killer = Killer(tmp_path_factory.mktemp("killed"), project / "data")
+    killer = Killer(tmp_path_factory.mktemp("killed"), few_pets)
     yield killer
     killer.close()
 
@@ -98,6 +96,12 @@ def killer(project, run_script, tmp_path_factory):
 def tiny_pets(tmp_path_factory):
     """24 pictures in Oxford layout, 40 px: cats are bright at the top, dogs at the bottom."""
     return make_tiny_pets(tmp_path_factory.mktemp("tiny") / "tiny_pets")
+
+
+@pytest.fixture(scope="session")
+def few_pets(tmp_path_factory):
+    """80 of them: enough for scores that differ in their digits."""
+    return make_tiny_pets(tmp_path_factory.mktemp("few") / "few_pets", n_per_class=40)
 
 
 def make_tiny_pets(root, n_per_class=12):

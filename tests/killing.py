@@ -70,7 +70,7 @@ class Killer:
         for name in ("common", *(f"step_{i}" for i in range(1, 6))):
             shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
         shutil.copy(PROJECT / "requirements.txt", folder)
-        shutil.copytree(data, folder / "data")
+        self.data = str(data)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
         self.environment = {**kept, "PYTHONPATH": str(folder)}
         self._empty = folder / "empty"
@@ -105,7 +105,7 @@ class Killer:
     def run(self, *argv, after=None, phases=None, number=signal.SIGKILL, limit=0, step=5, **environment) -> Ended:
         """Run ``step_N/train.py --fast --n-jobs 1``, and send it a signal after some seconds, or finished phases."""
         log = self.folder / "log"
-        words = ["--fast", *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
+        words = ["--fast", "--data", self.data, *map(str, argv)] + ([] if step == 2 else ["--n-jobs", "1"])
         job = {"module": f"step_{step}.train", "argv": words, "log": str(log), "limit": limit}
         job["environment"] = environment
         self._forker.stdin.write(json.dumps(job) + "\n")
@@ -121,7 +121,7 @@ class Killer:
 
     def spawn(self, *argv, after=None, number=signal.SIGKILL, step=5, **environment) -> Ended:
         """The same in a process of its own, from the start of Python on."""
-        command = [sys.executable, f"step_{step}/train.py", "--fast", *map(str, argv)]
+        command = [sys.executable, f"step_{step}/train.py", "--fast", "--data", self.data, *map(str, argv)]
         log, started = self.folder / "log", time.monotonic()
         with log.open("w") as file:
             process = subprocess.Popen(
@@ -143,7 +143,7 @@ class Killer:
         log, started = self.folder / "log", time.monotonic()
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "step_5/train.py", "--fast", *map(str, argv)],
+                [sys.executable, "step_5/train.py", "--fast", "--data", self.data, *map(str, argv)],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=file,

@@ -81,6 +81,7 @@ def report(tmp_path_factory):
     return failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_a_broken_step_fails_in_that_behaviour_alone(name, report):
     assert list(report[name]) == [BEHAVIOURS[name]], report[name]

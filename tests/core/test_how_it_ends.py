@@ -91,7 +91,9 @@ def test_a_script_whose_output_ends_does_its_work_without_a_traceback(shell, cod
 @pytest.mark.parametrize(("target", "code"), [("2>&1 | head -1", 0), (">/dev/full", 2)])
 def test_a_training_whose_output_ends_keeps_its_results(target, code, killer):
     killer.clean()
-    command = f'"{sys.executable}" step_3/train.py --fast --n-jobs 2 {target}; exit ${{PIPESTATUS[0]}}'
+    command = (
+        f'"{sys.executable}" step_3/train.py --fast --data "{killer.data}" --n-jobs 2 {target}; exit ${{PIPESTATUS[0]}}'
+    )
     environment = killer.environment | {"PYTHONUNBUFFERED": "1"}
     done = subprocess.run(["bash", "-c", command], cwd=killer.folder, env=environment, capture_output=True)
     assert done.returncode == code and b"Traceback" not in done.stderr and b"Exception" not in done.stderr
@@ -119,7 +121,7 @@ def test_ctrl_c_at_any_moment_after_a_training_loses_nothing(killer):
     for moment in range(8):
         killer.clean()
         process = subprocess.Popen(
-            [sys.executable, "step_2/train.py", "--fast"],
+            [sys.executable, "step_2/train.py", "--fast", "--data", killer.data],
             cwd=killer.folder,
             env=killer.environment | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

@@ -118,7 +118,7 @@ def test_a_helper_that_the_system_kills_is_one_line_and_the_run_goes_on(of_serve
 
 def test_ctrl_c_while_the_processes_to_come_still_import_is_one_line(killer):
     killer.clean()
-    command = [sys.executable, "step_3/train.py", "--fast", "--n-jobs", "2"]
+    command = [sys.executable, "step_3/train.py", "--fast", "--data", killer.data, "--n-jobs", "2"]
     log = killer.folder / "log"
     with log.open("w") as file:
         train = subprocess.Popen(

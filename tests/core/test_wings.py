@@ -65,6 +65,7 @@ def check(folder, wings):
             assert refusal(folder, wing) == (2, [line], 1)
 
 
+@pytest.mark.slow
 def test_without_any_wing_step_5_runs_and_what_needs_one_says_which(without):
     check(without(*EVERY), EVERY)
 

@@ -17,7 +17,7 @@ from common.events.display import Display
 from common.events.reporting import report, reporting
 from common.production import load_production, predict
 
-FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--n-trials", "1", "--n-jobs", "2")
+FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--n-trials", "1", "--n-jobs", "2", "--data")
 
 
 @pytest.fixture
@@ -62,16 +62,16 @@ def check(events, folds=2):
 
 
 def test_a_run_of_step_5_tells_both_brokers_all_of_it_also_when_they_are_away_until_the_next_run(
-    kafka, pubsub, run_script, project, monkeypatch
+    kafka, pubsub, run_script, project, few_pets, monkeypatch
 ):
     environ = {**kafka.environ, **pubsub.environ}
     for broker in (kafka, pubsub):
         broker.cut()
-    done = run_script(*FLAGS, **environ)
+    done = run_script(*FLAGS, few_pets, **environ)
     assert done.returncode == 0 and done.stderr.count("some events have not arrived; they wait in") == 2, done.stderr
     for broker in (kafka, pubsub):
         broker.restore()
-    done = run_script(*FLAGS, **environ)
+    done = run_script(*FLAGS, few_pets, **environ)
     assert done.returncode == 0, done.stderr
     monkeypatch.setenv("REPROAI_STATE", str(project))
     while any(spool.Spool(name).waiting() for name in ("kafka", "pubsub")):  # a busy machine: brokers were too slow
@@ -83,8 +83,8 @@ def test_a_run_of_step_5_tells_both_brokers_all_of_it_also_when_they_are_away_un
     assert events_of(kafka) == events_of(pubsub)
 
 
-def test_a_topic_that_does_not_exist_is_an_error_before_anything_is_trained(kafka, run_script):
-    done = run_script(*FLAGS, **kafka.environ | {"KAFKA_TOPIC": "nowhere"})
+def test_a_topic_that_does_not_exist_is_an_error_before_anything_is_trained(kafka, few_pets, run_script):
+    done = run_script(*FLAGS, few_pets, **kafka.environ | {"KAFKA_TOPIC": "nowhere"})
     assert done.returncode == 2 and "fits" not in done.stderr, done.stderr
     expected = f"error: kafka at {kafka.address}: there is no topic nowhere; make it, or name another"
     assert done.stderr.splitlines()[-1] == expected
