@@ -68,18 +68,20 @@ def copy_code(folder):
 @pytest.fixture(scope="session")
 def run_script(project):
     """Runs ``python <script> <arguments>`` of the copied project, from another folder, as a user would."""
+    from forking import Forks
+
+    forks = Forks()
 
     def run(script, *arguments, folder=None, prefix=(), **environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
-        return subprocess.run(
-            [*prefix, sys.executable, str((folder or project) / script), *map(str, arguments)],
-            cwd=project.parent,
-            env={**kept, "PYTHONPATH": str(folder or project), **environment},
-            capture_output=True,
-            text=True,
-        )
+        path, env = (folder or project) / script, {**kept, "PYTHONPATH": str(folder or project), **environment}
+        if not prefix:
+            return forks.run(path, arguments, project.parent, env)
+        command = [*prefix, sys.executable, str(path), *map(str, arguments)]
+        return subprocess.run(command, cwd=project.parent, env=env, capture_output=True, text=True)
 
-    return run
+    yield run
+    forks.close()
 
 
 @pytest.fixture(scope="module")

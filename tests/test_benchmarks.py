@@ -55,6 +55,7 @@ def check(folder, rows):
     assert all(isinstance(figure["ratio"], float) for figure in results["figures"])
 
 
+@pytest.mark.slow
 def test_rows_end_with_a_table_and_a_file_and_touch_nothing_of_the_users(copy):
     check(copy, ["bare"])
 

@@ -68,7 +68,9 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(killer, whole):
     go_on_until_the_end(killer.run, killer, state)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does_unless_another_process_is_on_it(
     number, code, killer, whole
 ):
@@ -142,6 +144,7 @@ def test_ctrl_c_while_the_processes_to_come_still_import_is_one_line(killer):
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, whole):
     state, _ = whole
     killer.clean()

@@ -39,9 +39,9 @@ def test_repeats_run_what_has_not_finished_on_the_same_splits_and_on_others(
     run_script, tiny_pets, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
-    flags = ("--data", tiny_pets, "--fast", "--inner-splits", 1, "--json")
-    before = json.loads(run_script("step_3/train.py", *flags, "--seed", 8).stdout.splitlines()[-1])
-    done = run_script("step_3/train.py", *flags, "--seed", 7, "--repeats", 2, "--resplit")
+    command = ("step_3/train.py", "--data", tiny_pets, "--fast", "--inner-splits", 1, "--n-jobs", 1, "--json")
+    before = json.loads(run_script(*command, "--seed", 8).stdout.splitlines()[-1])
+    done = run_script(*command, "--seed", 7, "--repeats", 2, "--resplit")
     assert done.returncode == 0, done.stderr
     *_, plot, last = done.stdout.splitlines()
     found = json.loads(last)

@@ -57,6 +57,7 @@ def test_answers_that_are_lost_double_nothing(killer, whole, server):
     assert killer.state() == whole
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_the_run_in_one_line_and_the_same_command_goes_on(killer, whole, server):
     with closing(Gate(server)) as gate:
         with after(killer, 3, lambda: setattr(gate, "shut", True)):

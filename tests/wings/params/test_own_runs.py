@@ -40,6 +40,7 @@ def test_a_training_that_is_ended_goes_on_to_the_weights_that_it_would_have_had(
     assert not list((home / "log" / "models").glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_before_it_saved_anything_stays_open_until_the_next_call_alone(home):
     process = begun(home, 10)
     while not process.stdout.readline().startswith("epoch  2/10"):

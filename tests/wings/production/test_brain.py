@@ -26,7 +26,7 @@ def trained(heads, project, run_script):
     """The step's script on them, which registers a model; its stdout, and its last line."""
     assert run_script("step_3/make_dataset_splits.py", "--data", heads).returncode == 0
     config = project / "step_5" / "configs" / "brain_cnn.py"
-    done = run_script("step_5/train.py", config, *FLAGS, "--data", heads, "--n-jobs", 2)
+    done = run_script("step_5/train.py", config, *FLAGS, "--data", heads, "--n-jobs", 1)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(done.stdout.splitlines()[-1])
 

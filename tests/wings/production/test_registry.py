@@ -361,6 +361,7 @@ def answering(uri, **environment):
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_server_without_the_project_and_another_clone_answer_image_files_as_the_model_does(pets, tmp_path):
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{pets.database}"}
     contents = [photo.read_bytes() for photo in pets.photos]
@@ -380,6 +381,7 @@ def test_a_server_without_the_project_and_another_clone_answer_image_files_as_th
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_a_tracking_server_processes_agree_on_the_best_version(database, tiny_pets, monkeypatch):
     photo = next((tiny_pets / "images").iterdir()).read_bytes()
     with closing(Server(database.parent)) as server:
