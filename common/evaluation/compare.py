@@ -121,7 +121,8 @@ def _lines(runs: Sequence[Compared], pairs: Sequence[Pair], are_all: bool, rope:
 def _limits(found: Interval, form: str) -> str:
     if found.missing:
         return f"(no interval: {found.missing})"
-    return f"(95 % interval {found.low:{form}} to {found.high:{form}})"
+    rough = "approximate " if found.approximate else ""
+    return f"({rough}95 % interval {found.low:{form}} to {found.high:{form}})"
 
 
 def _said(found: Difference) -> str:

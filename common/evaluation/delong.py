@@ -159,7 +159,8 @@ def auc_interval(folds: Sequence[OuterFold], confidence: float = 0.95) -> Interv
 def auc_difference(a: Sequence[OuterFold], b: Sequence[OuterFold], confidence: float = 0.95) -> Difference:
     """Mean ROC AUC of one run less that of another on the same images: these models, new patients.
 
-    DeLong's paired test, for images in groups, with the degrees of freedom of :func:`auc_interval`. Where all models of
+    DeLong's paired test, for images in groups, with the degrees of freedom of :func:`auc_interval`; approximate for few
+    units, as there. Where all models of
     both are without an error, the limits are those that :func:`limit_without_errors` allows, and there is no p.
 
     Parameters
@@ -187,7 +188,8 @@ def auc_difference(a: Sequence[OuterFold], b: Sequence[OuterFold], confidence: f
     error = float(np.sqrt(variance))
     low, high = value + np.array([-1, 1]) * t_factor(a, confidence) * error
     p = float(2 * stats.t.sf(abs(value) / error, degrees_of_freedom(a)))
-    return Difference(value, max(-1.0, float(low)), min(1.0, float(high)), p=p)
+    is_rough = _rarer(a) < EXACT[0]
+    return Difference(value, max(-1.0, float(low)), min(1.0, float(high)), approximate=is_rough, p=p)
 
 
 def degrees_of_freedom(folds: Sequence[OuterFold], labels: Sequence[int] | None = None) -> float:

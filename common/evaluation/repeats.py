@@ -79,7 +79,9 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     """
     for flag in ("repeats", "resplit"):
         if getattr(args, "register", None) and getattr(args, flag):
-            raise UserError(f"--{flag}: a model is registered by a run without it; expected no --register")
+            raise UserError(
+                f"--{flag}: a model is registered by a run without it; expected no --register, nor one in the config"
+            )
     if args.repeats is None:
         return run_experiment(args)
     if args.seed + args.repeats > 2**63:

@@ -98,6 +98,9 @@ def test_folds_are_averaged_and_so_are_the_models_of_a_fold():
     assert found.value == pytest.approx(np.mean(gaps))
     assert standard_error(found, runs[0]) == pytest.approx(np.sqrt(np.sum(variances)) / 3)
     assert degrees_of_freedom(runs[0]) == 3 * 20 - 3
+    assert not found.approximate
+    rough = [[fold_of(f.labels[::4], f.probabilities[0][::4]) for f in run[:1]] for run in runs]
+    assert auc_difference(*rough).approximate  # 5 of a class
 
 
 def test_where_nothing_varies_there_is_no_p_and_why_is_said():
