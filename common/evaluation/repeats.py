@@ -121,12 +121,7 @@ def spread_of(same: np.ndarray, own: Sequence[float] = ()) -> Spread:
     of_seeds = float(same.var(axis=0, ddof=1).mean())
     of_folds = float(same.mean(axis=0).var(ddof=1)) - of_seeds / n_seeds if n_folds > 1 else math.nan
     of_splits = float(np.var([same[0].mean(), *own], ddof=1)) - of_seeds / n_folds if len(own) else math.nan
-    return Spread(
-        *(
-            math.sqrt(variance) if not variance < 0 else 0.0
-            for variance in (of_folds, of_seeds, of_seeds / n_folds, of_splits)
-        )
-    )
+    return Spread(*np.sqrt(np.maximum([of_folds, of_seeds, of_seeds / n_folds, of_splits], 0)).tolist())
 
 
 def _conclude(repeats: Sequence[Repeat], as_json: bool) -> dict[str, object]:
