@@ -68,6 +68,7 @@ class OwnTraining:
         self.saved, self.best = SavedModels(self.folder / "models"), BestEpoch(self.model, self.folder / "models")
 
     def run(self, params: Mapping[str, Any]) -> bool:
+        """Train to the end, or go on to it; False where the loss was not finite any more."""
         epochs, state = self.read.num_epochs, self.saved.load()
         before = state["epoch"] if state else 0
         if state:

@@ -77,7 +77,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         check_registration(uri, args.register, table)
     config_file = getattr(args, "config", None)
     of = [table.name, *([config_file.stem] if config_file else []), model_name(config), f"seed {stream.root_seed}"]
-    name = escaped(" ".join(of))
+    name = escaped(" ".join([*of, *(["own splits"] if getattr(args, "resplit", False) else [])]))
     parts = identities.identity(step, args, table, folds, config, compute)
     if getattr(args, "repeats", None) and not args.fresh:
         _check_unfinished(client, step, parts)

@@ -56,7 +56,9 @@ def test_repeats_run_what_has_not_finished_on_the_same_splits_and_on_others(
         table = find_root(run["run_id"]).read_table("predictions.csv")
         tested.append(set(table.loc[(table["part"] == "test") & (table["root_split"] == 0), "file"]))
     assert tested[0] == tested[1] != tested[2]
-    command = find_root(own["run_id"]).client.get_run(own["run_id"]).data.tags["command"]
+    kept = find_root(own["run_id"]).client.get_run(own["run_id"])
+    assert kept.info.run_name.endswith(" seed 8 own splits")
+    command = kept.data.tags["command"]
     assert "--resplit" in command and "--repeats" not in command  # as `reproduce` runs it
 
 
