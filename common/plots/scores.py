@@ -141,7 +141,7 @@ def fold_plot(predictions: pd.DataFrame, results: pd.DataFrame) -> Plot:
         axes.plot(x, folds.mean(), "_", color=INK, markersize=22, markeredgewidth=2.2, label="mean of the root split")
     if not found.missing:
         rough = "approximate " if found.approximate else ""
-        title = f"{rough}95 % interval {interval[0]:.3f} to {interval[1]:.3f}: these models"
+        title = f"{rough}95 % interval\n{interval[0]:.3f} to {interval[1]:.3f}: these models"
         axes.axhspan(*interval, color=_SKY, alpha=0.25, linewidth=0, zorder=0, label=title)
     axes.axhline(mean, color=INK, linewidth=1.2, linestyle="--", zorder=1, label=f"mean {mean:.3f}")
     low, high = min(interval[0], results["test_roc_auc"].min()), max(interval[1], results["test_roc_auc"].max())

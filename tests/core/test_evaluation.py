@@ -255,6 +255,7 @@ def legend_texts(figure):
 @pytest.mark.parametrize(
     "run",
     [
+        {"n_test": 12},
         {"root_splits": 1, "inner_splits": 1, "n_test": 4},
         {"root_splits": 1, "inner_splits": 3, "strength": 100},  # perfect, and one value per class
     ],
@@ -265,6 +266,8 @@ def test_every_plot_has_a_title_and_named_axes_and_shows_itself_in_notebooks(run
         assert figure.get_suptitle()
         assert figure.axes[-1].get_xlabel() and all(axes.get_ylabel() for axes in figure.axes)
         assert figure._repr_png_()[0].startswith(b"\x89PNG")
+        boxes = [legend.get_window_extent() for legend in figure.legends]
+        assert all(min(box.x0, figure.bbox.x1 - box.x1) >= 0 for box in boxes), "a legend is cut off"
 
 
 def test_plots_state_the_numbers_of_the_table():
@@ -277,7 +280,7 @@ def test_plots_state_the_numbers_of_the_table():
     slope, intercept = by_fold[["test_calibration_slope", "test_calibration_intercept"]].mean()
     said = f"slope {slope:.2f} (perfect: 1), intercept {intercept:.2f} (perfect: 0)"
     assert said in legend_texts(figures["calibration"])
-    assert f"95 % interval {low:.3f} to {high:.3f}: these models" in legend_texts(figures["folds"])
+    assert f"95 % interval\n{low:.3f} to {high:.3f}: these models" in legend_texts(figures["folds"])
     cats = found[(found["part"] == "test") & (found["label"] == 0)]
     counted = f"{(cats['prediction'] == 0).sum()} of 180 predictions"
     assert counted in [text.get_text() for text in figures["confusion"].axes[0].texts]
