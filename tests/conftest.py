@@ -95,6 +95,19 @@ def killer(few_pets, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def slurm():
+    """A SLURM with two nodes; one for all tests, so that each ends the jobs and mends the nodes that it has."""
+    import tempfile
+
+    from slurm_cluster import Slurm, why_not
+
+    if reason := why_not():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, Slurm(Path(folder)) as slurm:
+        yield slurm
+
+
+@pytest.fixture(scope="session")
 def tiny_pets(tmp_path_factory):
     """24 pictures in Oxford layout, 40 px: cats are bright at the top, dogs at the bottom."""
     return make_tiny_pets(tmp_path_factory.mktemp("tiny") / "tiny_pets")
