@@ -94,9 +94,15 @@ def killer(few_pets, tmp_path_factory):
     killer.close()
 
 
+@pytest.fixture
+def slurm(slurm_of_all_tests):
+    """A SLURM with two idle nodes; one for all tests, so jobs have numbers that go on."""
+    yield slurm_of_all_tests
+    slurm_of_all_tests.mend()
+
+
 @pytest.fixture(scope="session")
-def slurm():
-    """A SLURM with two nodes; one for all tests, so that each ends the jobs and mends the nodes that it has."""
+def slurm_of_all_tests():
     import tempfile
 
     from slurm_cluster import Slurm, why_not

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 NODES = ("n1", "n2")
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 
 KEEPER = """
 import ctypes, os, signal, subprocess, sys, threading
@@ -102,6 +104,9 @@ class Slurm:
     """SLURM with the nodes n1 and n2, of 4 CPUs, 8 GB and 2 GPUs each, while it is open; its folder's path is short.
 
     `env` is the environment in which SLURM's commands, and what calls them, find this SLURM and no other.
+
+    Of a job that ends it kills what the job's processes have started, as far as their parents still live. (Clusters
+    that use cgroups kill the rest as well: what leaves nothing behind here leaves nothing behind there.)
     """
 
     def __init__(self, folder: Path):
@@ -110,7 +115,7 @@ class Slurm:
         self.env |= {"SLURM_CONF": str(folder / "slurm.conf")}
         self._kept: dict[str, list[subprocess.Popen]] = {}
         self._pids: dict[str, int] = {}
-        self._dead: set[str] = set()
+        self._dead: dict[str, bool] = {}
 
     def __enter__(self):
         with ExitStack() as stack:
@@ -137,20 +142,29 @@ class Slurm:
         After `kill_node` this first waits until the controller has noticed, about 10 s: when a node comes back sooner,
         it may believe for a minute that jobs go on which are gone.
         """
-        if name in self._dead:
+        if self._dead.pop(name, False):
             wait_until(lambda: self.nodes()[name].startswith("down"), f"node {name} is found dead")
-            self._dead.remove(name)
         before = time.strftime("%Y-%m-%dT%H:%M:%S")
         self._start(name, "slurmd", "-D", "-N", name)
         wait_until(lambda: self._slurmd_started(name) >= before, f"node {name} is known to the controller")
 
     def kill_node(self, name: str, jobs: bool = True):
         """SIGKILL a node's slurmd, and with it the jobs' processes there, as when the power fails."""
+        self._dead[name] = jobs
         if jobs:
             self._end(name)
-            self._dead.add(name)
         else:
-            os.kill(self._pids[name], 9)
+            os.kill(self._pids[name], signal.SIGKILL)
+
+    def mend(self):
+        """End all jobs and start the nodes that were killed, so that what comes next finds it as new."""
+        for job, state in self.jobs().items():
+            if state not in ENDED:
+                self.cancel(job)
+        for name in list(self._dead):
+            self.start_node(name)
+        wait_until(lambda: set(self.jobs().values()) <= ENDED, "all jobs have ended")
+        wait_until(lambda: set(self.nodes().values()) == {"idle"}, "both nodes are idle")
 
     def nodes(self) -> dict[str, str]:
         """The state of each node as the controller sees it: idle, mixed, allocated, down …; a * means no answer."""

@@ -13,17 +13,6 @@ from slurm_cluster import wait_until
 
 from conftest import PROJECT
 
-DONE = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
-
-
-@pytest.fixture(autouse=True)
-def no_job_left(slurm):
-    yield
-    for job, state in slurm.jobs().items():
-        if state not in DONE:
-            slurm.cancel(job)
-    wait_until(lambda: set(slurm.jobs().values()) <= DONE, "all jobs have ended")
-
 
 def wait_for(slurm, job, state, seconds=60):
     wait_until(lambda: slurm.jobs()[job] == state, f"job {job} is {state}", seconds)
@@ -71,11 +60,24 @@ def test_a_job_begins_again_by_itself_after_its_node_died_with_all_its_processes
     assert slurm.nodes() == {"n1": "idle", "n2": "idle"}
 
 
+@pytest.mark.slow
+def test_mending_ends_jobs_and_starts_dead_nodes(slurm):
+    jobs = [slurm.submit("sleep 1000", f"--nodelist={name}") for name in ("n1", "n2")]
+    for job in jobs:
+        wait_for(slurm, job, "RUNNING")
+    slurm.kill_node("n1", jobs=False)
+    slurm.kill_node("n2")
+    slurm.mend()
+    assert [slurm.jobs()[job] for job in jobs] == ["CANCELLED", "CANCELLED"]
+    assert slurm.nodes() == {"n1": "idle", "n2": "idle"}
+
+
 def test_a_job_goes_on_while_its_nodes_daemon_is_dead(slurm):
     go = slurm.folder / "go"
     job = slurm.submit(f"until [ -e {go} ]; do sleep 0.1; done", "--nodelist=n2")
     wait_for(slurm, job, "RUNNING")
     slurm.kill_node("n2", jobs=False)
+    assert slurm.jobs()[job] == "RUNNING"
     slurm.start_node("n2")
     assert slurm.jobs()[job] == "RUNNING"
     go.touch()
