@@ -97,7 +97,9 @@ def create_study(name: str, n_folds: int, n_startup_trials: int = 10) -> optuna.
         with locked(work_folder("optuna")):
             if url == f"sqlite:///{own}" and not own.exists():
                 _make_database(own)
-            storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else None)
+            # A database server may have been started again between two trials: its connections are tried before use.
+            options = {"connect_args": {"timeout": 60}} if "sqlite" in url else {"pool_pre_ping": True}
+            storage = RDBStorage(url, engine_kwargs=options)
             study = optuna.create_study(
                 storage=storage,
                 study_name=name,
