@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -98,6 +99,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
                 **source_tags(f"step_{step}/train.py", came_from[0]),
                 "command": json.dumps([masked(word) for word in command_of(step, args)]),
                 "fingerprint": identities.fingerprint(parts),
+                "folder": _folder_id(),
                 "identity": json.dumps(parts),
             }
             made = client.create_run(experiment_id, tags=tags, run_name=name).info
@@ -165,10 +167,12 @@ def _record(run: Run, config, summary: str, params: dict[str, object], artifacts
 
 
 def _unfinished(client, step: str, parts: dict[str, str], fresh: bool, held: contextlib.ExitStack):
-    """The newest unfinished run of this identity, locked; the others that nobody works on are marked as killed."""
-    resumable, last = None, None
+    """The newest unfinished run of this folder and identity, locked; its others that nobody works on become killed."""
+    resumable, last, ours = None, None, _folder_id()
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
     for found in client.search_runs(everywhere, f"{ROOT} and tags.step = '{step}'", order_by=[NEWEST_FIRST]):
+        if client.uri.startswith("http") and found.data.tags.get("folder", ours) != ours:
+            continue  # another folder's on the same server: its locks are there, so it may be at work
         is_same = found.data.tags.get("fingerprint") == identities.fingerprint(parts)
         lock = _lock(found.info.run_id)
         try:
@@ -229,6 +233,15 @@ def _fits_done(run: Run) -> int:
 
 def _lock(run_id: str) -> FileLock:
     return locked(work_folder("checkpoints") / run_id)
+
+
+def _folder_id() -> str:
+    """A random name of the folder whose locks tell which of its runs are at work."""
+    path = work_folder("folder_id")
+    if not path.exists():
+        with whole_file(path, "w") as file:
+            file.write(uuid.uuid4().hex)
+    return path.read_text()
 
 
 def _free(lock: FileLock) -> None:

@@ -57,6 +57,17 @@ def test_answers_that_are_lost_double_nothing(killer, whole, server):
     assert killer.state() == whole
 
 
+def test_a_run_of_another_folder_on_the_server_is_neither_taken_up_nor_closed(killer, whole, server, tmp_path):
+    assert killer.run(step=3, phases=3, MLFLOW_TRACKING_URI=server.uri).code < 0
+    ((first, _),) = killer.roots()
+    other = killer.run(step=3, MLFLOW_TRACKING_URI=server.uri, REPROAI_STATE=str(tmp_path))
+    assert other.code == 0 and "resuming" not in other.output
+    assert dict(killer.roots())[first] == "RUNNING"
+    again = killer.run(step=3, MLFLOW_TRACKING_URI=server.uri)
+    assert again.code == 0 and f"resuming run {first}" in again.output
+    assert [status for _, status in killer.roots()] == ["FINISHED", "FINISHED"]
+
+
 @pytest.mark.slow
 def test_a_server_that_stays_away_ends_the_run_in_one_line_and_the_same_command_goes_on(killer, whole, server):
     with closing(Gate(server)) as gate:
