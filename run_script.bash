@@ -194,7 +194,7 @@ run_in_docker() {
     for name in $(compgen -e); do
         case $name in
             KAFKA_* | PUB_SUB_* | PUBSUB_EMULATOR_HOST | GOOGLE_APPLICATION_CREDENTIALS | TIMEOUT) flags+=(--env "$name") ;;
-            MLFLOW_* | OPTUNA_* | JUPYTER_CONFIG_PATH | TORCH_HOME | PETS_DIR | CI | CUDA_VISIBLE_DEVICES) flags+=(--env "$name") ;;
+            MLFLOW_* | OPTUNA_* | PGPASSFILE | JUPYTER_CONFIG_PATH | TORCH_HOME | PETS_DIR | CI | CUDA_VISIBLE_DEVICES) flags+=(--env "$name") ;;
         esac
     done
     if [ -n "$TORCH_HOME" ]; then
@@ -216,6 +216,7 @@ run_in_docker() {
         [ ! -L "$REPROAI_FOLDER/mlruns" ] || mount_outside "$(readlink -f "$REPROAI_FOLDER/mlruns")" ,readonly
     fi
     mount_outside "$PETS_DIR" ,readonly
+    mount_outside "$PGPASSFILE" ,readonly
     mount_outside "$GOOGLE_APPLICATION_CREDENTIALS" ,readonly
     for argument in "$@"; do
         case $argument in

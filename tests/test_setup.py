@@ -382,12 +382,16 @@ def test_container_sees_named_data_outside_the_project_read_only(docker: Path, t
     photos, pets, weights = tmp_path / "photos, 2024", tmp_path / "pets", tmp_path / "weights"
     photos.mkdir()
     pets.mkdir()
+    (passwords := tmp_path / "pgpass").touch()
     paths = [str(photos), f"--weights={pets}/", "../pets", "/no/such", "/bin", str(docker / "common")]
-    call = docker_run(docker, "train", "--data", *paths, PETS_DIR=str(pets), TORCH_HOME=str(weights))
+    variables = {"PETS_DIR": str(pets), "TORCH_HOME": str(weights), "PGPASSFILE": str(passwords)}
+    call = docker_run(docker, "train", "--data", *paths, **variables)
+    assert ("--env", "PGPASSFILE") in pairwise(call)
     assert [b for a, b in pairwise(call) if a == "--mount"] == [
         f'type=bind,"source={docker}","target={docker}"',
         f'type=bind,"source={weights}","target={weights}"',
         f'type=bind,"source={pets}","target={pets}",readonly',
+        f'type=bind,"source={passwords}","target={passwords}",readonly',
         f'type=bind,"source={photos}","target={photos}",readonly',
     ]
 
