@@ -92,7 +92,7 @@ def run_experiment(args):
     n_fits = len(roots) * args.inner_splits
     with tracking.start(3, args, n_fits, table, roots, config, compute, stream) as run:
         run_root = partial(run_root_split, table, config, compute, stream, run)
-        predictions = evaluation.join(training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits))
+        predictions = evaluation.join(training.run_jobs(run_root, roots, compute, args, n_fits))
         results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")

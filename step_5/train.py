@@ -64,12 +64,17 @@ def run_inner_split(table, config, compute, stream, run, fold):
         return run_fold(table, fold, config, compute, stream.at(f"inner {fold.inner_split}"), fold_run)
 
 
-def run_trial(table, config, compute, stream, run, folds, trial):
+def test_inner(table, compute, run, fold, network):
+    """Test a network of one inner fold."""
+    with run.fold(fold) as fold_run:
+        return test_fold(network.to(compute.device), data.decode(table, network.image_size), fold, fold_run)
+
+
+def run_trial(table, compute, stream, run, folds, trial, config):
     """Fit a network for each inner fold with a trial's settings, unless it is pruned; the test set stays unread."""
     networks, scores = [], []
+    table = data.decode(table, config.image_size)
     with run.trial(trial.number) as trial_run:
-        config = resolve(config, trial)
-        table = data.decode(table, config.image_size)
         trial_run.params(config)
         run_inner = partial(run_inner_split, table, config, compute, stream, trial_run)
         for fold, (network, score) in zip(folds, training.run_fits(run_inner, folds), strict=False):
@@ -82,29 +87,24 @@ def run_trial(table, config, compute, stream, run, folds, trial):
     return networks, scores
 
 
-def run_search(table, config, compute, stream, n_trials, run, folds):
+def run_search(table, config, compute, stream, n_trials, lag, run, folds):
     """A study on the inner folds; returns it, its best trial, and that trial's networks."""
     stream = stream.at(f"root {folds[0].root_split}")
-    study = search.create_study(run.study_name, len(folds), config.n_startup_trials)
-    objective = partial(run_trial, table, config, compute, stream, run, folds)
-    best, networks = search.optimize(
-        study, objective, n_trials, stream.at("search"), training.NonFiniteLossError, run.checkpoint
-    )
+    study = search.create_study(run.study_name, len(folds), config.n_startup_trials, lag)
+    objective = partial(run_trial, table, compute, stream, run, folds)
+    best, networks = search.optimize(study, partial(resolve, config), objective, n_trials, stream, run.checkpoint)
     run.params({"best_trial": best.number, **best.params})
     run.text(to_source(resolve(config, best)), "best_config.py")
     return study, best, networks
 
 
-def run_root_split(table, config, compute, stream, run, n_trials, folds):
+def run_root_split(table, config, compute, stream, run, n_trials, lag, folds):
     """Search on the inner folds of one outer fold, then test the best trial's networks and their mean prediction."""
-    tables = []
     with run.root_split(folds[0].root_split) as root_run:
-        study, best, networks = run_search(table, config, compute, stream, n_trials, root_run, folds)
-        for fold, network in zip(folds, networks, strict=True):
-            with root_run.fold(fold) as fold_run:
-                tables.append(test_fold(network, table, fold, fold_run))
-        root_run.log(evaluation.ensemble_scores(evaluation.join(tables)), 0)
-    return evaluation.join(tables), best.params, study
+        study, best, networks = run_search(table, config, compute, stream, n_trials, lag, root_run, folds)
+        tested = evaluation.join(training.run_tests(partial(test_inner, table, compute, root_run), folds, networks))
+        root_run.log(evaluation.ensemble_scores(tested), 0)
+    return tested, best.params, study
 
 
 def run_experiment(config, args):
@@ -118,8 +118,8 @@ def run_experiment(config, args):
     n_fits = len(roots) * args.inner_splits * n_trials
     with tracking.start(5, args, n_fits, table, roots, config, compute, stream) as run:
         run.file(args.config)
-        run_root = partial(run_root_split, table, config, compute, stream, run, n_trials)
-        tables, chosen, studies = zip(*training.run_jobs(run_root, roots, compute, args.n_jobs, n_fits), strict=True)
+        run_root = partial(run_root_split, table, config, compute, stream, run, n_trials, args.lag)
+        tables, chosen, studies = zip(*training.run_jobs(run_root, roots, compute, args, n_fits), strict=True)
         predictions = evaluation.join(tables)
         results = evaluation.results_of(predictions, [fold for folds in roots for fold in folds])
         run.table(predictions, "predictions.csv")
@@ -129,7 +129,7 @@ def run_experiment(config, args):
         if args.register:
             from common.production import register
 
-            search_all = partial(run_search, table, config, compute, stream, n_trials)
+            search_all = partial(run_search, table, config, compute, stream, n_trials, args.lag)
             register(args, run, table, predictions, compute, n_trials, search_all)
     return evaluation.conclude(5, args, predictions, results, started, run, studies, chosen)
 

@@ -12,7 +12,16 @@ STEPS = (2, 3, 4, 5)
 TAUGHT = {
     2: {"run_fold", "test_fold", "main"},
     3: {"load", "run_inner_split", "run_root_split", "run_experiment", "main"},
-    4: {"suggest", "run_inner_split", "run_trial", "run_search", "run_root_split", "run_experiment", "main"},
+    4: {
+        "suggest",
+        "run_inner_split",
+        "run_trial",
+        "run_search",
+        "test_inner",
+        "run_root_split",
+        "run_experiment",
+        "main",
+    },
     5: {"suggest", "run_trial", "run_search", "run_experiment", "main"},
 }
 """Functions of train.py that a step adds, changes or drops."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +19,7 @@ from common.data.cache import cached_array, open_array
 from common.data.copies import first_copies, united
 from common.data.decoding import read_image
 from common.progress import in_threads
-from common.state import regular
+from common.state import cache_folder, regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +127,31 @@ class ImageTable:
         """Pickle the pixels by their path, so that processes share the pages."""
         state = dict(self.__dict__)
         if isinstance(self.pixels, np.memmap):
-            state["pixels"] = Path(self.pixels.filename)
+            state["pixels"] = Path(self.pixels.filename), self.pixels.shape[-1]
         return state
 
     def __setstate__(self, state: dict) -> None:
-        if isinstance(state["pixels"], Path):
-            state["pixels"] = open_array(state["pixels"])
+        pixels = state["pixels"]
         self.__dict__.update(state)
+        if isinstance(pixels, tuple):
+            self.__dict__["pixels"] = None
+            self.__dict__["pixels"] = self._find(*pixels)
+
+    def _find(self, path: Path, size: int) -> np.ndarray:
+        """The pixels on this machine: in a cache of its own, on a disk that it shares, or decoded from the images."""
+        own = cache_folder() / path.name
+        if own.exists() or (path.exists() and not os.environ.get("REPROAI_CACHE")):
+            return open_array(own if own.exists() else path)
+        here = socket.gethostname()
+        if not self.root.exists():
+            raise UserError(f"{here}: neither {path} nor {own} nor {self.root} is there; expected a shared disk")
+        if self.root.is_file():
+            raise UserError(f"{here}: neither {path} nor {own} is there; expected REPROAI_STATE on a shared disk")
+        if digest_files(self.root, list(self.files)) != self.digests:
+            raise UserError(
+                f"{here}: {self.root}: other images than those of the run, fingerprint {self.fingerprint[:12]}"
+            )
+        return decode(replace(self, pixels=None), size).pixels
 
     @property
     def fingerprint(self) -> str:
@@ -201,8 +221,7 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
     UserError
         Naming the first image that cannot be read, unless `skip_unreadable`, which leaves such images out.
     """
-
-    if table.is_arrays:
+    if table.is_arrays or (table.pixels is not None and table.pixels.shape[-1] == size):
         return table
 
     def make(new) -> tuple[np.ndarray, dict]:

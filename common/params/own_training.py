@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,8 @@ from common.params.plain import start_plain
 from common.params.seeding import undisturbed
 from common.params.step_results import Means, checked, in_one_line
 from common.seeds import Stream
+from common.tracking.records import FitRun
 from common.tracking.runs import Run
-from common.tracking.seam import tell
 from common.training.checkpoints import SavedModels
 from common.training.engine import NonFiniteLossError, batches_of, test_model, train_one_epoch
 from common.training.loop import run_epochs
@@ -96,17 +95,18 @@ class OwnTraining:
         with (
             Board(self.folder, before, *self._batches_before(before)) as board,
             start_plain(*about, others, epochs=epochs) as run,
+            run.phase("training") as phase,
         ):
             print(f"{self.folder}: run {run.run_id}, from epoch {before + 1} of {epochs}")
             run.text(str(self.model), f"model_summary_{run.run_id}.txt")
 
             def on_save(path: Path) -> None:
-                tell(run, "model_saved", path.name, file=str(path))
+                phase.event("model_saved", path.name, {"file": str(path)})
                 self.best.save()
 
             def log(metrics: dict[str, float], step: int) -> None:
                 board.scalars(metrics, step)
-                run.log(metrics, step)
+                phase.log(metrics, step)
                 if not all(name.startswith("batch_") for name in metrics):
                     print(in_one_line(f"epoch {step:{len(str(epochs))}d}/{epochs}", metrics), flush=True)
 
@@ -122,12 +122,12 @@ class OwnTraining:
                 print(f"stopped: {error}", file=sys.stderr)
                 run.tags(error=str(error))
                 return False
-            self._end(run, board, max(before, epochs))
+            self._end(run, phase, board, max(before, epochs))
         self.place.note(finished=max(before, epochs))
         print(f"done: {epochs} epochs, {self.folder} (run {run.run_id})")
         return True
 
-    def _end(self, run: Run, board: Board, epochs: int) -> None:
+    def _end(self, run: Run, phase: FitRun, board: Board, epochs: int) -> None:
         """The test, and the model, of the best epoch."""
         self.best.save()
         self.best.restore_best()
@@ -145,9 +145,9 @@ class OwnTraining:
             metrics.setdefault("test_mcc", float(matthews_corrcoef(tested["label"], tested["prediction"])))
             run.table(tested, "predictions.csv")
             run.text(as_png(self.table.pixels[self.rows[0]]), "example.png")
-            run.model(network)
+            phase.model(network)
         board.scalars(metrics, epochs)
-        replace(run, place={"root_run_id": run.run_id}).log(metrics, epochs)
+        run.log(metrics, epochs)
         print(in_one_line(f"best epoch {self.best.epoch}", {k: v for k, v in metrics.items() if k != "best_epoch"}))
 
     def _batches_before(self, epoch: int) -> tuple[int, int | None]:

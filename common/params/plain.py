@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from common.cli import masked
-from common.state import PROJECT
+from common.state import PROJECT, work_folder
 from common.tracking.closing import closing
 from common.tracking.identity import fingerprint, flatten
-from common.tracking.outbox import send_leftovers, try_again
+from common.tracking.outbox import try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
 from common.tracking.seam import telling
@@ -64,19 +65,19 @@ def start_plain(
     try_again(uri)
 
     def create() -> Run:
-        send_leftovers(client)
         for found in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
             if found.data.tags.get("logdir") in others:
                 mark_killed(client, found)
         of_key = client.search_runs([experiment_id], f"tags.logdir = '{key}'", order_by=[NEWEST_FIRST], max_results=1)
         if of_key and of_key[0].info.status != "FINISHED":
             run_id = of_key[0].info.run_id
-            return Run.again(uri, of_key[0], {"root_run_id": run_id, "phase": "training"})
+            return Run.again(uri, of_key[0], {"root_run_id": run_id})
         tags = {"run_level": "root", "step": experiment, "logdir": key, "fingerprint": fingerprint(identity)}
         made = client.create_run(experiment_id, tags=tags | _command(), run_name=name).info
-        return Run(uri, experiment_id, made.run_id, {"root_run_id": made.run_id, "phase": "training"})
+        return Run(uri, experiment_id, made.run_id, {"root_run_id": made.run_id})
 
     with telling(name=name, **details) as begin, closing(create, wait=True) as run:
+        run.alone = True
         begin(run)
         if not (run.resumed and client.get_run(run.run_id).data.params):  # these are recorded last
             origin, artifacts = provenance(table, stream, compute)
@@ -87,6 +88,7 @@ def start_plain(
             client.log_inputs(run.run_id, datasets=[dataset_of(table)])
             run.params({**origin, **flatten(settings, "params.")})
         yield run
+    shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
 
 
 def _command() -> dict[str, str]:

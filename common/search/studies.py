@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from statistics import fmean, variance
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -18,6 +21,10 @@ from common import progress
 from common.cli import UserError
 from common.seeds import Stream
 from common.state import locked, state_folder, whole, work_folder
+from common.training.engine import NonFiniteLossError
+from common.training.jobs import beside
+
+Settings = TypeVar("Settings")
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 
@@ -49,15 +56,23 @@ class FoldPruner(optuna.pruners.BasePruner):
         In standard errors; infinite for the first rule alone.
     best_score : float
         Highest score there is; 1 for ROC AUC and MCC.
+    lag : int
+        A trial is compared with those that were told before it was asked for, see :func:`optimize`: then it does not
+        matter which of the others is quicker.
     """
 
-    def __init__(self, n_folds: int, margin: float = 2.0, best_score: float = 1.0):
+    def __init__(self, n_folds: int, margin: float = 2.0, best_score: float = 1.0, lag: int = 1):
         self.n_folds = n_folds
         self.margin = margin
         self.best_score = best_score
+        self.lag = lag
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        complete = [
+            other
+            for other in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            if other.number <= trial.number - self.lag
+        ]
         scores = trial.intermediate_values
         if not complete or not scores or len(scores) >= self.n_folds:
             return False
@@ -79,13 +94,15 @@ def storage_url() -> str:
     return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{state_folder() / 'optuna.db'}"
 
 
-def create_study(name: str, n_folds: int, n_startup_trials: int = 10) -> optuna.Study:
+def create_study(name: str, n_folds: int, n_startup_trials: int = 10, lag: int = 1) -> optuna.Study:
     """The study of that name, new or as it was left, that maximises the mean score over `n_folds` folds.
 
     Parameters
     ----------
     n_startup_trials : int
         Trials that are drawn at random before TPE begins; those that fail do not count.
+    lag : int
+        How many trials run side by side, see :func:`optimize`.
 
     Raises
     ------
@@ -104,10 +121,11 @@ def create_study(name: str, n_folds: int, n_startup_trials: int = 10) -> optuna.
                 storage=storage,
                 study_name=name,
                 direction="maximize",
-                pruner=FoldPruner(n_folds),
+                pruner=FoldPruner(n_folds, lag=lag),
                 load_if_exists=True,
             )
             study.set_user_attr("n_startup_trials", n_startup_trials)
+            study.set_user_attr("lag", lag)
             return study
     except Exception as error:  # each database has errors of its own
         raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from None
@@ -121,11 +139,12 @@ def _make_database(path: Path) -> None:
 
 def optimize(
     study: optuna.Study,
-    run_trial: Callable[[optuna.Trial], tuple[list, list[float]]],
+    suggest: Callable[[optuna.Trial], Settings],
+    run_trial: Callable[[optuna.Trial, Settings], tuple[list, list[float]]],
     n_trials: int,
     stream: Stream,
-    catch: type[Exception] | tuple[type[Exception], ...] = (),
     kept: Path | None = None,
+    catch: type[Exception] | tuple[type[Exception], ...] = NonFiniteLossError,
 ) -> tuple[FrozenTrial, list]:
     """Run trials until the study has `n_trials`; returns the best trial and its networks.
 
@@ -133,60 +152,83 @@ def optimize(
     number, so what a trial suggests depends on the trials before it alone. Of two trials with one value the first is
     best.
 
+    As many trials as the study's lag run side by side: before trial i is asked for, exactly those up to i - lag have
+    been told, in their order, however many of the others have ended. So nothing depends on which trial is quicker.
+
     A study that was interrupted goes on: a trial that was running is taken up where it stood, with the parameters that
     it had and those that it would have had, so that the study becomes the one that it would have been.
 
     Parameters
     ----------
+    suggest : callable
+        Draws all parameters of a trial; returns its settings.
     run_trial : callable
-        Fits a network for each fold, and returns the networks and their scores. With fewer scores than folds the trial
-        counts as pruned; else its value is their mean.
-    catch : exception type, or tuple of them
-        Errors that fail the trial, but not the study.
+        Gets a trial and its settings, fits a network for each fold, and returns the networks and their scores. With
+        fewer scores than folds the trial counts as pruned; else its value is their mean.
     kept : Path, optional
         What the checkpoints of a trial's fits begin with. They are removed when the trial is told, but for those of the
         best so far: from them `run_trial` gives its networks again in a study that goes on.
+    catch : exception type, or tuple of them
+        Errors that fail the trial, but not the study.
 
     Raises
     ------
     UserError
         When no trial completed, or the database is lost.
     """
-    networks_of_best, failure = None, None
+    told = _Told(study, catch, kept)
+    running: deque[tuple[optuna.Trial, Future]] = deque()
     try:
-        n_startup_trials = study.user_attrs.get("n_startup_trials", 10)
         for number in range(n_trials):
             trials = study.get_trials(deepcopy=False)
             if number < len(trials) and trials[number].state.is_finished():
                 progress.advance(study.pruner.n_folds)
                 continue
-            best_before = _best(study)
-            seed = stream.at(f"trial {number}").integer()
+            if len(running) == study.pruner.lag:
+                told.tell(*running.popleft())
+            n_startup_trials = study.user_attrs.get("n_startup_trials", 10)
+            seed = stream.at("search", f"trial {number}").integer()
             study.sampler = optuna.samplers.TPESampler(n_startup_trials=n_startup_trials, seed=seed)
             trial = _taken_up(study, trials[number]) if number < len(trials) else study.ask()
-            try:
-                networks, scores = run_trial(trial)
-            except catch as error:
-                failure = error
-                print(f"trial {number} failed: {error}")
-                study.tell(trial, state=TrialState.FAIL)
-            else:
-                if len(scores) < study.pruner.n_folds:
-                    study.tell(trial, state=TrialState.PRUNED)
-                else:
-                    study.tell(trial, sum(scores) / len(scores))
-                if _best(study) == number:
-                    networks_of_best = networks
-            _remove_checkpoints(kept, {best_before, number} - {_best(study)})
+            running.append((trial, beside(run_trial, trial, suggest(trial))))
+        while running:
+            told.tell(*running.popleft())
         if _best(study) is None:
-            raise UserError(f"none of the {n_trials} trials of study {study.study_name} completed; the last: {failure}")
+            last = f"none of the {n_trials} trials of study {study.study_name} completed; the last: {told.failure}"
+            raise UserError(last)
         winner = study.get_trials(deepcopy=False)[_best(study)]
-        if networks_of_best is None:
+        if told.networks_of_best is None:
             progress.advance(-study.pruner.n_folds)  # they count already
-            networks_of_best, _ = run_trial(winner)
-        return winner, networks_of_best
+            told.networks_of_best, _ = run_trial(winner, suggest(winner))
+        return winner, told.networks_of_best
     except (StorageInternalError, SQLAlchemyError) as error:
         raise UserError(f"studies at {storage_url()}: {str(error).splitlines()[0]}") from None
+
+
+class _Told:
+    """Tells a study how its trials ended, and keeps the networks of the best."""
+
+    def __init__(self, study: optuna.Study, catch: type[Exception] | tuple[type[Exception], ...], kept: Path | None):
+        self.study, self.catch, self.kept = study, catch, kept
+        self.networks_of_best: list | None = None
+        self.failure: Exception | None = None
+
+    def tell(self, trial: optuna.Trial, outcome: Future) -> None:
+        best_before = _best(self.study)
+        try:
+            networks, scores = outcome.result()
+        except self.catch as error:
+            self.failure = error
+            print(f"trial {trial.number} failed: {error}")
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            if len(scores) < self.study.pruner.n_folds:
+                self.study.tell(trial, state=TrialState.PRUNED)
+            else:
+                self.study.tell(trial, sum(scores) / len(scores))
+            if _best(self.study) == trial.number:
+                self.networks_of_best = networks
+        _remove_checkpoints(self.kept, {best_before, trial.number} - {_best(self.study)})
 
 
 def _taken_up(study: optuna.Study, interrupted: FrozenTrial) -> optuna.Trial:
@@ -221,12 +263,13 @@ def count_fits(study: optuna.Study) -> int:
 def how_drawn(study: optuna.Study) -> str | None:
     """How a study's trials were drawn, such as ``20 trials: 10 random, then 10 by TPE``; None for one trial.
 
-    Each trial that fails before TPE begins puts that off by one.
+    Each trial that fails before TPE begins puts that off by one; so does each that runs beside another.
     """
     trials = study.get_trials(deepcopy=False)
-    first = study.user_attrs.get("n_startup_trials", 10)
+    lag = study.user_attrs.get("lag", 1)
+    first = study.user_attrs.get("n_startup_trials", 10) + lag - 1
     for trial in trials:
-        first += trial.state == TrialState.FAIL and trial.number < first
+        first += trial.state == TrialState.FAIL and trial.number <= first - lag
     if len(trials) < 2:
         return None
     if len(trials) <= first:

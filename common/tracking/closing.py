@@ -25,14 +25,14 @@ PATIENCE = 30
 def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
     """Create a run, and close it at the end with its status, whatever happens and whenever it is interrupted.
 
-    With `wait` all that this process has to send has arrived then: so it is below the top of the process's part of the
-    tree, and after each trial, which will not be looked at again.
+    With `wait` all that there is to send has arrived then: so it is but for runs of outer folds, whose root run waits.
     """
     run, status = None, RunStatus.FINISHED
     try:
         with uninterrupted():
             run = create()
-        yield run
+        with run.heard():
+            yield run
     except (KeyboardInterrupt, SystemExit, KilledError):
         status = RunStatus.KILLED
         raise
@@ -55,8 +55,7 @@ def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
 
 
 def _close(run: Run, status: str, wait: bool) -> None:
-    run.flush()
     if not run.is_over:
-        outbox_of(run.uri).end(run.run_id, status)
+        outbox_of(run.uri).call(lambda: outbox_of(run.uri).end(run.run_id, status))
     if wait:
         outbox_of(run.uri).drain(PATIENCE if status == "KILLED" else math.inf)

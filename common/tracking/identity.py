@@ -18,7 +18,7 @@ import numpy as np
 from common.state import PROJECT
 from common.tracking.code import code_digests
 
-FLAGS = ("seed", "root_splits", "only_root_split", "inner_splits", "n_trials", "fast", "skip_unreadable")
+FLAGS = ("seed", "root_splits", "only_root_split", "inner_splits", "n_trials", "lag", "fast", "skip_unreadable")
 
 
 def identity(step: int, args: argparse.Namespace, table, folds, config, compute) -> dict[str, str]:
@@ -53,7 +53,7 @@ def surroundings(compute) -> dict[str, str]:
     """The parts ``packages`` and ``machine`` of :func:`identity`."""
     return {
         "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
-        "machine": f"{compute.machine}, {compute.precision_description}",
+        "machine": f"{compute.machine}, {compute.precision_description}{', mixed machines' * compute.mixed}",
     }
 
 

@@ -68,9 +68,9 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         "command": json.dumps([masked(word) for word in sys.argv]),
         "device": compute.description,
         "precision": compute.precision_description,
-        "deterministic": compute.deterministic,
+        "deterministic": compute.deterministic and not compute.mixed,
         "threads": compute.threads,
-        "cpu": processor(),
+        "cpu": compute.cpu,
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
@@ -198,12 +198,3 @@ def _code(untracked: set[str]) -> set[str]:
 
 def _is_ours(path: Path) -> bool:
     return path.is_relative_to(PROJECT) and not path.is_relative_to(sys.prefix) and "site-packages" not in path.parts
-
-
-def processor() -> str:
-    """The model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,13 +1,13 @@
-"""MLflow runs: nested, written from any process, closed with the right status, and never changed once finished."""
+"""MLflow runs: nested, written by one process alone, closed with the right status, and never changed once finished."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import mlflow
@@ -15,20 +15,23 @@ from mlflow.entities import Metric, Param, RunTag
 
 from common import progress
 from common.cli import UserError, masked
-from common.state import work_folder
+from common.tracking import records
 from common.tracking.closing import closing
 from common.tracking.identity import flatten
 from common.tracking.outbox import outbox_of
 from common.tracking.pages import runs_page
+from common.tracking.records import FitRun, Log, Placed, Record, place_of
 from common.tracking.seam import tell
 from common.tracking.store import Connection
 
 PARENT = "mlflow.parentRunId"
 
+_open: dict[str, Run] = {}
 
-@dataclass
-class Run:
-    """One open MLflow run. It may be pickled: it holds addresses, and each process opens its own connection.
+
+@dataclass(eq=False)
+class Run(Placed):
+    """One open MLflow run of this process. Where it is pickled, for a fit elsewhere, a :class:`FitRun` arrives.
 
     Attributes
     ----------
@@ -56,45 +59,37 @@ class Run:
     verbose: bool = False
     alone: bool = False
     _logged: set[tuple[str, int]] = field(default_factory=set, repr=False)
-    _pending: list[Metric] = field(default_factory=list, repr=False)
-    _is_top: bool = field(default=True, repr=False)
+    _below: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_client": None, "_pending": [], "_is_top": True}
+    def __reduce__(self):
+        return FitRun, (self.run_id, self.place)
 
-    @property
+    @cached_property
     def client(self) -> Connection:
-        """This process's own connection to the server or database."""
-        if self.__dict__.get("_client") is None:
-            self._client = Connection(self.uri)
-        return self._client
+        """Its connection to the server or database."""
+        return Connection(self.uri)
 
     @contextlib.contextmanager
     def child(self, name: str, **tags: object) -> Iterator[Run]:
         """A run below this one, closed at the end: FINISHED, FAILED after an error, KILLED after an interruption."""
-        tags = self.place | {key: str(value) for key, value in tags.items()}
-        place = {key: value for key, value in tags.items() if key != "run_level"}
+        texts = self.place | {key: str(value) for key, value in tags.items()}
         if self.alone:
-            run = replace(self, place=place, _pending=[])
-            try:
-                yield run
-            finally:
-                run.flush()
+            yield replace(self, place=place_of(texts))
             return
-
-        def create() -> Run:
-            of_name = f"tags.`{PARENT}` = '{self.run_id}' and attributes.run_name = '{name}'"
-            found = self.client.search_runs([self.experiment_id], of_name, max_results=1) if self.resumed else []
-            if found:
-                run = Run.again(self.uri, found[0], place)
-            else:
-                created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
-                run = Run(self.uri, self.experiment_id, created.info.run_id, place)
-            run._is_top, run.brokers, run.verbose = False, self.brokers, self.verbose
-            return run
-
-        with closing(create, wait=self._is_top or tags.get("run_level") == "trial") as run:
+        with closing(lambda: self._make(name, texts), wait=tags.get("run_level") != "root_split") as run:
             yield run
+
+    def _make(self, name: str, tags: dict[str, str]) -> Run:
+        place = place_of(tags)
+        of_name = f"tags.`{PARENT}` = '{self.run_id}' and attributes.run_name = '{name}'"
+        found = self.client.search_runs([self.experiment_id], of_name, max_results=1) if self.resumed else []
+        if found:
+            run = Run.again(self.uri, found[0], place)
+        else:
+            created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
+            run = Run(self.uri, self.experiment_id, created.info.run_id, place)
+        run.brokers, run.verbose = self.brokers, self.verbose
+        return run
 
     @classmethod
     def again(cls, uri: str, found, place: dict[str, str]) -> Run:
@@ -114,47 +109,37 @@ class Run:
         """A run for one trial of a search."""
         return self.child(f"trial {number}", run_level="trial", trial=number)
 
-    def fold(self, fold) -> contextlib.AbstractContextManager[Run]:
-        """A run for one :class:`common.data.Fold`."""
-        tags = {"root_split": fold.root_split, "inner_split": fold.inner_split}
-        return self.child(f"inner {fold.inner_split}", run_level="fold", **tags)
+    def fold(self, fold) -> contextlib.AbstractContextManager[FitRun]:
+        """As :meth:`FitRun.fold`."""
+        return self._as_fit.fold(fold)
 
-    def phase(self, name: str) -> contextlib.AbstractContextManager[Run]:
-        """A run for one phase of a fit."""
-        return self.child(name, run_level="phase", phase=name)
-
-    @property
-    def study_name(self) -> str:
-        """Of the search at this place, for Optuna: such as ``<root run id> root 0``."""
-        return f"{self.place['root_run_id']} root {self.place['root_split']}"
+    def phase(self, name: str) -> contextlib.AbstractContextManager[FitRun]:
+        """As :meth:`FitRun.phase`."""
+        return self._as_fit.phase(name)
 
     @property
-    def checkpoint(self) -> Path:
-        """Where a phase stands until the root run is finished; of others, what the names of those below begin with."""
-        name = (self.where or "run") + (".pt" if "phase" in self.place else "")
-        return work_folder("checkpoints") / self.place["root_run_id"] / name
+    def log(self) -> Log:
+        """A callable that records metrics: ``run.log({"dev_loss": 0.5}, step)``."""
+        return self._as_fit.log
+
+    @cached_property
+    def _as_fit(self) -> FitRun:
+        return FitRun(self.run_id, self.place)
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Take in what fits say to this run until the end of the block."""
+        _open[self.run_id] = self
+        try:
+            yield
+        finally:
+            self.log.flush()
+            _open.pop(self.run_id, None)
 
     @property
     def page(self) -> str:
         """Where MLflow's UI shows the runs of its experiment."""
         return runs_page(self.uri, self.experiment_id)
-
-    @property
-    def where(self) -> str:
-        """Its place in words: ``root 0 trial 1 inner 0 fine-tuning``; nothing for the root run."""
-        levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
-        return " ".join(f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place)
-
-    @property
-    def log(self) -> Log:
-        """A callable that records metrics: ``run.log({"dev_loss": 0.5}, step)``."""
-        return Log(self)
-
-    def flush(self) -> None:
-        """Hand over what waits: it is on disk when this returns, and with the server soon after."""
-        if self._pending:
-            outbox_of(self.uri).metrics(self.run_id, self._pending)
-            self._pending = []
 
     def params(self, values: object) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
@@ -170,41 +155,59 @@ class Run:
             self.client.log_batch(self.run_id, **entities)
 
     def text(self, text: str | bytes, artifact: str) -> None:
-        """Store a text as an artifact, such as ``provenance/packages.txt``; bytes are stored as they are."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(artifact).name
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
             self.file(path, str(Path(artifact).parent) if "/" in artifact else None)
+        if artifact == "model.safetensors" and not self.is_over:
+            tell(self, "model_saved", artifact, artifact=artifact)
 
-    def table(self, table, artifact: str) -> None:
-        """Store a pandas DataFrame as a CSV artifact, soon; floats as Python's repr, so they read back as they were."""
-        text = table.to_csv(index=False, lineterminator="\n")
-        self._soon(lambda: self.text(text, artifact))
+    def event(self, kind: str, once: str, payload: dict[str, object]) -> None:
+        """Tell the brokers of its events, see :mod:`common.events`."""
+        tell(self, kind, once, **payload)
 
     def file(self, path: Path, folder: str | None = None) -> None:
         """Store a file as an artifact."""
         if not self.is_over:
             self.client.log_artifact(self.run_id, str(path), folder)
 
-    def model(self, network) -> None:
-        """Store a :class:`common.model.Classifier` as ``model.safetensors``, soon; `load_classifier` reads it.
+    def open(self, path: tuple[str, ...], tags: dict[str, str]) -> None:
+        """Make the run that a fit has opened below this one, or go on with it."""
+        parent, known = self._at(path[:-1]), self._below.get(path)
+        if self.alone:
+            self._below[path] = replace(self, place=place_of(tags))
+        elif known is None:
+            self._below[path] = parent._make(path[-1], tags)
+        elif not known.is_over:  # a fit that begins again, as its machine is gone
+            known.client.update_run(known.run_id, status="RUNNING")
 
-        Its weights must not change any more.
-        """
-        from common.model import save_classifier
+    def close(self, path: tuple[str, ...], status: str, end: int) -> None:
+        """Close the run that a fit has closed, `end` in milliseconds; once it has finished nothing more is written."""
+        run = self._at(path)
+        if not (run.is_over or self.alone):
+            outbox_of(self.uri).end(run.run_id, status, end)
+            run.is_over = status == "FINISHED"
+            run._logged = run._logged if not run.is_over else set()
 
-        def save() -> None:
-            with tempfile.TemporaryDirectory() as folder:
-                save_classifier(network, Path(folder) / "model.safetensors")
-                self.file(Path(folder) / "model.safetensors")
-            tell(self, "model_saved", "model.safetensors", artifact="model.safetensors")
+    def metrics(self, lines: list[tuple[str, float, int, int]]) -> None:
+        """Record metrics (name, value, milliseconds, step) that are not recorded yet."""
+        if self.is_over:
+            return
+        new = [line for line in lines if (line[0], line[3]) not in self._logged]
+        self._logged |= {(name, step) for name, _, _, step in new}
+        outbox_of(self.uri).metrics(self.run_id, [Metric(*line) for line in new])
+        epochs: dict[int, dict[str, float]] = {}
+        for name, value, _, step in new if "phase" in self.place else ():
+            if not name.startswith("batch_"):
+                epochs.setdefault(step, {})[name] = value
+        for epoch, values in epochs.items():
+            tell(self, "epoch", str(epoch), epoch=epoch, **values)
+            if self.verbose and epoch > 0:
+                text = ", ".join(f"{name.replace('_', ' ', 1)} {value:.6f}" for name, value in values.items())
+                progress.say(f"Epoch {epoch} ({self.where}): {text}")
 
-        self._soon(save)
-
-    def _soon(self, send: Callable[[], None]) -> None:
-        """Leave it to the thread that sends; the run is closed after that."""
-        if not self.is_over:
-            outbox_of(self.uri).call(send)
+    def _at(self, path: tuple[str, ...]) -> Run:
+        return self._below[path] if path else self
 
     def read_table(self, artifact: str):
         """A pandas DataFrame as :meth:`table` stored it.
@@ -240,23 +243,30 @@ class Run:
                     os.environ[name] = value
 
 
-@dataclass(frozen=True)
-class Log:
-    """Records metrics of a run. Those named ``batch_...`` wait for the next others (an epoch's end) to go with."""
+def deliver(said: list[Record]) -> None:
+    """Write what a fit has said to its runs, soon.
 
-    run: Run
+    Raises
+    ------
+    UserError
+        When the server could not be reached for longer than MLflow tries.
+    """
+    if (run := _open.get(said[0][0])) is not None:
+        outbox_of(run.uri).call(lambda: _take(run, said))
 
-    def __call__(self, metrics: dict[str, float], step: int) -> None:
-        run, now = self.run, int(time.time() * 1000)
-        new = {name: float(value) for name, value in metrics.items() if (name, step) not in run._logged}
-        if run.is_over:
-            return
-        run._logged |= {(name, step) for name in new if run.alone}  # what two levels log for one step is logged once
-        if new and "phase" in run.place and not all(name.startswith("batch_") for name in new):
-            tell(run, "epoch", str(step), epoch=step, **new)
-            if run.verbose and step > 0:
-                values = ", ".join(f"{name.replace('_', ' ', 1)} {value:.6f}" for name, value in new.items())
-                progress.say(f"Epoch {step} ({run.where}): {values}")
-        run._pending += [Metric(name, value, now, step) for name, value in new.items()]
-        if not all(name.startswith("batch_") for name in metrics):
-            run.flush()
+
+def _take(run: Run, said: list[Record]) -> None:
+    for _, path, what, content in said:
+        if what == "open":
+            run.open(path, *content)
+        elif path and path not in run._below:  # interrupted before it was open
+            continue
+        elif what == "close":
+            run.close(path, *content)
+        elif what == "tags":
+            run._at(path).tags(**content[0])
+        else:
+            getattr(run._at(path), what)(*content)
+
+
+records.hear(deliver)

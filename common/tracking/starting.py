@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -23,13 +24,15 @@ from common.state import locked, state_folder, whole_file, work_folder
 from common.tracking import identity as identities
 from common.tracking.closing import closing
 from common.tracking.interruptions import uninterrupted
-from common.tracking.outbox import is_old, send_leftovers, try_again
+from common.tracking.outbox import outbox_of, try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
 from common.tracking.seam import check_registration, telling
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
+KEPT = 30 * 24 * 3600
+"""Seconds for which what is left of runs that nobody went on with is kept."""
 ROOT = "tags.run_level = 'root' and attributes.status != 'FINISHED'"
 
 
@@ -88,7 +91,6 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
 
         def create() -> Run:
             _sweep()
-            send_leftovers(client)
             if (found := _unfinished(client, f"step_{step}", parts, args.fresh, held)) is not None:
                 run = Run.again(uri, found, {"root_run_id": found.info.run_id})
                 print(f"resuming run {run.run_id}: {_fits_done(run)} of {n_fits} fits done")
@@ -125,6 +127,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             with contextlib.suppress(UserError):
                 mark_killed(client, client.get_run(run.run_id))
             raise
+        outbox_of(uri).drain()
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
@@ -221,9 +224,13 @@ def _sweep() -> None:
         lock = _lock(name)
         with contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-            if is_old(work_folder("checkpoints") / name):
+            if _is_old(work_folder("checkpoints") / name):
                 shutil.rmtree(work_folder("checkpoints") / name, ignore_errors=True)
             _free(lock)
+
+
+def _is_old(path: Path) -> bool:
+    return path.exists() and time.time() - path.stat().st_mtime > KEPT
 
 
 def _fits_done(run: Run) -> int:

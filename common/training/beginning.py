@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from common.config.places import first_values
@@ -49,11 +50,16 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 
 
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
-    """What fits with these settings run on, by the flags; see :func:`set_up`."""
+    """What fits with these settings run on, by the flags; see :func:`set_up`. With ``--engine`` a worker says it."""
     from common.training.precision import set_up
 
     parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
-    return set_up(args.device, args.precision, parallel_fits, config, args.fast_math)
+    resolve = partial(set_up, args.device, args.precision, parallel_fits, config, args.fast_math)
+    if getattr(args, "engine", "local") == "local":
+        return resolve()
+    from common.engines.remote import on_worker
+
+    return replace(on_worker(args.engine, resolve), mixed=args.mixed_machines)
 
 
 def print_epoch(metrics: dict[str, float], epoch: int) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field
+import socket
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
-from common.tracking.provenance import processor
+from common.tracking import records
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,13 @@ class Compute:
         Backbones of a search that are faster in another precision.
     deterministic : bool
         Whether two fits give the same results to the last digit; on a CPU always.
+    description, cpu : str
+        The device with its model, such as ``cuda (NVIDIA H100)``, and the processor.
+    machine : str
+        The kind of machine: what the last digits of results depend on, besides the precision. See
+        :func:`describe_machine`.
+    mixed : bool
+        Whether fits may run on machines of other kinds, too.
     """
 
     device: str
@@ -34,17 +43,10 @@ class Compute:
     threads: int
     exceptions: dict[str, str] = field(default_factory=dict)
     deterministic: bool = True
-
-    @property
-    def description(self) -> str:
-        """The device with its model, such as ``cuda (NVIDIA H100)``."""
-        name = torch.cuda.get_device_name() if self.device == "cuda" else platform.machine()
-        return f"{self.device} ({name})"
-
-    @property
-    def machine(self) -> str:
-        """What the last digits of results depend on, besides the precision; see :func:`describe_machine`."""
-        return describe_machine(self.device)
+    description: str = ""
+    cpu: str = ""
+    machine: str = ""
+    mixed: bool = False
 
     @property
     def precision_description(self) -> str:
@@ -65,6 +67,35 @@ def apply(compute: Compute) -> None:
     torch.backends.cudnn.benchmark = not compute.deterministic
     torch.backends.fp32_precision = "tf32" if compute.device == "cuda" else "none"
     torch.set_num_threads(compute.threads)
+    records.of_machine(describe_machine(compute.device))
+
+
+def applied(compute: Compute) -> Compute:
+    """Set this process up for `compute`; returns it with what this machine is."""
+    apply(compute)
+    name = torch.cuda.get_device_name() if compute.device == "cuda" else platform.machine()
+    of = {"description": f"{compute.device} ({name})", "cpu": processor(), "machine": describe_machine(compute.device)}
+    return replace(compute, **of)
+
+
+def applied_elsewhere(compute: Compute) -> str | None:
+    """Set this process up for `compute`; what is wrong when this is another kind of machine than it was made on."""
+    apply(compute)
+    machine = describe_machine(compute.device)
+    if machine == compute.machine or compute.mixed or not compute.machine:
+        return None
+    return (
+        f"{socket.gethostname()}: {machine}; expected {compute.machine}, as fits began on; --mixed-machines allows it"
+    )
+
+
+def processor() -> str:
+    """The model name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def describe_machine(device: torch.device | str) -> str:

@@ -1,67 +1,70 @@
-"""Many fits side by side: outer folds in processes, with one progress bar over all fits."""
+"""Many fits side by side: the script's threads wait for them, an engine computes them, and one bar shows them all."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import argparse
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
-from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import cloudpickle
 from tqdm import tqdm
 
-from common import cli, progress
-from common.cli import KilledError
-from common.training import compute as computing, servers
+from common import progress
 from common.training.compute import Compute
+from common.training.local import Engine, Running, engine_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_busy = _interrupted = False
-_fit_workers: _Workers | None = None
+_queue: _Queue | None = None
 
 
-def run_fits(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Like ``map(function, items)``, moving the progress bar of :func:`run_jobs` on after each item.
+def run_fits(function: Callable[..., Result], *items: Sequence) -> Iterator[Result]:
+    """Like ``map(function, *items)``, where the engine of :func:`run_jobs` computes; it moves its bar on.
 
-    Where :func:`run_jobs` has more processes than items of its own, these run side by side too. Those that are not
-    asked for any more, after a ``break``, are interrupted, and count as done.
+    What is pickled with `function` and goes elsewhere opens no database: a run that it holds is a
+    :class:`common.tracking.FitRun` there. What is not asked for any more, after a ``break``, is interrupted, and counts
+    as done.
     """
     done = 0
-    workers = _fit_workers if len(items) > 1 else None
     try:
-        for result in workers.map(function, items) if workers else map(function, items):
+        for result in run_tests(function, *items):
             done += 1
             progress.advance(1)
             yield result
     finally:
-        progress.advance(len(items) - done)
-        if workers and done < len(items):
-            workers.interrupt()
+        progress.advance(len(items[0]) - done)
+
+
+def run_tests(function: Callable[..., Result], *items: Sequence) -> Iterator[Result]:
+    """As :func:`run_fits`, of what the bar does not count, such as the tests of networks."""
+    calls = [partial(function, *each) for each in zip(*items, strict=True)]
+    yield from _queue.map(calls) if _queue else (call() for call in calls)
 
 
 def run_jobs(
-    function: Callable[[Item], Result], items: Iterable[Item], compute: Compute, n_jobs: int | None, n_fits: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    compute: Compute,
+    args: argparse.Namespace,
+    n_fits: int,
 ) -> list[Result]:
-    """``[function(item) for item in items]``, in up to `n_jobs` processes; the results do not depend on their number.
+    """``[function(item) for item in items]``, where what `function` gives to :func:`run_fits` is computed elsewhere.
 
-    Processes that `items` leave free run what `function` gives to :func:`run_fits`.
+    The results do not depend on where, nor on how many fits are computed at once.
 
     Parameters
     ----------
     function : callable
-        Picklable, as its items and results.
+        Called in a thread of this process for as many items at once as there are fits at once.
     compute : Compute
-        Applied in every process.
-    n_jobs : int or None
-        None: on a CPU as many as its cores have room for, on another device 1.
+        Applied wherever there are fits.
+    args : Namespace
+        With `n_jobs`: how many fits at once; None: on a CPU as many as its cores have room for, on a GPU one for each.
     n_fits : int
         How many fits :func:`run_fits` will see, all in all.
 
@@ -70,140 +73,138 @@ def run_jobs(
     KilledError
         When a process is ended from outside, as the system does when memory runs out.
     """
+    global _queue
     items = list(items)
-    if n_jobs is None:
-        n_jobs = computing.cores() // compute.threads if compute.device == "cpu" else 1
-    n_here = max(1, min(n_jobs, len(items)))
-    with tqdm(total=n_fits, desc="fits", unit="fit", mininterval=0.5 if os.isatty(2) else 15) as bar:
-        if n_here == 1:
-            progress.listen(bar.update)
-            with _workers_for_fits(n_jobs, compute):
-                return [function(item) for item in items]
-        ticks = servers.context().SimpleQueue()
-        listener = threading.Thread(target=_listen, args=(ticks, bar), daemon=True)
-        listener.start()
-        workers = _Workers(n_here, compute, ticks, n_jobs // n_here)
-        is_whole = True
+    with (
+        tqdm(total=n_fits, desc="fits", unit="fit", mininterval=0.5 if os.isatty(2) else 15) as bar,
+        engine_for(args, compute) as engine,
+    ):
+        progress.listen(bar.update)
+        if engine is None:
+            return [function(item) for item in items]
+        _queue = queue = _Queue(engine)
+        room = threading.Semaphore(engine.most)
+
+        def run(item: Item) -> Result:
+            with room:
+                if queue.is_over:
+                    raise KeyboardInterrupt
+                return function(item)
+
         try:
-            return list(workers.map(function, items))
-        except BaseException as error:
-            is_whole = not isinstance(error, KilledError)  # who was killed may have held the lock of `ticks`
-            workers.interrupt()
-            raise
+            jobs = [beside(run, item) for item in items]
+            wait(jobs, return_when=FIRST_EXCEPTION)
+            return [job.result() for job in sorted(jobs, key=lambda job: not (job.done() and job.exception()))]
         finally:
-            workers.close()
-            if is_whole:
-                ticks.put(None)
-                listener.join()
+            queue.end()
+            _queue = None
 
 
-class _Workers:
-    """Processes that are started when there is work, and again when there is more after an `interrupt`."""
+def beside(function: Callable[..., Result], *items: object) -> Future[Result]:
+    """Call a function in a thread of its own, which mostly waits for fits; without an engine, now and here."""
+    future: Future[Result] = Future()
 
-    def __init__(self, number: int, compute: Compute, ticks=None, fits_each: int = 1):
-        self.number = number
-        self.arguments = (compute, ticks, fits_each)
-        self._pool: ProcessPoolExecutor | None = None
-        self._others: set[BaseProcess] = set()
-        self._started: set[BaseProcess] = set()
-
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Raises KilledError when a process is ended from outside; the others are then ended too."""
-        if self._pool is None:
-            self._others = set(multiprocessing.active_children())
-            self._pool = ProcessPoolExecutor(self.number, servers.context(), _set_up_worker, self.arguments)
+    def call() -> None:
         try:
-            results = self._pool.map(partial(_run_in_worker, function), items)
-            self._started |= set(multiprocessing.active_children()) - self._others
-            yield from results
-        except BrokenProcessPool:
-            raise KilledError(
-                f"a process of this run ended in the middle of its work ({self._close_broken()}), perhaps killed "
-                "because memory ran out; the same command goes on from here"
-            ) from None
+            future.set_result(function(*items))
+        except Exception as error:
+            future.set_exception(error)
+        except BaseException as error:
+            future.set_exception(error)
+            if _queue is None:
+                raise
 
-    def _close_broken(self) -> str:
-        """End what is left, and say how the first process ended."""
-        processes = self._started
-        self.close()  # ends the others by SIGTERM, and waits for them
-        codes = {process.exitcode for process in processes}
-        for process in processes:
-            if process.exitcode == 255:  # it may live on: the server was killed, which tells how processes end
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-        names = {code: f"signal {-code}" if code < 0 else f"exit code {code}" for code in sorted(codes)} | {
-            255: "with its server"
-        }
-        return ", ".join(names[code] for code in sorted(codes - {-signal.SIGTERM} or codes))
-
-    def interrupt(self) -> None:
-        """End the processes in the middle of their work, with what is open closed in peace."""
-        if self._pool is not None:
-            for worker in set(multiprocessing.active_children()) - self._others:
-                os.kill(worker.pid, signal.SIGINT)
-        self.close()
-
-    def close(self) -> None:
-        """End the processes after what they are working on."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-            self._started = set()
+    if _queue is None:
+        call()
+    else:
+        _queue.start(call)
+    return future
 
 
-@contextlib.contextmanager
-def _workers_for_fits(number: int, compute: Compute) -> Iterator[None]:
-    global _fit_workers
-    _fit_workers = _Workers(number, compute) if number > 1 else None
-    try:
-        yield
-    finally:
-        if _fit_workers:
-            _fit_workers.close()
-        _fit_workers = None
+class _Group:
+    """Fits whose results are taken in order; whether those after the first that is not taken are needed is open."""
+
+    def __init__(self, calls: list[Callable[[], Any]]):
+        self.calls = calls
+        self.results: list[Future[bytes]] = [Future() for _ in calls]
+        self.running: dict[int, Running] = {}
+        self.needed = 0
+
+    def next(self) -> int | None:
+        """The next fit to start: the one that is needed, or while that one runs one that may be."""
+        if self.results[self.needed].done():
+            return None
+        numbers = range(self.needed, len(self.calls))
+        return next((n for n in numbers if n not in self.running and not self.results[n].done()), None)
 
 
-def _listen(ticks, bar: tqdm) -> None:
-    while (fits := ticks.get()) is not None:
-        bar.update(fits)
+class _Queue:
+    """Gives fits to an engine, as many at a time as it has room for: first those that are needed in any case."""
 
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._groups: list[_Group] = []
+        self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        self._n_running = 0
+        self.is_over = False
 
-def _set_up_worker(compute: Compute, ticks, fits_each: int) -> None:
-    global _fit_workers
-    cli.keep_going_without_reader()
-    os.environ["TQDM_DISABLE"] = "1"
-    if ticks is not None:
-        progress.listen(ticks.put)
-    _fit_workers = _Workers(fits_each, compute) if fits_each > 1 else None
-    signal.signal(signal.SIGINT, _interrupt)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server has it blocked
-    computing.apply(compute)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    def start(self, call: Callable[[], None]) -> None:
+        thread = threading.Thread(target=call, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
+    def map(self, calls: list[Callable[[], Any]]) -> Iterator[Any]:
+        group = _Group(calls)
+        with self._changed:
+            self._groups.append(group)
+        try:
+            for number, result in enumerate(group.results):
+                with self._changed:
+                    group.needed = number
+                    while not result.done():
+                        if self.is_over:
+                            raise KeyboardInterrupt
+                        self._fill()
+                        self._changed.wait(1.0)  # an engine may have grown
+                yield cloudpickle.loads(result.result())
+        finally:
+            with self._changed:
+                self._groups.remove(group)
+                running = list(group.running.values())
+                self._fill()
+            for fit in running:
+                fit.interrupt()
 
-def _interrupt(signal_number: int, frame: object) -> None:
-    """Interrupt this worker's work, once, so that what is open is closed in peace; nothing more is started."""
-    global _interrupted
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _interrupted = True
-    if _busy:
-        raise KeyboardInterrupt
+    def _fill(self) -> None:
+        while self._n_running < self.engine.slots:
+            waiting = [(number, group) for group in self._groups if (number := group.next()) is not None]
+            if not waiting:
+                return
+            number, group = min(waiting, key=lambda pair: pair[0] - pair[1].needed)
+            self._n_running += 1
+            group.running[number] = self.engine.submit(group.calls[number])
+            group.running[number].result.add_done_callback(partial(self._take, group, number))
 
+    def _take(self, group: _Group, number: int, result: Future[bytes]) -> None:
+        with self._changed:
+            self._n_running -= 1
+            group.running.pop(number, None)
+            error = result.exception()
+            if error is None:
+                group.results[number].set_result(result.result())
+            else:
+                group.results[number].set_exception(error)
+            self._fill()
+            self._changed.notify_all()
 
-def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    global _busy
-    _busy = True
-    try:
-        if _interrupted:
-            raise KeyboardInterrupt
-        return function(item)
-    finally:
-        if _fit_workers:
-            _fit_workers.close()
-        _busy = False
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    def end(self) -> None:
+        """Interrupt what runs, and wait until the threads have closed what they have open."""
+        with self._changed:
+            self.is_over = True
+            running = [fit for group in self._groups for fit in group.running.values()]
+            self._changed.notify_all()
+        for fit in running:
+            fit.interrupt()
+        for thread in self._threads:
+            thread.join()

@@ -14,7 +14,7 @@ from common.config.settings import TrainingConfig
 from common.config.spaces import Space
 from common.model.backbones import load_backbone
 from common.seeds import Stream
-from common.training.compute import Compute, apply, cores
+from common.training.compute import Compute, applied, cores
 from common.training.networks import build_network
 
 GAIN = 1.1
@@ -57,14 +57,15 @@ def set_up(
         raise UserError(f"--device {device}: not available on this machine; expected auto or cpu")
     is_to_choose = precision in ("auto", "measure")
     main, *others = ["fp32"] if is_to_choose else precision.split(", ")
-    compute = Compute(
-        device,
-        main,
-        max(1, cores() // parallel_fits),
-        deterministic=device == "cpu" or not fast_math,
-        exceptions=dict(other.split() for other in others),
+    compute = applied(
+        Compute(
+            device,
+            main,
+            max(1, cores() // parallel_fits),
+            deterministic=device == "cpu" or not fast_math,
+            exceptions=dict(other.split() for other in others),
+        )
     )
-    apply(compute)
     if is_to_choose and config is not None and config.model is None:
         first = first_values(config)
 

@@ -6,19 +6,20 @@ import argparse
 import multiprocessing
 import signal
 import sys
+from typing import Any
 
 START = "forkserver" if sys.platform == "linux" else "spawn"
 ROOMS = [
     "common.evaluation.predictions",
-    "common.search.studies",
-    "common.tracking.runs",
     "common.training.engine",
+    "common.training.networks",
+    "common.training.workers",
     "torch._dynamo",  # what the first optimizer of a process imports
 ]
 """What a server imports once, for all the processes that it forks."""
 
 
-def context() -> multiprocessing.context.BaseContext:
+def context() -> Any:
     """How processes are started."""
     made = multiprocessing.get_context(START)
     if START == "forkserver":
@@ -29,7 +30,7 @@ def context() -> multiprocessing.context.BaseContext:
 def prepare(args: argparse.Namespace) -> None:
     """Begin to import what processes need, in the server, if the flags ask for processes."""
     context()
-    if START == "forkserver" and getattr(args, "n_jobs", 1) != 1 and args.device in ("auto", "cpu"):
+    if START == "forkserver" and getattr(args, "n_jobs", 1) != 1 and args.engine == "local":
         from multiprocessing import forkserver, resource_tracker
 
         # of what killed processes have left behind it tells nobody; it removes that

@@ -2,6 +2,7 @@
 
 import os
 import time
+from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 
@@ -174,12 +175,14 @@ def first_two(folder, at_once, name):
     return found, list(run_fits(fit, [0, 1]))
 
 
-@pytest.mark.parametrize("n_jobs", [1, 4])
-def test_each_worker_has_workers_of_its_own_whose_fits_are_interrupted_when_not_asked_for(n_jobs, tmp_path):
+@pytest.mark.parametrize("n_jobs", [1, 4, 6])
+def test_processes_are_filled_and_fits_that_are_not_asked_for_are_interrupted(n_jobs, tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
-    at_once = 1 if n_jobs == 1 else 2
-    found = run_jobs(partial(first_two, tmp_path, at_once), ["a", "b"], set_up("cpu", "fp32", 1000), n_jobs, 4)
+    at_once, args = 1 if n_jobs == 1 else 2, Namespace(n_jobs=n_jobs, engine="local")
+    found = run_jobs(partial(first_two, tmp_path, at_once), ["a", "b"], set_up("cpu", "fp32", 1000), args, 4)
     assert found == [([0, 10], [0, 10])] * 2
     assert not {"2 ended", "3 ended"} & {path.name for path in tmp_path.rglob("* ended")}
-    assert len({path.read_text() for path in tmp_path.rglob("[01] started")}) == n_jobs
+    assert (len({path.read_text() for path in tmp_path.rglob("[01] started")}) > 1) == (n_jobs > 1)
+    not_needed = {path.name for path in tmp_path.rglob("[23] started")}
+    assert n_jobs == 4 or bool(not_needed) == (n_jobs == 6)  # by processes that have nothing better to do

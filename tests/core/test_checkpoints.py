@@ -4,7 +4,6 @@ import os
 import pickle
 import random
 import zipfile
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ import torch
 from common import state
 from common.data import splits
 from common.events import spool
-from common.tracking import outbox
+from common.tracking.records import FitRun
 from common.training.checkpoints import Checkpoint, SavedModels
 
 STATE = {"epoch": 3, "network": {"a": torch.arange(60.0).view(4, 15), "b": torch.ones(7)}, "stopper": {"best": 0.5}}
@@ -79,9 +78,7 @@ def write_checkpoint(folder):
 
 
 def write_metrics(folder):
-    outbox.Outbox(f"sqlite:///{folder / 'mlflow.db'}").metrics(
-        "run", [SimpleNamespace(key="a", value=1.0, timestamp=0, step=0)]
-    )
+    FitRun("run", {"root_run_id": "run", "phase": "warm-up"}).log({"a": 1.0}, 0)
 
 
 def write_event(folder):

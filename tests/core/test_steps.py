@@ -1,6 +1,7 @@
 """The five steps, run as a user runs them: they end with a table, and repeat to the last digit."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -141,11 +142,17 @@ def test_the_best_config_is_a_config_file_that_gives_the_results_of_the_winning_
 ):
     config = tmp_path / "config.py"
     text = (PROJECT / "step_5" / "config.py").read_text()
-    config.write_text(text.replace("    epochs=10,", "    n_startup_trials=1,\n    epochs=10,"))
-    searched = main("step_5.train", config, "--data", few_pets, "--root-splits", 1, "--n-trials", 2, "--fast")
+    sizes = "    warmup_epochs=1,\n    image_size=Categorical([32, 48]),"  # a trial's network is tested at its size
+    text = text.replace("import Float,", "import Categorical, Float,")
+    text = text.replace("    epochs=10,  # a value is fixed", f"    n_startup_trials=1,\n    epochs=1,\n{sizes}")
+    config.write_text(text)
+    searched = main("step_5.train", config, "--data", few_pets, "--root-splits", 1, "--n-trials", 2)
     assert client.get_run(searched["run_id"]).data.params["n_startup_trials"] == "1"
     study = optuna.load_study(study_name=f"{searched['run_id']} root 0", storage=f"sqlite:///{project / 'optuna.db'}")
-    assert study.user_attrs == {"n_startup_trials": 1}
+    assert study.user_attrs == {"n_startup_trials": 1, "lag": 1}
+    dev = pd.read_csv(io.BytesIO(artifact(client, searched["run_id"], "results.csv", tmp_path)))["dev_roc_auc"]
+    assert dev.tolist() == list(study.best_trial.intermediate_values.values())
+    assert study.best_trial.params["image_size"] == 48  # not the first of the two
     experiment = client.get_experiment_by_name("step_5").experiment_id
     of_root = f"tags.`mlflow.parentRunId` = '{searched['run_id']}' and tags.run_level = 'root_split'"
     (root,) = client.search_runs([experiment], of_root)

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import optuna
@@ -17,26 +18,35 @@ from common.seeds import Stream
 from common.state import PROJECT
 
 SEARCH = """
-import json, sys
+import json, random, sys, time
+from functools import partial
 from common.search.studies import create_study, optimize
 from common.seeds import Stream
+from common.training.jobs import run_fits
 
-def run_trial(trial):
+def suggest(trial):
     rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
     width = trial.suggest_int("width", 4, 64)
     kind = trial.suggest_categorical("kind", ["adam", "sgd"])
     bonus = trial.suggest_float("momentum", 0, 1) if kind == "sgd" else 0.5
+    return 0.5 + (width / 64 + bonus) / 8 - abs(rate - 0.01)
+
+def score_of(score, fold):
+    time.sleep(random.choice([0, 0, 0.02, 0.1]))
+    return score + fold / 100
+
+def run_trial(trial, score):
     scores = []
-    for fold in range(3):
-        scores.append(0.5 + (width / 64 + bonus) / 8 - abs(rate - 0.01) + fold / 100)
+    for fold, found in enumerate(run_fits(partial(score_of, score), range(3))):
+        scores.append(found)
         trial.report(scores[-1], fold)
         if trial.should_prune():
             break
     return scores, scores
 
-def search(name, seed, n_trials=14):
-    study = create_study(name, 3)
-    optimize(study, run_trial, n_trials, Stream(seed).at("root 0", "search"))
+def search(name, seed, n_trials=14, lag=1):
+    study = create_study(name, 3, lag=lag)
+    optimize(study, suggest, run_trial, n_trials, Stream(seed).at("root 0"))
     return [[t.state.name, t.params, t.value, t.intermediate_values] for t in study.trials]
 """
 
@@ -45,6 +55,18 @@ def search(name, seed, n_trials=14):
 def storage(tmp_path, monkeypatch):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+
+
+def drawn_later(trial):
+    """A trial whose parameters do not matter here."""
+
+
+def suggest_rate(trial):
+    return trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+
+
+def run_row(rows, trial, settings):
+    return run_folds(trial, rows[trial.number])
 
 
 def run_folds(trial, scores, prune=True):
@@ -74,7 +96,8 @@ def test_pruning_happens_exactly_when_the_best_is_out_of_reach_and_changes_no_wi
             study = optuna.create_study(direction="maximize", pruner=FoldPruner(n_folds, margin=math.inf))
             best, networks = optimize(
                 study,
-                lambda trial, prune=prune, rows=fold_scores: run_folds(trial, rows[trial.number], prune),
+                drawn_later,
+                lambda trial, _, prune=prune, rows=fold_scores: run_folds(trial, rows[trial.number], prune),
                 n_trials,
                 Stream(0),
             )
@@ -119,7 +142,8 @@ def test_a_trial_that_trails_the_best_one_on_the_folds_they_share_is_pruned_what
         found = []
         for rows in (auc, 2 * auc - 1):  # the second as MCC is: its differences are twice as large
             study = optuna.create_study(pruner=FoldPruner(n_folds, margin, best_score=math.inf), direction="maximize")
-            optimize(study, lambda trial, rows=rows: run_folds(trial, rows[trial.number].tolist()), 12, Stream(0))
+            run_trial = partial(run_row, rows.tolist())
+            optimize(study, drawn_later, run_trial, 12, Stream(0))
             found.append([len(trial.intermediate_values) for trial in study.trials])
         assert found[0] == found[1]
         complete = []
@@ -135,7 +159,7 @@ def test_a_trial_that_trails_the_best_one_on_the_folds_they_share_is_pruned_what
 def test_where_the_spread_of_differences_is_not_known_none_is_said_to_trail(second):
     rows = [[0.75, 0.75, 0.75], *second, [0.4, 0.95, 0.9]]
     study = optuna.create_study(direction="maximize", pruner=FoldPruner(3))
-    optimize(study, lambda trial: run_folds(trial, rows[trial.number]), len(rows), Stream(0))
+    optimize(study, drawn_later, partial(run_row, rows), len(rows), Stream(0))
     assert all(len(trial.intermediate_values) == 3 for trial in study.trials)
 
 
@@ -143,18 +167,17 @@ def test_where_the_spread_of_differences_is_not_known_none_is_said_to_trail(seco
 def test_tpe_begins_after_the_startup_trials_that_did_not_fail_and_the_text_says_when(
     storage, n_trials, n_startup_trials, failed
 ):
-    def run_trial(trial):
-        trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+    def run_trial(trial, rate):
         if trial.number in failed:
             raise ArithmeticError("too hot")
-        scores = [trial.params["rate"]] * (1 + trial.number % 2)  # with one of two it is pruned
+        scores = [rate] * (1 + trial.number % 2)  # with one of two it is pruned
         return scores, scores
 
     study = create_study("study", 2, n_startup_trials)
-    optimize(study, run_trial, n_trials, Stream(0), ArithmeticError)
+    optimize(study, suggest_rate, run_trial, n_trials, Stream(0), catch=ArithmeticError)
     by_tpe = []
     for trial in study.trials:
-        random = optuna.samplers.RandomSampler(seed=Stream(0).at(f"trial {trial.number}").integer())
+        random = optuna.samplers.RandomSampler(seed=Stream(0).at("search", f"trial {trial.number}").integer())
         drawn = random.sample_independent(study, trial, "rate", trial.distributions["rate"])
         by_tpe.append(drawn != trial.params["rate"])
     assert {trial.state for trial in study.trials} >= {TrialState.COMPLETE, TrialState.PRUNED}
@@ -169,14 +192,14 @@ def test_tpe_begins_after_the_startup_trials_that_did_not_fail_and_the_text_says
 def test_errors_that_are_caught_fail_their_trial_and_the_study_goes_on(storage):
     folds = {0: [0.75, 0.75], 1: ArithmeticError("too hot"), 2: [0.25, 1.0], 3: [1.0, 0.75], 4: [1.0, 0.75]}
 
-    def run_trial(trial):
+    def run_trial(trial, settings):
         if isinstance(folds[trial.number], Exception):
             trial.report(0.5, 0)
             raise folds[trial.number]
         return run_folds(trial, folds[trial.number])
 
     study = create_study("study", 2)
-    best, networks = optimize(study, run_trial, 5, Stream(0), catch=ArithmeticError)
+    best, networks = optimize(study, drawn_later, run_trial, 5, Stream(0), catch=ArithmeticError)
     kept = optuna.load_study(study_name="study", storage=os.environ["OPTUNA_STORAGE"])
     assert [t.state.name for t in kept.trials] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE"]
     assert [t.value for t in kept.trials if t.state is TrialState.COMPLETE] == [0.75, 0.875, 0.875]
@@ -185,13 +208,13 @@ def test_errors_that_are_caught_fail_their_trial_and_the_study_goes_on(storage):
 
 
 def test_other_errors_end_the_study_and_one_where_no_trial_completes_says_so(storage):
-    def fail(trial):
+    def fail(trial, settings):
         raise ArithmeticError(f"too hot {trial.number}")
 
     with pytest.raises(ArithmeticError):
-        optimize(create_study("first", 2), fail, 2, Stream(0))
+        optimize(create_study("first", 2), drawn_later, fail, 2, Stream(0))
     with pytest.raises(UserError, match=r"none of the 2 trials of study second completed.* too hot 1"):
-        optimize(create_study("second", 2), fail, 2, Stream(0), catch=ArithmeticError)
+        optimize(create_study("second", 2), drawn_later, fail, 2, Stream(0), catch=ArithmeticError)
 
 
 def test_a_stream_gives_the_same_trials_in_any_process(storage, tmp_path):
@@ -226,18 +249,18 @@ def test_a_study_that_ends_between_two_parameters_of_a_trial_goes_on_as_if_it_ha
         ]
         ends = list(ends)
 
-        def run_trial(trial):
+        def suggest_all(trial):
             for n, suggest in enumerate(suggestions):
                 if (trial.number, n) in ends:
                     ends.remove((trial.number, n))
                     raise KeyboardInterrupt
                 suggest(trial)
-            return run_folds(trial, [trial.params["dropout"], trial.params["rate"]])
+            return [trial.params["dropout"], trial.params["rate"]]
 
         while True:
             study = create_study(name, 2)
             try:
-                optimize(study, run_trial, 13, Stream(0))
+                optimize(study, suggest_all, run_folds, 13, Stream(0))
             except KeyboardInterrupt:
                 continue
             assert not ends
@@ -257,7 +280,7 @@ def test_a_trial_that_ends_before_it_is_told_is_pruned_at_the_same_fold_again(st
     def search(name, ends):
         told = {}
 
-        def run_trial(trial):
+        def run_trial(trial, settings):
             found = run_folds(trial, rows[trial.number])
             if trial.number in ends:
                 ends.remove(trial.number)
@@ -268,7 +291,7 @@ def test_a_trial_that_ends_before_it_is_told_is_pruned_at_the_same_fold_again(st
         while True:
             study = create_study(name, 5)
             try:
-                optimize(study, run_trial, len(rows), Stream(0))
+                optimize(study, drawn_later, run_trial, len(rows), Stream(0))
             except KeyboardInterrupt:
                 continue
             assert not ends
@@ -281,8 +304,8 @@ def test_a_trial_that_ends_before_it_is_told_is_pruned_at_the_same_fold_again(st
 
 def test_the_first_of_equal_trials_is_the_best(storage):
     study = create_study("ties", 1)
-    best, networks = optimize(study, lambda trial: ([trial.number], [[0.5, 0.75, 0.75][trial.number]]), 3, Stream(0))
-    assert (best.number, networks) == (1, [1])
+    best, networks = optimize(study, drawn_later, partial(run_row, [[0.5], [0.75], [0.75]]), 3, Stream(0))
+    assert (best.number, networks) == (1, ["1.0"])
 
 
 def test_a_database_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch):

@@ -78,6 +78,13 @@ def root(client):
         yield run
 
 
+def below(client, run):
+    """The runs below a run, by name, when all that was said has arrived."""
+    outbox.outbox_of(run.uri).drain()
+    found = client.search_runs([run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
+    return {child.info.run_name: Run(run.uri, run.experiment_id, child.info.run_id) for child in found}
+
+
 def history(client, run, name):
     outbox.outbox_of(run.uri).drain()
     return [(m.step, m.value) for m in client.get_metric_history(run.run_id, name)]
@@ -94,14 +101,17 @@ def history(client, run, name):
 def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, client):
     opened = []
     try:
-        with start() as root, root.phase("warm-up") as phase:
-            opened += [root, phase]
-            phase.log({"batch_loss": 0.5}, 0)
-            if error is not None:
-                raise error
+        with start() as root:
+            opened += [root]
+            with root.root_split(1) as split, split.phase("warm-up") as phase:
+                opened += [split]
+                phase.log({"batch_loss": 0.5}, 0)
+                if error is not None:
+                    raise error
     except BaseException as raised:
         assert raised is error
-    for run in opened:
+    phase = below(client, split)["warm-up"]
+    for run in [*opened, phase]:
         found = client.get_run(run.run_id)
         assert (found.info.status, found.data.tags.get("error")) == (status, tag)
         assert found.info.end_time is not None
@@ -124,21 +134,24 @@ def test_metrics_of_batches_wait_for_those_of_their_epoch(client, root):
     assert history(client, root, "dev_roc_auc") == [(1, 0.1 + 0.2)]
 
 
-@pytest.mark.hostile("what waits to be sent is sent, whatever else is in its file", cases=4)
-def test_a_damaged_outbox_is_set_aside_with_one_line_and_its_metrics_are_sent(client, root, capsys):
-    root.log({"dev_loss": 0.5}, 0)
-    outbox.outbox_of(root.uri).drain()
-    path = work_folder("outbox") / f"{root.run_id}.jsonl"
+@pytest.mark.hostile("what a phase has said is said again when it goes on, whatever else is in its file", cases=4)
+def test_a_phase_that_goes_on_doubles_and_loses_no_metric_and_says_what_is_damaged_in_one_line(client, root, capsys):
+    with root.phase("warm-up") as phase:
+        phase.log({"dev_loss": 0.5}, 0)
+        phase.log({"batch_loss": 0.25}, 0)  # its epoch does not end
+    path = work_folder("checkpoints") / root.run_id / "warm-up.jsonl"
     damage = [b"\xff\xfe\x00", b'["dev_loss", null, 1, 1]', b'["dev_loss", 1, 1e999, 1]', b"[" * 100_000]
     for step, line in enumerate(damage, 1):
-        path.write_bytes(b"\n" + line + b'\n["dev_loss", 0.25, 1, %d]\n["torn", 0.' % step)
-        outbox.send_leftovers(client)
-        assert sorted(history(client, root, "dev_loss")) == [(0, 0.5), *((n, 0.25) for n in range(1, step + 1))]
-        aside = path.with_suffix(".damaged")
-        assert capsys.readouterr().err.startswith(f"{aside}: holds lines that are no metrics of run {root.run_id}")
-        assert line in aside.read_bytes() and not path.exists()
-    outbox.send_leftovers(client)
-    assert capsys.readouterr().err == ""
+        with path.open("ab") as file:
+            file.write(b'\n%s\n["dev_loss", 0.25, 1, %d]\n["torn", 0.' % (line, step))
+        reopened = Run(root.uri, root.experiment_id, root.run_id, root.place, resumed=True)
+        client.update_run(below(client, root)["warm-up"].run_id, status="KILLED")
+        with reopened.heard(), reopened.phase("warm-up"):
+            pass
+        warm_up = below(client, root)["warm-up"]
+        assert sorted(history(client, warm_up, "dev_loss")) == [(0, 0.5), *((n, 0.25) for n in range(1, step + 1))]
+        assert history(client, warm_up, "batch_loss") == [(0, 0.25)]
+        assert capsys.readouterr().err.splitlines() == [f"{path}: holds lines that are no metrics; they are left out"]
 
 
 def test_settings_are_parameters_with_dotted_names(client, root):
@@ -180,6 +193,7 @@ def test_a_stored_model_predicts_as_the_network_did(client, root, compute, tmp_p
     with root.fold(FOLD) as fold:
         fold.model(network)
     assert network.training
+    fold = below(client, root)["inner 2"]
     loaded = load_classifier(Path(client.download_artifacts(fold.run_id, "model.safetensors", tmp_path)))
     images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
@@ -379,6 +393,7 @@ def test_verbose_prints_a_line_for_each_epoch_and_its_place(client, compute, cap
                 for epoch in (0, 1):
                     phase.log({"batch_loss": 0.25}, epoch)
                     phase.log({"train_loss": 0.5, "dev_roc_auc": 2 / 3}, epoch)
+            outbox.outbox_of(run.uri).drain()
             line = "Epoch 1 (root 1 inner 2 fine-tuning): train loss 0.500000, dev roc_auc 0.666667\n"
             assert capsys.readouterr().out == (line if verbose else "")
     assert "--verbose" not in command_of(5, args)
@@ -424,9 +439,10 @@ def test_the_newest_finished_root_run_is_found_or_the_one_named(client):
         with start(seed=seed) as run:
             finished.append(run.run_id)
     with pytest.raises(ValueError), start(seed=2) as failed:
-        with failed.phase("warm-up") as phase:
+        with failed.phase("warm-up"):
             pass
         raise ValueError
+    phase = below(client, failed)["warm-up"]
     assert find_run("step_2").run_id == finished[1]
     assert find_run("step_2", finished[0]).run_id == finished[0]
     for run_id, reason in [
@@ -471,14 +487,12 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch)
 
 
 def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client):
-    checkpoints, outgoing = work_folder("checkpoints"), work_folder("outbox")
-    for folder in (checkpoints / "old", checkpoints / "held", checkpoints / "young", outgoing):
-        folder.mkdir(parents=True)
-    for path in (checkpoints / "free.lock", outgoing / "old.jsonl", outgoing / "young.jsonl"):
-        path.touch()
-    for path in (checkpoints / "old", checkpoints / "held", outgoing / "old.jsonl"):
+    checkpoints = work_folder("checkpoints")
+    for name in ("old", "held", "young"):
+        (checkpoints / name).mkdir(parents=True)
+    (checkpoints / "free.lock").touch()
+    for path in (checkpoints / "old", checkpoints / "held"):
         os.utime(path, (0, time.time() - 31 * 24 * 3600))
     with FileLock(checkpoints / "held.lock"), start():
         pass
     assert {path.name for path in checkpoints.iterdir()} == {".start.lock", "held", "held.lock", "young"}
-    assert [path.name for path in outgoing.iterdir()] == ["young.jsonl"]

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import random
 import re
+from argparse import Namespace
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +22,7 @@ from common.seeds import Stream
 from common.training import Compute, engine, make_optimizer, new_model, precision, set_up
 from common.training.augmentation import N_DRAWS, augment
 from common.training.beginning import configure, set_up_for
-from common.training.compute import apply
+from common.training.compute import applied
 from common.training.engine import (
     NonFiniteLossError,
     test_model,
@@ -29,7 +30,7 @@ from common.training.engine import (
     train_one_epoch,
     validate_one_epoch,
 )
-from common.training.jobs import run_jobs
+from common.training.jobs import run_fits, run_jobs
 
 CONFIG = TrainingConfig(weights="none", image_size=32, batch_size=8, warmup_epochs=1, epochs=2, learning_rate=3e-3)
 NOTHING = Augmentation(0, 0, 0, 0, 0, 0, 0)
@@ -69,6 +70,11 @@ def fit(table, fold, stream, log=lambda metrics, step: None, config=CONFIG, prec
 
 def digest(network):
     return hashlib.sha256(b"".join(v.numpy().tobytes() for v in network.state_dict().values())).hexdigest()
+
+
+def in_a_fit(function, item):
+    (result,) = run_fits(function, [item])
+    return result
 
 
 def job(table, fold, folder, seed):
@@ -269,15 +275,18 @@ def test_results_and_errors_do_not_depend_on_the_number_of_processes(table, fold
         folder = tmp_path / str(n_jobs)
         folder.mkdir()
         with pytest.raises(NonFiniteLossError) as error:
-            run_jobs(partial(job, table, fold, folder), [0, 1, 2], set_up("cpu", "fp32", 2), n_jobs, 3)
+            fits = partial(in_a_fit, partial(job, table, fold, folder))
+            run_jobs(fits, [0, 1, 2], set_up("cpu", "fp32", 2), Namespace(n_jobs=n_jobs, engine="local"), 3)
         found.append([str(error.value), *((folder / f"{seed}").read_text() for seed in (0, 1))])
     assert found[0] == found[1]
     assert len(set(found[0])) == 3
 
 
 def test_results_are_in_the_order_of_the_items(on_cpu):
-    assert run_jobs(str, [3, 1, 2], on_cpu, 1, 3) == ["3", "1", "2"]
-    assert run_jobs(str, [], on_cpu, None, 0) == []
+    for n_jobs in (1, 2):
+        args = Namespace(n_jobs=n_jobs, engine="local")
+        assert run_jobs(partial(in_a_fit, str), [3, 1, 2], on_cpu, args, 3) == ["3", "1", "2"]
+        assert run_jobs(str, [], on_cpu, args, 0) == []
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch, on_cpu):
@@ -295,9 +304,9 @@ def test_fast_math_makes_another_machine_of_a_gpu_and_changes_nothing_on_a_cpu(o
     machines = {}
     for deterministic in (True, False):
         gpu = replace(on_cpu, device="mps", deterministic=deterministic)  # saying what it is needs none
-        apply(gpu)
+        machine = applied(gpu).machine
         assert torch.are_deterministic_algorithms_enabled() == deterministic
-        machines[deterministic] = gpu.machine.split(", ")
+        machines[deterministic] = machine.split(", ")
     assert set(machines[False]) - set(machines[True]) == {"fast math"}
 
 
