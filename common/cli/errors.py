@@ -10,6 +10,7 @@ from common.state import PROJECT
 
 WINGS = {
     "eeg": "--data eeg",
+    "engines": "--engine",
     "events": "a broker in the environment",
     "params": "--data digits, or `params` in a config file",
     "production": "--register",

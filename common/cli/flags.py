@@ -151,6 +151,12 @@ def _reason(text: str) -> str:
     return text.strip()
 
 
+def _engine(text: str) -> str:
+    if text != "local" and not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://[^\s/:]+(:\d+)?|tcp://\[[0-9a-f:]+\]:\d+", text):
+        raise argparse.ArgumentTypeError(f"expected local, tcp://HOST:PORT or tls://HOST:PORT, found {text!r:.80}")
+    return text
+
+
 def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     """The flags of ``step_<step>/train.py``: each step has those of the one before and its own.
 
@@ -203,12 +209,20 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         flags.add_argument("--inner-splits", type=whole_number(1), metavar="K", help=f"inner folds of each {two}")
         help_jobs = "processes (default: as many as fit the cores)"
         flags.add_argument("--n-jobs", type=whole_number(1), metavar="N", help=help_jobs)
+        help_engine = "where fits run: local, or a Dask scheduler's tcp://HOST:PORT (default: %(default)s)"
+        flags.add_argument("--engine", type=_engine, default="local", metavar="ADDRESS", help=help_engine)
+        help_gpu = "fits at once on each GPU (default: %(default)s)"
+        flags.add_argument("--fits-per-gpu", type=whole_number(1), default=1, metavar="N", help=help_gpu)
+        help_mixed = "with --engine: take workers whose kind of machine differs, and so the last digits"
+        flags.add_argument("--mixed-machines", action="store_true", help=help_mixed)
         help_repeats = "run from K root seeds, --seed and those that follow it, and say how much they differ"
         flags.add_argument("--repeats", type=whole_number(2, 1000), metavar="K", help=help_repeats)
         help_resplit = "on splits drawn from the root seed; with --repeats in addition to the same splits"
         flags.add_argument("--resplit", action="store_true", help=help_resplit)
     if step >= 4:
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
+        help_lag = "trials of a search at once: each is drawn from those up to N before it (default: %(default)s)"
+        flags.add_argument("--lag", type=whole_number(1), default=1, metavar="N", help=help_lag)
         flags.add_argument(
             "--register", type=_model_name, metavar="NAME", help="search on all images too, and register that model"
         )

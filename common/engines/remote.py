@@ -1,0 +1,216 @@
+"""The engine of a Dask scheduler: each of its workers computes fits in processes of its own.
+
+A fit is interrupted there by ending its process, which Dask could not do with its own threads. Where a worker is lost,
+Dask gives its fits to others: they go on from their checkpoints where these lie on a shared disk, else they begin anew.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import cloudpickle
+
+from common import progress
+from common.cli import KilledError, UserError, reason_of
+from common.training.workers import Workers, pickled
+
+if TYPE_CHECKING:
+    from common.training.compute import Compute
+    from common.training.local import Running
+
+GRACE = 40.0
+"""Seconds after which a worker whose process for fits was killed counts as one that goes on: SLURM ends both."""
+LOOK = 1.0
+"""Seconds between two looks at how many workers there are, and at whether this one is ending."""
+
+
+class Remote:
+    """See :class:`common.training.local.Engine`.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler: ``tcp://host:port``, or ``tls://host:port`` with the certificates that Dask's configuration
+        names.
+    compute : Compute, optional
+        Applied in the workers' processes.
+
+    Raises
+    ------
+    UserError
+        When Dask is not installed, or the scheduler does not answer.
+    """
+
+    def __init__(self, address: str, compute: Compute | None):
+        self.address = address
+        self.most = 1_000
+        self._compute = compute
+        self._topic = f"fits {uuid4().hex}"
+        self._client = _connect(address)
+        self._client.subscribe_topic(self._topic, self._hear)
+        self._seen = (-math.inf, 1)
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+
+    @property
+    def slots(self) -> int:
+        """Threads of the workers that are there now; one at least, so that a cluster that grows sees work."""
+        now = time.monotonic()
+        if now - self._seen[0] > LOOK:
+            try:
+                found = sum(self._client.nthreads().values())
+            except Exception:  # the fits that it had say so
+                found = 0
+            self._seen = (now, max(1, found))
+            if found:
+                self._since = now
+            elif now - self._since > 15:
+                progress.say(f"no workers at {self.address}: waiting for them")
+                self._since = math.inf
+        return self._seen[1]
+
+    def submit(self, call: Callable[[], Any]) -> Running:
+        """As :meth:`common.training.local.Engine.submit`."""
+        from common.training.local import Running
+
+        key, result = f"fit-{uuid4().hex}", _Result()
+        if self._client.status != "running":
+            raise self._lost()
+        about = (pickled(call), key, self._compute and pickled(self._compute), self._topic)
+        future = self._client.submit(compute_fit, *about, key=key, pure=False)
+        future.add_done_callback(partial(self._take, result))
+        result.computed_by = future
+        return Running(result, partial(self._interrupt, key, future))
+
+    def _take(self, result: _Result, future) -> None:
+        try:
+            if future.status == "cancelled" and result.cancelled():
+                return
+            if future.status != "finished":
+                reason = future.exception() if future.status == "error" else None
+                raise self._lost(reason)
+            kind, content, said = future.result()
+            if said:
+                self._deliver(said)
+            if kind == "error":
+                error, text = cloudpickle.loads(content)
+                raise error from RuntimeError(text)
+        except BaseException as error:
+            result.set_exception(error)
+        else:
+            result.set_result(content)
+        finally:
+            result.computed_by = None
+
+    def _interrupt(self, key: str, future) -> None:
+        try:
+            future.cancel()
+            self._client.run(interrupt_fit, key, wait=False)
+        except Exception:  # the scheduler is gone, and its workers end
+            return
+
+    def _lost(self, error: BaseException | None = None) -> KilledError:
+        reason = f" ({reason_of(error)})" if error else ""
+        return KilledError(f"--engine {self.address}: the fit is lost{reason}; the same command goes on from here")
+
+    def _hear(self, event: tuple[float, bytes]) -> None:
+        self._deliver(cloudpickle.loads(event[1]))
+
+    def _deliver(self, said: list) -> None:
+        from common.tracking.runs import deliver
+
+        deliver(said)
+
+
+class _Result(Future):
+    computed_by: Any = None  # Dask forgets what nobody refers to
+
+
+def on_worker(address: str, call: Callable[[], Any]) -> Any:
+    """What a function returns in a process of a worker."""
+    with Remote(address, None) as engine:
+        return cloudpickle.loads(engine.submit(call).result.result())
+
+
+def _connect(address: str):
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        raise UserError(
+            f"--engine {address}: Dask is not installed; pip install dask[distributed], extra `cluster`"
+        ) from None
+    dask.config.set(
+        {"distributed.comm.timeouts.connect": "10s", "distributed.admin.large-graph-warning-threshold": "1GB"}
+    )
+    try:
+        return distributed.Client(address, set_as_default=False, timeout=10)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--engine {address}: no Dask scheduler answers ({reason_of(error)})") from None
+
+
+_lock = threading.Lock()
+_workers: dict[bytes | None, Workers] = {}
+
+
+def compute_fit(fit: bytes, key: str, compute: bytes | None, topic: str) -> tuple[str, bytes, list]:
+    """Compute a fit in a process of this worker; called by Dask in one of its threads.
+
+    Returns
+    -------
+    kind : {"result", "error"}
+    content : bytes
+        Pickled: the result, or the error with its traceback.
+    said : list
+        The records from the first artifact on, which are too large for messages.
+    """
+    import distributed
+
+    worker = distributed.get_worker()
+    said: list = []
+
+    def hear(records: list) -> None:
+        if said or any(what == "text" for _, _, what, _ in records):
+            said.extend(records)
+        else:
+            worker.log_event(topic, pickled(records))
+
+    with _lock:
+        if compute not in _workers:
+            _workers[compute] = Workers(compute, [{}] * worker.state.nthreads)
+            threading.Thread(target=_end_with, args=(worker, _workers[compute]), daemon=True).start()
+        workers = _workers[compute]
+    try:
+        return "result", workers.run(key, fit, hear), said
+    except BaseException as error:
+        if isinstance(error, KilledError):
+            time.sleep(GRACE)  # mostly this worker is being ended too, and Dask gives the fit to another
+            error = KilledError(f"{socket.gethostname()}: {error}")
+        return "error", pickled((error, traceback.format_exc())), said
+
+
+def interrupt_fit(key: str) -> None:
+    """End a fit, if this worker computes it."""
+    for workers in list(_workers.values()):
+        workers.interrupt(key)
+
+
+def _end_with(worker, workers: Workers) -> None:
+    """Where the worker ends it would wait for its threads, and these for the fits."""
+    while worker.status.name not in ("closing", "closed", "closing_gracefully", "failed"):
+        time.sleep(LOOK)
+    workers.kill()
