@@ -165,6 +165,40 @@ def test_the_best_config_is_a_config_file_that_gives_the_results_of_the_winning_
     assert first == again
 
 
+WATCHING = """
+import multiprocessing, os, sys
+from pathlib import Path
+from torch import nn
+
+class Watching(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
+
+    def forward(self, images):
+        if multiprocessing.parent_process():  # the script itself looks at the network before it begins
+            packages = {name.partition(".")[0] for name in sys.modules}
+            Path(__file__).with_name(f"{os.getpid()}.packages").write_text(" ".join(packages))
+        return super().forward(images)
+"""
+WATCHED = """
+from watching import Watching
+from common.config import Float, TrainingConfig
+
+config = TrainingConfig(model=Watching, warmup_epochs=0, epochs=1, image_size=32, learning_rate=Float(1e-4, 1e-3))
+"""
+
+
+def test_a_fit_opens_no_database_and_has_imported_neither_mlflow_nor_optuna(main, client, few_pets, project):
+    (project / "watching.py").write_text(WATCHING)
+    (project / "watched.py").write_text(WATCHED)
+    flags = ("--data", few_pets, "--root-splits", 1, "--n-trials", 2, "--n-jobs", 2, "--lag", 2)
+    done = main("step_5.train", project / "watched.py", *flags)
+    seen = [set(path.read_text().split()) for path in project.glob("*.packages")]
+    assert len(seen) == 2 and all("torch" in packages for packages in seen)
+    assert not {"mlflow", "optuna", "sqlalchemy", "sqlite3"} & set().union(*seen)
+    assert client.get_run(done["run_id"]).info.status == "FINISHED"
+
+
 def test_the_flaws_of_step_1_are_there(main, project):
     """Unseeded, one split, outputs overwritten, nothing recorded: what the later steps mend."""
     database, outputs = project / "mlflow.db", project / "step_1" / "outputs"
