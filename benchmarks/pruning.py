@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.figures import Figure
-from benchmarks.null_run import NullRun
+from benchmarks.null_run import ALL_CORES, NullRun
 from common import data, evaluation, search, training
 from common.seeds import Stream
 from step_4 import train as step_4
@@ -42,7 +42,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
         compute = training.set_up(parallel_fits=4, config=config)
         table = data.load_images(name, config.image_size)
         run_study = partial(_run_study, table, config, compute, data.load_splits(table), n_trials)
-        studies = training.run_jobs(run_study, range(n_studies), compute, None, n_studies * n_trials * N_FOLDS)
+        studies = training.run_jobs(run_study, range(n_studies), compute, ALL_CORES, n_studies * n_trials * N_FOLDS)
         what = f"{name} by {evaluation.SCORES[score]}"
         default = search.FoldPruner(N_FOLDS).margin
         figures += [_figure(what, each, each == default, studies) for each in dict.fromkeys((*MARGINS, default))]
@@ -56,15 +56,14 @@ def _run_study(table, config, compute, splits, n_trials: int, seed: int) -> Stud
     stream = Stream(seed).at(f"root {root_split}")
     found: Study = [None] * n_trials
 
-    def run_trial(trial: optuna.Trial) -> tuple[list, list[float]]:
-        tried = step_4.suggest(config, trial)
+    def run_trial(trial: optuna.Trial, tried) -> tuple[list, list[float]]:
         run_inner = partial(step_4.run_inner_split, table, tried, compute, stream, NullRun())
         scores = [score for _, score in training.run_fits(run_inner, folds)]
         found[trial.number] = scores
         return [None] * N_FOLDS, scores
 
     study = search.create_study(f"{table.name} {config.score} seed {seed}", N_FOLDS)
-    search.optimize(study, run_trial, n_trials, stream.at("search"), training.NonFiniteLossError)
+    search.optimize(study, partial(step_4.suggest, config), run_trial, n_trials, stream)
     return found
 
 

@@ -1,58 +1,22 @@
 """Studies: what is pruned, and the same stream gives the same trials in any process."""
 
-import importlib
 import json
 import math
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from functools import partial
 
 import numpy as np
 import optuna
 import pytest
+import searching
 from optuna.trial import TrialState
 
 from common.cli import UserError
 from common.search.studies import FoldPruner, count_fits, create_study, how_drawn, optimize
 from common.seeds import Stream
 from common.state import PROJECT
-from common.training import set_up
-from common.training.jobs import run_jobs
-
-SEARCH = """
-import json, random, sys, time
-from functools import partial
-from common.search.studies import create_study, optimize
-from common.seeds import Stream
-from common.training.jobs import run_fits
-
-def suggest(trial):
-    rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
-    width = trial.suggest_int("width", 4, 64)
-    kind = trial.suggest_categorical("kind", ["adam", "sgd"])
-    bonus = trial.suggest_float("momentum", 0, 1) if kind == "sgd" else 0.5
-    return 0.5 + (width / 64 + bonus) / 8 - abs(rate - 0.01)
-
-def score_of(score, fold):
-    time.sleep(random.choice([0, 0, 0.02, 0.1]))
-    return score + fold / 100
-
-def run_trial(trial, score):
-    scores = []
-    for fold, found in enumerate(run_fits(partial(score_of, score), range(3))):
-        scores.append(found)
-        trial.report(scores[-1], fold)
-        if trial.should_prune():
-            break
-    return scores, scores
-
-def search(name, seed, n_trials=14, lag=1):
-    study = create_study(name, 3, lag=lag)
-    optimize(study, suggest, run_trial, n_trials, Stream(seed).at("root 0"))
-    return [[t.state.name, t.params, t.value, t.intermediate_values] for t in study.trials]
-"""
 
 
 @pytest.fixture
@@ -224,22 +188,10 @@ def test_other_errors_end_the_study_and_one_where_no_trial_completes_says_so(sto
         optimize(create_study("second", 2), drawn_later, fail, 2, Stream(0), catch=ArithmeticError)
 
 
-@pytest.fixture
-def searching(tmp_path, monkeypatch):
-    """A module with a search, which other processes can import, too."""
-    (tmp_path / "searching.py").write_text(SEARCH)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "searching", raising=False)
-    return importlib.import_module("searching")
-
-
 @pytest.mark.hostile("trials side by side give what they would give one after the other", cases=2)
 @pytest.mark.parametrize("lag", [3, pytest.param(5, marks=pytest.mark.slow)])
-def test_trials_side_by_side_depend_on_the_lag_alone_and_not_on_which_is_quicker(lag, storage, searching, monkeypatch):
-    compute, found = set_up("cpu", "fp32"), []
-    for n_jobs in (1, 2, 8):
-        args, names = Namespace(n_jobs=n_jobs, engine="local"), [f"{n_jobs} root {root}" for root in (0, 1)]
-        found.append(run_jobs(partial(searching.search, seed=0, lag=lag), names, compute, args, 2 * 14 * 3))
+def test_trials_side_by_side_depend_on_the_lag_alone_and_not_on_which_is_quicker(lag, storage):
+    found = [searching.side_by_side(n_jobs, lag) for n_jobs in (1, 2, 8)]
     assert found[0] == found[1] == found[2] and found[0][0] == found[0][1]
     assert {state for state, *_ in found[0][0]} == {"COMPLETE", "PRUNED"}
     one_by_one = searching.search("one by one", 0)
@@ -248,19 +200,17 @@ def test_trials_side_by_side_depend_on_the_lag_alone_and_not_on_which_is_quicker
 
 
 def test_a_stream_gives_the_same_trials_in_any_process(storage, tmp_path):
-    here = {}
-    exec(SEARCH, here)
-    first = here["search"]("first", 0)
+    first = searching.search("first", 0)
     done = subprocess.run(
-        [sys.executable, "-c", SEARCH + "print(json.dumps(search('second', 0)))"],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "1"},
+        [sys.executable, "-c", "import json, searching; print(json.dumps(searching.search('second', 0)))"],
+        env={**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}", "PYTHONHASHSEED": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
     assert json.loads(done.stdout) == json.loads(json.dumps(first))
-    other = here["search"]("other", 1, 3)
+    other = searching.search("other", 1, 3)
     assert all(a[1] != b[1] for a, b in zip(first[:3], other, strict=True))
     assert {state for state, *_ in first} == {"COMPLETE", "PRUNED"}
     assert len({str(params) for _, params, *_ in first}) == 14

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import searching
 from mlflow import MlflowClient
 from mlflow.server import get_app_client
 from serving import free_port
@@ -254,3 +255,11 @@ def test_where_postgresql_is_missing_root_installs_it_and_others_are_told_whom_t
     told = "error: no PostgreSQL here: ask for 'apt install postgresql'\n"
     assert (done.returncode, done.stderr) == (2, told)
     assert not (open_folder / "new").exists()
+
+
+@pytest.mark.slow
+def test_trials_side_by_side_are_in_postgresql_what_they_are_in_sqlite(as_member, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    found = [searching.side_by_side(n_jobs, lag=3) for n_jobs in (1, 2, 8)]
+    monkeypatch.delenv("OPTUNA_STORAGE")
+    assert found == 3 * [searching.side_by_side(1, lag=3)]
