@@ -290,7 +290,7 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
     """The script of a step and its arguments, as they would be typed in the project folder."""
     words = [f"step_{step}/train.py"]
     for name, value in vars(args).items():
-        if name == "repeats":
+        if name in ("repeats", "engine", "fits_per_gpu"):
             continue
         if name == "config":
             path = Path(value).resolve()

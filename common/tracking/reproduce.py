@@ -116,6 +116,8 @@ def _command(run) -> tuple[list[str], argparse.Namespace]:
         except (SystemExit, TypeError):
             refused = said.getvalue().split(" (see ")[0].removeprefix("error: ")
             raise UserError(f"{its}; step_{step}/train.py does not take that: {_shown(refused)[:200]}") from None
+    if getattr(known, "engine", "local") != "local":  # who answers there could run code here
+        raise UserError(f"{its}; expected no --engine")
     if step == 5 and (Path(*arguments[:1]) != known.config or known.config.name in ("", "..")):
         raise UserError(f"{its}; expected a config file as the first argument")
     return [script, *arguments], known

@@ -70,6 +70,7 @@ NO_FLAGS = [["step_2/train.py", flag] for flag in ("--no-such-flag\x1b[2J", "--h
 NO_FLAGS += [
     ["step_5/train.py", "--fast", "../evil.py"],
     ["step_5/train.py", "step_5/config.py", "--experiment", "../x"],
+    ["step_3/train.py", "--engine", "tcp://127.0.0.1:1"],
 ]
 NO_CONFIGS = [["step_5/train.py", name] for name in ("step_5/../../evil.py", "no_such.py", "/", "a\0b.py")]
 
