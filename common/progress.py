@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+_lock = threading.Lock()
 _show: Callable[[int], object] = lambda fits: None  # noqa: E731
 
 
 def advance(fits: int) -> None:
-    """Say that some more fits are done."""
-    _show(fits)
+    """Say that some more fits are done; from any thread."""
+    with _lock:
+        _show(fits)
 
 
 def listen(show: Callable[[int], object]) -> None:
