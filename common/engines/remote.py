@@ -21,7 +21,7 @@ import cloudpickle
 
 from common import progress
 from common.cli import KilledError, UserError, reason_of
-from common.training.workers import Workers, pickled
+from common.training.workers import Hear, Workers, pickled
 
 if TYPE_CHECKING:
     from common.training.compute import Compute
@@ -54,6 +54,7 @@ class Remote:
         self.address = address
         self.most = 1_000
         self._compute = compute
+        self._hearing: dict[str, Hear] = {}
         self._topic = f"fits {uuid4().hex}"
         self._client = _connect(address)
         self._client.subscribe_topic(self._topic, self._hear)
@@ -83,20 +84,21 @@ class Remote:
                 self._since = math.inf
         return self._seen[1]
 
-    def submit(self, call: Callable[[], Any]) -> Running:
+    def submit(self, call: Callable[[], Any], hear: Hear) -> Running:
         """As :meth:`common.training.local.Engine.submit`."""
         from common.training.local import Running
 
         key, result = f"fit-{uuid4().hex}", _Result()
         if self._client.status != "running":
             raise self._lost()
+        self._hearing[key] = hear
         about = (pickled(call), key, self._compute and pickled(self._compute), self._topic)
         future = self._client.submit(compute_fit, *about, key=key, pure=False)
-        future.add_done_callback(partial(self._take, result))
+        future.add_done_callback(partial(self._take, result, hear))
         result.computed_by = future
         return Running(result, partial(self._interrupt, key, future))
 
-    def _take(self, result: _Result, future) -> None:
+    def _take(self, result: _Result, hear: Hear, future) -> None:
         try:
             if future.status == "cancelled" and result.cancelled():
                 return
@@ -105,7 +107,7 @@ class Remote:
                 raise self._lost(reason)
             kind, content, said = future.result()
             if said:
-                self._deliver(said)
+                hear(said)
             if kind == "error":
                 error, text = cloudpickle.loads(content)
                 raise error from RuntimeError(text)
@@ -115,6 +117,7 @@ class Remote:
             result.set_result(content)
         finally:
             result.computed_by = None
+            self._hearing.pop(future.key, None)
 
     def _interrupt(self, key: str, future) -> None:
         try:
@@ -128,12 +131,9 @@ class Remote:
         return KilledError(f"--engine {self.address}: the fit is lost{reason}; the same command goes on from here")
 
     def _hear(self, event: tuple[float, bytes]) -> None:
-        self._deliver(cloudpickle.loads(event[1]))
-
-    def _deliver(self, said: list) -> None:
-        from common.tracking.runs import deliver
-
-        deliver(said)
+        key, said = cloudpickle.loads(event[1])
+        if hear := self._hearing.get(key):
+            hear(said)
 
 
 class _Result(Future):
@@ -143,7 +143,7 @@ class _Result(Future):
 def on_worker(address: str, call: Callable[[], Any]) -> Any:
     """What a function returns in a process of a worker."""
     with Remote(address, None) as engine:
-        return cloudpickle.loads(engine.submit(call).result.result())
+        return cloudpickle.loads(engine.submit(call, lambda said: None).result.result())
 
 
 def _connect(address: str):
@@ -187,7 +187,7 @@ def compute_fit(fit: bytes, key: str, compute: bytes | None, topic: str) -> tupl
         if said or any(what == "text" for _, _, what, _ in records):
             said.extend(records)
         else:
-            worker.log_event(topic, pickled(records))
+            worker.log_event(topic, pickled((key, records)))
 
     with _lock:
         if compute not in _workers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
@@ -14,6 +15,7 @@ import cloudpickle
 from tqdm import tqdm
 
 from common import progress
+from common.tracking.runs import deliver
 from common.training.compute import Compute
 from common.training.local import Engine, Running, engine_for
 
@@ -128,7 +130,21 @@ class _Group:
         self.calls = calls
         self.results: list[Future[bytes]] = [Future() for _ in calls]
         self.running: dict[int, Running] = {}
+        self.said: dict[int, list] = defaultdict(list)
         self.needed = 0
+
+    def hear(self, number: int, said: list) -> None:
+        """What a fit says counts when it is known to be needed: so what is recorded does not depend on who was idle."""
+        if number <= self.needed:
+            deliver(said)
+        else:
+            self.said[number] += said
+
+    def need(self, number: int) -> None:
+        """Another fit is needed."""
+        self.needed = number
+        if said := self.said.pop(number, None):
+            deliver(said)
 
     def next(self) -> int | None:
         """The next fit to start: the one that is needed, or while that one runs one that may be."""
@@ -161,7 +177,7 @@ class _Queue:
         try:
             for number, result in enumerate(group.results):
                 with self._changed:
-                    group.needed = number
+                    group.need(number)
                     while not result.done():
                         if self.is_over:
                             raise KeyboardInterrupt
@@ -183,8 +199,13 @@ class _Queue:
                 return
             number, group = min(waiting, key=lambda pair: pair[0] - pair[1].needed)
             self._n_running += 1
-            group.running[number] = self.engine.submit(group.calls[number])
+            hear = partial(self._hear, group, number)
+            group.running[number] = self.engine.submit(group.calls[number], hear)
             group.running[number].result.add_done_callback(partial(self._take, group, number))
+
+    def _hear(self, group: _Group, number: int, said: list) -> None:
+        with self._changed:
+            group.hear(number, said)
 
     def _take(self, group: _Group, number: int, result: Future[bytes]) -> None:
         with self._changed:

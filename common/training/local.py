@@ -15,9 +15,8 @@ from uuid import uuid4
 import torch
 
 from common.cli import UserError
-from common.tracking.runs import deliver
 from common.training.compute import Compute, cores
-from common.training.workers import Workers, pickled
+from common.training.workers import Hear, Workers, pickled
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Running:
 
 
 class Engine(Protocol):
-    """Computes fits. What they say on the way it gives to :func:`common.tracking.runs.deliver`, in its order."""
+    """Computes fits."""
 
     most: int
     """How many fits it may come to compute at once."""
@@ -46,8 +45,11 @@ class Engine(Protocol):
     def slots(self) -> int:
         """How many fits it computes at once now."""
 
-    def submit(self, call: Callable[[], Any]) -> Running:
-        """Compute a fit: a picklable function, which may be called again where its machine is lost."""
+    def submit(self, call: Callable[[], Any], hear: Hear) -> Running:
+        """Compute a fit: a picklable function, which may be called again where its machine is lost.
+
+        `hear` gets the records that it says on the way, in their order, before it is done.
+        """
 
 
 @contextlib.contextmanager
@@ -111,8 +113,8 @@ class Processes:
         self._threads.shutdown()
         self._workers.close()
 
-    def submit(self, call: Callable[[], Any]) -> Running:
+    def submit(self, call: Callable[[], Any], hear: Hear) -> Running:
         """As :meth:`Engine.submit`."""
         key = uuid4().hex
-        result = self._threads.submit(lambda: self._workers.run(key, pickled(call), deliver))
+        result = self._threads.submit(lambda: self._workers.run(key, pickled(call), hear))
         return Running(result, partial(self._workers.interrupt, key))
