@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
-
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of the project's code."""
 
@@ -39,12 +37,6 @@ def cache_folder() -> Path:
 def work_folder(kind: str) -> Path:
     """Where what is not done yet is kept, such as ``checkpoints``: under ``cache/``, wherever arrays are cached."""
     return state_folder() / "cache" / kind
-
-
-def locked(path: Path, timeout: float = -1, poll_interval: float = 0.05) -> FileLock:
-    """A lock between processes on what `path` names, kept in a file beside it; waits for at most `timeout` seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f"{path.name}.lock"), timeout, poll_interval=poll_interval)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import UserError
-from common.state import cache_folder, locked
+from common.locks import locked
+from common.state import cache_folder
 
 CHUNK = 1 << 24
 """Bytes read at a time when an array is checked."""

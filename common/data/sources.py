@@ -22,7 +22,8 @@ from common.data.arrays import load_arrays
 from common.data.decoding import FORMATS
 from common.data.images import ImageTable, check_classes, decode, digest_files
 from common.data.pairs import read_pairs
-from common.state import data_folder, locked
+from common.locks import locked
+from common.state import data_folder
 
 PETS = ("cat", "dog")
 MADE = {

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from common.cli import UserError
-from common.state import locked, sync, whole, whole_file, work_folder
+from common.locks import locked
+from common.state import sync, whole, whole_file, work_folder
 
 MOST_BYTES = 900_000
 """Of one event: Kafka takes a million by default."""
@@ -48,7 +49,7 @@ class Spool:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     @property
-    def sending(self) -> FileLock:
+    def sending(self) -> BaseFileLock:
         """A lock to be held while sending."""
         return locked(self.folder / "sending")
 
@@ -149,7 +150,7 @@ def _append(path: Path, line: bytes) -> None:
             raise
 
 
-def _lock() -> FileLock:
+def _lock() -> BaseFileLock:
     return locked(work_folder("events") / "all", poll_interval=0.001)
 
 

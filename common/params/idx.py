@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from common import cli
 from common.cli import UserError
+from common.locks import locked
 from common.params.idx_files import FILES, files_of, read_idx, read_split
 from common.params.idx_stand_in import write_standin
-from common.state import locked, regular, whole_folder
+from common.state import regular, whole_folder
 
 __all__ = ["CLASSES", "load_idx", "make_folders", "read_idx", "read_split", "write_standin"]
 

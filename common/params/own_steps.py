@@ -11,13 +11,13 @@ from filelock import Timeout
 
 from common.cli import UserError
 from common.config.places import find_spaces
+from common.locks import holder_of, locked
 from common.params.experiment import from_params
 from common.params.image_parts import image_parts
 from common.params.keys import announce, read_params
 from common.params.logdirs import logdir_path
 from common.params.own_training import OwnTraining
 from common.seeds import Stream
-from common.state import locked
 
 Step = Callable[..., tuple[float, Mapping[str, Any] | None]]
 
@@ -89,7 +89,8 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".training", timeout=0):
             return OwnTraining(read, config, model, (train_step, test_step), parts, folder, kwargs).run(params)
-    except Timeout:
-        raise UserError(f"{folder}: another process trains there; wait for it, or name another folder") from None
+    except Timeout as error:
+        also = "wait for it, or name another folder"
+        raise UserError(f"{folder}: another process trains there{holder_of(error)}; {also}") from None
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror})") from error

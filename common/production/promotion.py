@@ -18,8 +18,9 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from common.cli import MODEL_NAME, UserError, reason_of
+from common.locks import locked
 from common.production.deciding import REASON, RULE, SCORE, decide
-from common.state import locked, work_folder
+from common.state import work_folder
 from common.tracking.store import open_tracking
 
 STAGE, PRODUCTION, ARCHIVED, ALIAS = "stage", "Production", "Archived", "production"

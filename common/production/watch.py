@@ -29,9 +29,10 @@ from filelock import Timeout
 
 from common import cli
 from common.cli import UserError
+from common.locks import holder_of, locked
 from common.production.commands import Runs
 from common.production.contents import Contents
-from common.state import locked, work_folder
+from common.state import work_folder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     base = work_folder("watch") / hashlib.sha256(json.dumps([str(path), *command]).encode()).hexdigest()[:16]
     try:
         lock = locked(base, timeout=0).acquire()
-    except Timeout:
-        raise UserError(f"--data {path}: another watcher is already there, with the same command") from None
+    except Timeout as error:
+        also = f"with the same command{holder_of(error)}"
+        raise UserError(f"--data {path}: another watcher is already there, {also}") from None
     with lock:
         runs = Runs(base, path, command)
         if runs.last("outcome") == "running":

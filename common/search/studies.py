@@ -19,8 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common import progress
 from common.cli import UserError
+from common.locks import locked
 from common.seeds import Stream
-from common.state import locked, state_folder, whole, work_folder
+from common.state import state_folder, whole, work_folder
 from common.training.engine import NonFiniteLossError
 from common.training.jobs import beside
 

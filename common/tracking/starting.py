@@ -15,12 +15,13 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
 from common.cli import KilledError, UserError, command_of, escaped, masked
 from common.config.places import find_spaces
 from common.config.settings import model_name
-from common.state import locked, state_folder, whole_file, work_folder
+from common.locks import holder_of, locked
+from common.state import state_folder, whole_file, work_folder
 from common.tracking import identity as identities
 from common.tracking.closing import closing
 from common.tracking.interruptions import uninterrupted
@@ -180,10 +181,11 @@ def _unfinished(client, step: str, parts: dict[str, str], fresh: bool, held: con
         lock = _lock(found.info.run_id)
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except Timeout as error:
             if is_same and not fresh:
+                held_by = holder_of(error)
                 raise UserError(
-                    f"run {found.info.run_id}: another process is working on it; wait for it, or use --fresh"
+                    f"run {found.info.run_id}: another process is working on it{held_by}; wait for it, or use --fresh"
                 ) from None
             continue
         if found.info.status == "RUNNING" and client.get_run(found.info.run_id).info.status == "FINISHED":  # just now
@@ -238,7 +240,7 @@ def _fits_done(run: Run) -> int:
     return len(run.client.search_runs([run.experiment_id], ended, max_results=10_000))
 
 
-def _lock(run_id: str) -> FileLock:
+def _lock(run_id: str) -> BaseFileLock:
     return locked(work_folder("checkpoints") / run_id)
 
 
@@ -251,7 +253,7 @@ def _folder_id() -> str:
     return path.read_text()
 
 
-def _free(lock: FileLock) -> None:
+def _free(lock: BaseFileLock) -> None:
     """Release a lock and remove its file: whoever takes a lock, except its run, holds the start's lock."""
     Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()

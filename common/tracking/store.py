@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException, RestException
 from requests.exceptions import ChunkedEncodingError
 
 from common.cli import UserError, check_project, reason_of
-from common.state import locked, state_folder, work_folder
+from common.locks import locked
+from common.state import state_folder, work_folder
 from common.tracking import upkeep
 from common.tracking.pages import TAGS, show_runs
 
