@@ -61,6 +61,18 @@ def open_array(path: Path) -> np.memmap:
     return np.load(path, mmap_mode="r")
 
 
+def copied_array(path: Path) -> np.ndarray:
+    """A memory-mapped array of another cache, copied into this one."""
+
+    def make(new: New) -> tuple[np.ndarray, dict]:
+        array, notes = open_array(path), json.loads(path.with_suffix(".json").read_text())
+        copy = new(array.shape, str(array.dtype))
+        copy[:] = array
+        return copy, {name: value for name, value in notes.items() if name != "checksum"}
+
+    return cached_array(path.stem, make)[0]
+
+
 def _make(path: Path, make: Callable[[New], tuple[np.ndarray, dict]]) -> dict:
     parts = []
 

@@ -8,14 +8,14 @@ import os
 import socket
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import PIL
 
 from common.cli import UserError, escaped
-from common.data.cache import cached_array, open_array
+from common.data.cache import New, cached_array, copied_array, open_array
 from common.data.copies import first_copies, united
 from common.data.decoding import read_image
 from common.progress import in_threads
@@ -139,19 +139,32 @@ class ImageTable:
 
     def _find(self, path: Path, size: int) -> np.ndarray:
         """The pixels on this machine: in a cache of its own, on a disk that it shares, or decoded from the images."""
-        own = cache_folder() / path.name
-        if own.exists() or (path.exists() and not os.environ.get("REPROAI_CACHE")):
-            return open_array(own if own.exists() else path)
-        here = socket.gethostname()
-        if not self.root.exists():
-            raise UserError(f"{here}: neither {path} nor {own} nor {self.root} is there; expected a shared disk")
-        if self.root.is_file():
-            raise UserError(f"{here}: neither {path} nor {own} is there; expected REPROAI_STATE on a shared disk")
-        if digest_files(self.root, list(self.files)) != self.digests:
+        own, decoded = cache_folder() / path.name, cache_folder() / f"{_cache_name(self, size)}.npy"
+        for there in (own, decoded):
+            if there.exists():
+                return open_array(there)
+        if path.exists():
+            return copied_array(path) if os.environ.get("REPROAI_CACHE") else open_array(path)
+        here, are_images = socket.gethostname(), path.name.startswith("images-")
+        if not are_images or not self.root.exists():
+            source = f" nor {self.root}" if are_images else ""
             raise UserError(
-                f"{here}: {self.root}: other images than those of the run, fingerprint {self.fingerprint[:12]}"
+                f"{here}: neither {path} nor {own}{source} is there; expected REPROAI_STATE on a shared disk"
             )
-        return decode(replace(self, pixels=None), size).pixels
+        if not path.stem.endswith(f"-pillow-{PIL.__version__}"):
+            found = f"images would be decoded by Pillow {PIL.__version__}"
+            raise UserError(f"{here}: {found}; expected the version of the run, as in {path.name}")
+
+        def make(new) -> tuple[np.ndarray, dict]:
+            if digest_files(self.root, list(self.files)) != self.digests:
+                found = f"other images than those of the run, fingerprint {self.fingerprint[:12]}"
+                raise UserError(f"{here}: {self.root}: {found}")
+            pixels, notes = _decode_all(self, size, new)
+            for file, reason in notes["unreadable"].items():
+                raise UserError(f"{here}: {self.root / file}: {reason}; the run could read it")
+            return pixels, notes
+
+        return cached_array(decoded.stem, make)[0]
 
     @property
     def fingerprint(self) -> str:
@@ -224,40 +237,45 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
     if table.is_arrays or (table.pixels is not None and table.pixels.shape[-1] == size):
         return table
 
-    def make(new) -> tuple[np.ndarray, dict]:
-        pixels = new((len(table), 3, size, size), "uint8")
-        unreadable: dict[str, str] = {}
-        coloured: set[int] = set()
-
-        def read(row: int) -> None:
-            try:
-                image = pixels[row] = read_image(table.root / table.files[row], size)
-            except ValueError as error:
-                unreadable[table.files[row]] = str(error)
-            else:
-                if (image != image[:1]).any():
-                    coloured.add(row)
-
-        for _ in in_threads(read, range(len(table)), "decoding images"):
-            pass
-        for row in [row for row, file in enumerate(table.files) if unreadable.pop(file, None)]:
-            read(row)  # again and alone: others may have taken the memory
-        channels = 3 if coloured else 1
-        if unreadable or channels == 1:
-            kept = [i for i, file in enumerate(table.files) if file not in unreadable]
-            every, pixels = pixels, new((len(kept), channels, size, size), "uint8")
-            for row, i in enumerate(kept):
-                pixels[row] = every[i, :channels]
-        return pixels, {"unreadable": dict(sorted(unreadable.items()))}
-
-    name = f"images-{table.fingerprint[:24]}-{size}-pillow-{PIL.__version__}"
-    pixels, notes = cached_array(name, make, table.cached)
+    make = partial(_decode_all, table, size)
+    pixels, notes = cached_array(_cache_name(table, size), make, table.cached)
     unreadable = notes["unreadable"]
     if unreadable and not skip_unreadable:
         file, reason = next(iter(unreadable.items()))
         more = f"; {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
         raise UserError(f"{table.root / file}: {reason}{more}; --skip-unreadable leaves such images out")
     return replace(table.without(unreadable), pixels=pixels)
+
+
+def _cache_name(table: ImageTable, size: int) -> str:
+    return f"images-{table.fingerprint[:24]}-{size}-pillow-{PIL.__version__}"
+
+
+def _decode_all(table: ImageTable, size: int, new: New) -> tuple[np.ndarray, dict]:
+    pixels = new((len(table), 3, size, size), "uint8")
+    unreadable: dict[str, str] = {}
+    coloured: set[int] = set()
+
+    def read(row: int) -> None:
+        try:
+            image = pixels[row] = read_image(table.root / table.files[row], size)
+        except ValueError as error:
+            unreadable[table.files[row]] = str(error)
+        else:
+            if (image != image[:1]).any():
+                coloured.add(row)
+
+    for _ in in_threads(read, range(len(table)), "decoding images"):
+        pass
+    for row in [row for row, file in enumerate(table.files) if unreadable.pop(file, None)]:
+        read(row)  # again and alone: others may have taken the memory
+    channels = 3 if coloured else 1
+    if unreadable or channels == 1:
+        kept = [i for i, file in enumerate(table.files) if file not in unreadable]
+        every, pixels = pixels, new((len(kept), channels, size, size), "uint8")
+        for row, i in enumerate(kept):
+            pixels[row] = every[i, :channels]
+    return pixels, {"unreadable": dict(sorted(unreadable.items()))}
 
 
 def check_classes(table: ImageTable) -> ImageTable:
