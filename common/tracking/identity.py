@@ -53,7 +53,7 @@ def surroundings(compute) -> dict[str, str]:
     """The parts ``packages`` and ``machine`` of :func:`identity`."""
     return {
         "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
-        "machine": f"{compute.machine}, {compute.precision_description}{', mixed machines' * compute.mixed}",
+        "machine": f"{'mixed machines' if compute.mixed else compute.machine}, {compute.precision_description}",
     }
 
 

@@ -81,7 +81,8 @@ def _devices(n_jobs: int | None, fits_per_gpu: int, compute: Compute) -> list[di
         most = cores() // compute.threads if compute.device == "cpu" else 1
         return [{}] * (n_jobs or max(1, most))
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    gpus = [name.strip() for name in named.split(",")][:count] if named else [str(number) for number in range(count)]
     n_jobs = n_jobs or len(gpus) * fits_per_gpu
     if n_jobs > len(gpus) * fits_per_gpu:
         raise UserError(
