@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -146,17 +146,41 @@ def on_worker(address: str, call: Callable[[], Any]) -> Any:
         return cloudpickle.loads(engine.submit(call, lambda said: None).result.result())
 
 
-def _connect(address: str):
+def dask_with(settings: Mapping[str, object], asked_by: str):
+    """Dask's configuration, with some settings set.
+
+    Raises
+    ------
+    UserError
+        When Dask is not installed.
+    """
     try:
         import dask
-        import distributed
+        import distributed  # noqa: F401  so that its settings are there
     except ImportError:
-        raise UserError(
-            f"--engine {address}: Dask is not installed; pip install dask[distributed], extra `cluster`"
-        ) from None
-    dask.config.set(
-        {"distributed.comm.timeouts.connect": "10s", "distributed.admin.large-graph-warning-threshold": "1GB"}
-    )
+        raise UserError(f"{asked_by}: Dask is not installed; pip install dask[distributed], extra `cluster`") from None
+    dask.config.set(settings)
+    return dask.config
+
+
+def _check_certificate(address: str) -> None:
+    from distributed.security import Security
+
+    expected = "expected DASK_DISTRIBUTED__COMM__TLS__CA_FILE, __CLIENT__CERT and __CLIENT__KEY, see docs/cluster.md"
+    try:
+        if Security().get_connection_args("client").get("ssl_context") is None:
+            raise ValueError("not there")
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"--engine {address}: certificate: {reason_of(error)}; {expected}") from None
+
+
+def _connect(address: str):
+    settings = {"distributed.comm.timeouts.connect": "10s", "distributed.admin.large-graph-warning-threshold": "1GB"}
+    dask_with(settings, f"--engine {address}")
+    import distributed
+
+    if address.startswith("tls:"):
+        _check_certificate(address)
     try:
         return distributed.Client(address, set_as_default=False, timeout=10)
     except (OSError, ValueError, RuntimeError) as error:

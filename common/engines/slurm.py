@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.cli import UserError
+from common.engines.remote import dask_with
 from common.state import work_folder
 
 SETTINGS = {
@@ -79,13 +80,12 @@ def run_with_workers(request: Request, command: list[str]) -> int:
 @contextlib.contextmanager
 def started(request: Request) -> Iterator[tuple[str, str]]:
     """The addresses of a scheduler and of its dashboard, for the time of the block; see :func:`run_with_workers`."""
+    config = dask_with(SETTINGS, "slurm")
     try:
-        import dask
         from dask_jobqueue import SLURMCluster
     except ImportError:
-        raise UserError("Dask is not installed; it comes with the extra `cluster`") from None
+        raise UserError("slurm: dask-jobqueue is not installed; it comes with the extra `cluster`") from None
     _check_slurm()
-    dask.config.set({name: value for name, value in SETTINGS.items()})
     asked = [f"--{name}={value}" for name, value in request.options.items() if name not in ("partition", "account")]
     logs = work_folder("slurm")
     logs.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def started(request: Request) -> Iterator[tuple[str, str]]:
         },
         log_directory=str(logs),
         local_directory=os.environ.get("TMPDIR", "/tmp"),
-        protocol="tls://" if dask.config.get("distributed.comm.tls.ca-file", None) else "tcp://",
+        protocol="tls://" if config.get("distributed.comm.tls.ca-file", None) else "tcp://",
     )
     try:
         _check_request(cluster.job_script())
