@@ -41,6 +41,8 @@ def refusal(folder, wing):
     step = ("step_5/train.py", "--data", "tiny", *QUICK)
     if wing == "eeg":
         done = run(folder, "step_5/train.py", "--data", "eeg", *QUICK)
+    elif wing == "engines":
+        done = run(folder, *step, "--engine", "tcp://127.0.0.1:1")
     elif wing == "events":
         done = run(folder, *step, KAFKA_HOST="127.0.0.1:1", KAFKA_TOPIC="training")
     elif wing == "params":
