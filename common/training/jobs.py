@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import threading
 from collections import defaultdict
@@ -123,6 +124,10 @@ def beside(function: Callable[..., Result], *items: object) -> Future[Result]:
     return future
 
 
+_TAKEN: Future[bytes] = Future()
+_TAKEN.set_result(b"")
+
+
 class _Group:
     """Fits whose results are taken in order; whether those after the first that is not taken are needed is open."""
 
@@ -153,6 +158,12 @@ class _Group:
         numbers = range(self.needed, len(self.calls))
         return next((n for n in numbers if n not in self.running and not self.results[n].done()), None)
 
+    def take(self, number: int) -> bytes:
+        """A result, once it is there; it is not kept."""
+        content = self.results[number].result()
+        self.results[number] = _TAKEN
+        return content
+
 
 class _Queue:
     """Gives fits to an engine, as many at a time as it has room for: first those that are needed in any case."""
@@ -161,9 +172,14 @@ class _Queue:
         self.engine = engine
         self._groups: list[_Group] = []
         self._threads: list[threading.Thread] = []
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._n_running = 0
-        self.is_over = False
+        self._over = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        return self._over.is_set()
 
     def start(self, call: Callable[[], None]) -> None:
         thread = threading.Thread(target=call, daemon=True)
@@ -172,20 +188,18 @@ class _Queue:
 
     def map(self, calls: list[Callable[[], Any]]) -> Iterator[Any]:
         group = _Group(calls)
-        with self._changed:
+        with self._lock:
             self._groups.append(group)
         try:
-            for number, result in enumerate(group.results):
-                with self._changed:
+            for number in range(len(calls)):
+                with self._lock:
+                    if self.is_over:
+                        raise KeyboardInterrupt
                     group.need(number)
-                    while not result.done():
-                        if self.is_over:
-                            raise KeyboardInterrupt
-                        self._fill()
-                        self._changed.wait(1.0)  # an engine may have grown
-                yield cloudpickle.loads(result.result())
+                    self._fill()
+                yield cloudpickle.loads(group.take(number))
         finally:
-            with self._changed:
+            with self._lock:
                 self._groups.remove(group)
                 running = list(group.running.values())
                 self._fill()
@@ -193,38 +207,59 @@ class _Queue:
                 fit.interrupt()
 
     def _fill(self) -> None:
-        while self._n_running < self.engine.slots:
-            waiting = [(number, group) for group in self._groups if (number := group.next()) is not None]
-            if not waiting:
-                return
-            number, group = min(waiting, key=lambda pair: pair[0] - pair[1].needed)
+        while self._n_running < self.engine.slots and (found := self._next()):
+            number, group = found
             self._n_running += 1
-            hear = partial(self._hear, group, number)
-            group.running[number] = self.engine.submit(group.calls[number], hear)
-            group.running[number].result.add_done_callback(partial(self._take, group, number))
+            try:
+                hear = partial(self._hear, group, number)
+                group.running[number] = self.engine.submit(group.calls[number], hear)
+            except Exception as error:
+                self._n_running -= 1
+                group.results[number].set_exception(error)
+            else:
+                group.running[number].result.add_done_callback(partial(self._take, group, number))
+
+    def _next(self) -> tuple[int, _Group] | None:
+        found, least = None, math.inf
+        for group in self._groups:
+            number = group.next()
+            if number is not None and number - group.needed < least:
+                found, least = (number, group), number - group.needed
+                if least == 0:
+                    break
+        return found
 
     def _hear(self, group: _Group, number: int, said: list) -> None:
-        with self._changed:
+        with self._lock:
             group.hear(number, said)
 
     def _take(self, group: _Group, number: int, result: Future[bytes]) -> None:
-        with self._changed:
+        with self._lock:
             self._n_running -= 1
             group.running.pop(number, None)
-            error = result.exception()
-            if error is None:
-                group.results[number].set_result(result.result())
-            else:
-                group.results[number].set_exception(error)
+            if not group.results[number].done():  # as it is when all is over
+                error = result.exception()
+                if error is None:
+                    group.results[number].set_result(result.result())
+                else:
+                    group.results[number].set_exception(error)
             self._fill()
-            self._changed.notify_all()
+
+    def _look(self) -> None:
+        """See whether the engine has grown."""
+        while not self._over.wait(1.0):
+            with self._lock:
+                self._fill()
 
     def end(self) -> None:
         """Interrupt what runs, and wait until the threads have closed what they have open."""
-        with self._changed:
-            self.is_over = True
+        with self._lock:
+            self._over.set()
             running = [fit for group in self._groups for fit in group.running.values()]
-            self._changed.notify_all()
+            for group in self._groups:
+                for result in group.results:
+                    if not result.done():
+                        result.set_exception(KeyboardInterrupt())
         for fit in running:
             fit.interrupt()
         for thread in self._threads:

@@ -1,8 +1,11 @@
 """What is computed once: the caches of pixels and features, and that results do not depend on them."""
 
 import os
+import threading
 import time
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.cli import UserError
+from common.cli import KilledError, UserError
 from common.config import TrainingConfig
 from common.data import Fold, cache, load_images
 from common.data.cache import cached_array
@@ -18,6 +21,7 @@ from common.seeds import Stream
 from common.training import (
     Compute,
     features,
+    jobs,
     frozen_features,
     make_optimizer,
     new_model,
@@ -28,6 +32,8 @@ from common.training import (
     train_one_epoch,
     validate_one_epoch,
 )
+from common.training.local import Running
+from common.training.workers import pickled
 
 CONFIG = TrainingConfig(image_size=32, batch_size=8, patience=9, hidden_dim=8)
 
@@ -186,3 +192,50 @@ def test_processes_are_filled_and_fits_that_are_not_asked_for_are_interrupted(n_
     assert (len({path.read_text() for path in tmp_path.rglob("[01] started")}) > 1) == (n_jobs > 1)
     not_needed = {path.name for path in tmp_path.rglob("[23] started")}
     assert n_jobs == 4 or bool(not_needed) == (n_jobs == 6)  # by processes that have nothing better to do
+
+
+class Content(bytes):
+    """A result that is counted while somebody keeps it."""
+
+    alive = 0
+
+    def __init__(self, _):
+        Content.alive += 1
+
+    def __del__(self):
+        Content.alive -= 1
+
+
+class Growing:
+    """An engine of one thread that becomes two, and that is gone in the end."""
+
+    slots, most, left = 1, 2, 20
+
+    def __init__(self):
+        self.pool = ThreadPoolExecutor(2)
+
+    def submit(self, call):
+        self.left -= 1
+        if self.left < 0:
+            raise KilledError("the engine is gone")
+        return Running(self.pool.submit(lambda: Content(pickled(call()))), lambda: None)
+
+
+def test_an_engine_may_grow_or_be_gone_and_results_that_were_taken_are_not_kept(monkeypatch):
+    engine, met = Growing(), threading.Barrier(2)
+    monkeypatch.setattr(jobs, "engine_for", lambda *_: nullcontext(engine))
+
+    def meet(number):
+        engine.slots = 2  # which nothing but a look at it tells
+        if number < 2:
+            met.wait(20)
+        return number
+
+    def take(n_fits):
+        return [(result, Content.alive) for result in run_fits(meet, range(n_fits))]
+
+    (found,) = run_jobs(take, [20], Compute("cpu", "fp32", 1), Namespace(), 20)
+    assert [result for result, _ in found] == list(range(20))
+    assert found[-1][1] <= 1
+    with pytest.raises(KilledError, match="the engine is gone"):
+        run_jobs(take, [1, 1], Compute("cpu", "fp32", 1), Namespace(), 2)
