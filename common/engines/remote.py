@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -58,6 +58,7 @@ class Remote:
         self._topic = f"fits {uuid4().hex}"
         self._client = _connect(address)
         self._client.subscribe_topic(self._topic, self._hear)
+        self._fetching = ThreadPoolExecutor(8)  # Dask's own thread for callbacks would wait for one after the other
         self._seen = (-math.inf, 1)
         self._since = time.monotonic()
 
@@ -94,7 +95,7 @@ class Remote:
         self._hearing[key] = hear
         about = (pickled(call), key, self._compute and pickled(self._compute), self._topic)
         future = self._client.submit(compute_fit, *about, key=key, pure=False)
-        future.add_done_callback(partial(self._take, result, hear))
+        future.add_done_callback(lambda future: self._fetching.submit(self._take, result, hear, future))
         result.computed_by = future
         return Running(result, partial(self._interrupt, key, future))
 
