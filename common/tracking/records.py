@@ -114,7 +114,7 @@ class FitRun(Placed):
         run, status = FitRun(self.run_id, place_of(texts), (*self.path, name)), "FINISHED"
         try:
             with uninterrupted():
-                run._say("open", texts)
+                run._say("open", texts, int(time.time() * 1000))
                 run.say_again()
             yield run
         except (KeyboardInterrupt, SystemExit):

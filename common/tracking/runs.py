@@ -79,14 +79,15 @@ class Run(Placed):
         with closing(lambda: self._make(name, texts), wait=tags.get("run_level") != "root_split") as run:
             yield run
 
-    def _make(self, name: str, tags: dict[str, str]) -> Run:
+    def _make(self, name: str, tags: dict[str, str], start: int | None = None) -> Run:
         place = place_of(tags)
         of_name = f"tags.`{PARENT}` = '{self.run_id}' and attributes.run_name = '{name}'"
         found = self.client.search_runs([self.experiment_id], of_name, max_results=1) if self.resumed else []
         if found:
             run = Run.again(self.uri, found[0], place)
         else:
-            created = self.client.create_run(self.experiment_id, tags={PARENT: self.run_id, **tags}, run_name=name)
+            tags = {PARENT: self.run_id, **tags}
+            created = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
             run = Run(self.uri, self.experiment_id, created.info.run_id, place)
         run.brokers, run.verbose = self.brokers, self.verbose
         return run
@@ -171,13 +172,13 @@ class Run(Placed):
         if not self.is_over:
             self.client.log_artifact(self.run_id, str(path), folder)
 
-    def open(self, path: tuple[str, ...], tags: dict[str, str]) -> None:
-        """Make the run that a fit has opened below this one, or go on with it."""
+    def open(self, path: tuple[str, ...], tags: dict[str, str], start: int) -> None:
+        """Make the run that a fit has opened below this one, `start` in milliseconds, or go on with it."""
         parent, known = self._at(path[:-1]), self._below.get(path)
         if self.alone:
             self._below[path] = replace(self, place=place_of(tags))
         elif known is None:
-            self._below[path] = parent._make(path[-1], tags)
+            self._below[path] = parent._make(path[-1], tags, start)
         elif not known.is_over:  # a fit that begins again, as its machine is gone
             known.client.update_run(known.run_id, status="RUNNING")
 

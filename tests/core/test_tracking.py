@@ -103,11 +103,14 @@ def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, clie
     try:
         with start() as root:
             opened += [root]
-            with root.root_split(1) as split, split.phase("warm-up") as phase:
+            with root.root_split(1) as split:
                 opened += [split]
-                phase.log({"batch_loss": 0.5}, 0)
-                if error is not None:
-                    raise error
+                outbox.outbox_of(split.uri).call(lambda: time.sleep(0.5))  # what is sent later has begun before
+                before = time.time()
+                with split.phase("warm-up") as phase:
+                    phase.log({"batch_loss": 0.5}, 0)
+                    if error is not None:
+                        raise error
     except BaseException as raised:
         assert raised is error
     phase = below(client, split)["warm-up"]
@@ -115,6 +118,7 @@ def test_a_run_ends_with_its_status_and_loses_no_metric(error, status, tag, clie
         found = client.get_run(run.run_id)
         assert (found.info.status, found.data.tags.get("error")) == (status, tag)
         assert found.info.end_time is not None
+    assert client.get_run(phase.run_id).info.start_time / 1000 < before + 0.3
     assert history(client, phase, "batch_loss") == [(0, 0.5)]
 
 
