@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from argparse import Namespace
 from importlib.metadata import version
 
 from common.state import PROJECT
+
+HERE = Namespace(engine="local", n_jobs=None)
+"""Flags of fits in as many processes of this machine as it has room for."""
 
 
 def describe() -> dict[str, object]:

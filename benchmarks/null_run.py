@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-ALL_CORES = argparse.Namespace(n_jobs=None, engine="local")
-"""Flags of a step that runs as many fits at once as the cores have room for."""
 
 
 class NullRun:

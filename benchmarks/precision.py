@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Figure, at_most, progress
-from benchmarks.null_run import ALL_CORES, NullRun
+from benchmarks.machine import HERE
+from benchmarks.null_run import NullRun
 from common import data, training
 from common.config import TrainingConfig
 from common.seeds import Stream
@@ -35,7 +36,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     table = data.load_images("drawn", config.image_size)
     seeds = range(N_SEEDS[size_name])
     both = partial(_both, table, config, compute)
-    scores = np.array(training.run_jobs(both, seeds, compute, ALL_CORES, len(PRECISIONS) * len(seeds))).T
+    scores = np.array(training.run_jobs(both, seeds, compute, HERE, len(PRECISIONS) * len(seeds))).T
     differences = scores[1] - scores[0]
     error = differences.std(ddof=1) / np.sqrt(len(seeds))
     return [

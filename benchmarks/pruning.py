@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.figures import Figure
-from benchmarks.null_run import ALL_CORES, NullRun
+from benchmarks.machine import HERE
+from benchmarks.null_run import NullRun
 from common import data, evaluation, search, training
 from common.seeds import Stream
 from step_4 import train as step_4
@@ -42,7 +43,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
         compute = training.set_up(parallel_fits=4, config=config)
         table = data.load_images(name, config.image_size)
         run_study = partial(_run_study, table, config, compute, data.load_splits(table), n_trials)
-        studies = training.run_jobs(run_study, range(n_studies), compute, ALL_CORES, n_studies * n_trials * N_FOLDS)
+        studies = training.run_jobs(run_study, range(n_studies), compute, HERE, n_studies * n_trials * N_FOLDS)
         what = f"{name} by {evaluation.SCORES[score]}"
         default = search.FoldPruner(N_FOLDS).margin
         figures += [_figure(what, each, each == default, studies) for each in dict.fromkeys((*MARGINS, default))]

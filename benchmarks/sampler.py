@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.figures import Figure
-from benchmarks.null_run import ALL_CORES, NullRun
+from benchmarks.machine import HERE
+from benchmarks.null_run import NullRun
 from common import data, progress, training
 from common.data.folding import Fold
 from common.seeds import Stream
@@ -43,7 +44,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     table = data.load_images("drawn", config.image_size)
     run_seed = partial(_run_seed, table, config, compute, data.load_splits(table), max(counts))
     n_fits = n_seeds * len(NAMES) * max(counts) * N_FOLDS
-    found = np.array(training.run_jobs(run_seed, range(n_seeds), compute, ALL_CORES, n_fits))
+    found = np.array(training.run_jobs(run_seed, range(n_seeds), compute, HERE, n_fits))
     best = {count: np.array([[_of_best(trials[:count]) for trials in seed] for seed in found]) for count in counts}
     return [_figure(i, count, best[count], found) for count in counts for i in range(len(NAMES))]
 
