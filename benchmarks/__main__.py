@@ -14,7 +14,10 @@ from benchmarks import machine, scratch
 from benchmarks.figures import Figure, as_table
 from common import cli
 
-ROWS = ("usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx")
+ROWS = (
+    *("usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"),
+    "engines",
+)
 RESULTS = cli.PROJECT / "benchmarks" / "results"
 DRAWN = cli.PROJECT / "data" / "drawn"
 

@@ -10,7 +10,20 @@ import pytest
 
 from conftest import PROJECT, copy_code
 
-ROWS = ["usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"]
+ROWS = [
+    "usual",
+    "bare",
+    "tracking",
+    "cores",
+    "growth",
+    "first",
+    "precision",
+    "pruning",
+    "sampler",
+    "coverage",
+    "idx",
+    "engines",
+]
 
 
 @pytest.fixture

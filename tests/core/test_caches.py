@@ -21,8 +21,8 @@ from common.seeds import Stream
 from common.training import (
     Compute,
     features,
-    jobs,
     frozen_features,
+    jobs,
     make_optimizer,
     new_model,
     run_fits,
