@@ -45,7 +45,7 @@ class Threads:
         self.slots, self.most = n_workers, 1_000
         self._pool = ThreadPoolExecutor(n_workers)
 
-    def submit(self, call: Callable) -> local.Running:
+    def submit(self, call: Callable, hear: Callable) -> local.Running:
         fit = pickled(call)
         return local.Running(self._pool.submit(lambda: pickled(cloudpickle.loads(fit)())), lambda: None)
 

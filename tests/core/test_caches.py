@@ -214,7 +214,7 @@ class Growing:
     def __init__(self):
         self.pool = ThreadPoolExecutor(2)
 
-    def submit(self, call):
+    def submit(self, call, hear):
         self.left -= 1
         if self.left < 0:
             raise KilledError("the engine is gone")
