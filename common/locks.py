@@ -40,7 +40,7 @@ class _Marker(SoftFileLock):
                 return super().acquire(PATIENCE, **options)
             except Timeout:
                 if (found := holder_of(self.lock_file)) and found == before:
-                    raise UserError(f"{self.lock_file}: held{found}, for {PATIENCE / 60:.0f} minutes") from None
+                    raise UserError(f"{self.lock_file}: held for {PATIENCE / 60:.0f} minutes{found}") from None
 
 
 def holder_of(lock: str | Timeout) -> str:
@@ -55,7 +55,7 @@ def holder_of(lock: str | Timeout) -> str:
         return ""
     except (OSError, ValueError):
         named = "an unknown process"
-    return f" by {named} (when that is gone, remove {path})"
+    return f": {named} (when that is gone, remove {path})"
 
 
 @lru_cache

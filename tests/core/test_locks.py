@@ -64,12 +64,12 @@ def test_a_disk_without_locks_has_them_all_the_same_and_the_dead_hold_none(witho
             locked(path).acquire(timeout=0)
         host = os.uname().nodename
         assert (
-            holder_of(found.value) == f" by process {holder.pid} of host {host} (when that is gone, remove {path}.lock)"
+            holder_of(found.value) == f": process {holder.pid} of host {host} (when that is gone, remove {path}.lock)"
         )
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
         with locked(path, timeout=5):
-            assert holder_of(f"{path}.lock").startswith(f" by process {os.getpid()} of host {host}")
+            assert holder_of(f"{path}.lock").startswith(f": process {os.getpid()} of host {host}")
         assert not path.with_name("what.lock").exists()
     finally:
         holder.kill()
@@ -96,7 +96,7 @@ def test_a_holder_on_a_host_that_is_gone_is_named_and_not_waited_for_for_ever(
         pass
     assert time.monotonic() - begin < 5
     file = tmp_path / "what.lock"
-    assert str(found.value) == f"{file}: held by {named} (when that is gone, remove {file}), for 0 minutes"
+    assert str(found.value) == f"{file}: held for 0 minutes: {named} (when that is gone, remove {file})"
     assert file.read_text() == marker
     file.unlink()
     with locked(tmp_path / "what"):
