@@ -175,10 +175,12 @@ def _of_idle_fits(kind: str, idle: tuple[int, int, float, int], bar) -> list[Fig
 
 
 def _times_of_fits(run_id: str) -> tuple[float, float]:
-    """When the first fit of a run began and when the last one ended, in seconds since 1970."""
+    """When the first fit of a run's trials began and when the last one ended, in seconds since 1970."""
     of_root = "SELECT run_uuid FROM tags WHERE key = 'root_run_id' AND value = ?"
-    of_fits = "SELECT run_uuid FROM tags WHERE key = 'run_level' AND value = 'fold'"
-    times = f"SELECT MIN(start_time), MAX(end_time) FROM runs WHERE run_uuid IN ({of_root} INTERSECT {of_fits})"
+    folds = "SELECT run_uuid FROM tags WHERE key = 'run_level' AND value = 'fold'"
+    of_trials = "SELECT run_uuid FROM tags WHERE key = 'trial'"
+    fits = f"{of_root} INTERSECT {folds} INTERSECT {of_trials}"
+    times = f"SELECT MIN(start_time), MAX(end_time) FROM runs WHERE run_uuid IN ({fits})"
     with closing(sqlite3.connect(state_folder() / "mlflow.db", timeout=60)) as connection:
         first, last = connection.execute(times, (run_id,)).fetchone()
     return first / 1000, last / 1000
