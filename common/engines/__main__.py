@@ -6,7 +6,6 @@ The script gets ``--engine`` with their address. With ``--as-job`` it is a job i
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import signal
 import sys
@@ -70,5 +69,4 @@ def _memory(text: str) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
     cli.run(main)

@@ -6,13 +6,16 @@ Dask gives its fits to others: they go on from their checkpoints where these lie
 
 from __future__ import annotations
 
+import atexit
+import logging
 import math
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
 
 GRACE = 40.0
 """Seconds after which a worker whose process for fits was killed counts as one that goes on: SLURM ends both."""
-LOOK = 1.0
-"""Seconds between two looks at how many workers there are, and at whether this one is ending."""
+FAILURES = 1_000_000
+"""Of workers that a fit outlives; Dask's own number is 3."""
+LOOK = 0.5
+"""Seconds between two looks at how many workers there are; on a worker, at what it is to do."""
 
 
 class Remote:
@@ -97,12 +102,12 @@ class Remote:
         future = self._client.submit(compute_fit, *about, key=key, pure=False)
         future.add_done_callback(lambda future: self._fetching.submit(self._take, result, hear, future))
         result.computed_by = future
-        return Running(result, partial(self._interrupt, key, future))
+        return Running(result, partial(self._interrupt, result, future))
 
     def _take(self, result: _Result, hear: Hear, future) -> None:
         try:
-            if future.status == "cancelled" and result.cancelled():
-                return
+            if result.is_interrupted:
+                raise KeyboardInterrupt
             if future.status != "finished":
                 reason = future.exception() if future.status == "error" else None
                 raise self._lost(reason)
@@ -120,12 +125,10 @@ class Remote:
             result.computed_by = None
             self._hearing.pop(future.key, None)
 
-    def _interrupt(self, key: str, future) -> None:
-        try:
-            future.cancel()
-            self._client.run(interrupt_fit, key, wait=False)
-        except Exception:  # the scheduler is gone, and its workers end
-            return
+    def _interrupt(self, result: _Result, future) -> None:
+        result.is_interrupted = True
+        with suppress(Exception):  # the scheduler is gone, and its workers end
+            future.cancel()  # the worker sees it, see `_watch`
 
     def _lost(self, error: BaseException | None = None) -> KilledError:
         reason = f" ({reason_of(error)})" if error else ""
@@ -139,16 +142,20 @@ class Remote:
 
 class _Result(Future):
     computed_by: Any = None  # Dask forgets what nobody refers to
+    is_interrupted = False
 
 
 def on_worker(address: str, call: Callable[[], Any]) -> Any:
     """What a function returns in a process of a worker."""
     with Remote(address, None) as engine:
-        return cloudpickle.loads(engine.submit(call, lambda said: None).result.result())
+        result = engine.submit(call, lambda said: None).result
+        while not wait([result], timeout=LOOK).done:
+            _ = engine.slots  # says so when there are no workers
+        return cloudpickle.loads(result.result())
 
 
 def dask_with(settings: Mapping[str, object], asked_by: str):
-    """Dask's configuration, with some settings set.
+    """Dask's configuration, with some settings set; what it would print is said here in one line where it matters.
 
     Raises
     ------
@@ -161,6 +168,9 @@ def dask_with(settings: Mapping[str, object], asked_by: str):
     except ImportError:
         raise UserError(f"{asked_by}: Dask is not installed; pip install dask[distributed], extra `cluster`") from None
     dask.config.set(settings)
+    for name in ("asyncio", *logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("asyncio", "distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return dask.config
 
 
@@ -183,9 +193,12 @@ def _connect(address: str):
     if address.startswith("tls:"):
         _check_certificate(address)
     try:
-        return distributed.Client(address, set_as_default=False, timeout=10)
+        client = distributed.Client(address, set_as_default=False, timeout=5)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"--engine {address}: no Dask scheduler answers ({reason_of(error)})") from None
+    with suppress(Exception):  # a scheduler may forbid this
+        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", FAILURES))
+    return client
 
 
 _lock = threading.Lock()
@@ -217,25 +230,30 @@ def compute_fit(fit: bytes, key: str, compute: bytes | None, topic: str) -> tupl
     with _lock:
         if compute not in _workers:
             _workers[compute] = Workers(compute, [{}] * worker.state.nthreads)
-            threading.Thread(target=_end_with, args=(worker, _workers[compute]), daemon=True).start()
+            atexit.register(_workers[compute].kill)  # else the end of this program waits for those that are idle
+            threading.Thread(target=_watch, args=(worker, _workers[compute]), daemon=True).start()
         workers = _workers[compute]
     try:
         return "result", workers.run(key, fit, hear), said
     except BaseException as error:
         if isinstance(error, KilledError):
-            time.sleep(GRACE)  # mostly this worker is being ended too, and Dask gives the fit to another
+            end = time.monotonic() + GRACE  # mostly this worker is being ended too, and Dask gives the fit to another
+            while time.monotonic() < end and _goes_on(worker):
+                time.sleep(LOOK)
             error = KilledError(f"{socket.gethostname()}: {error}")
         return "error", pickled((error, traceback.format_exc())), said
 
 
-def interrupt_fit(key: str) -> None:
-    """End a fit, if this worker computes it."""
-    for workers in list(_workers.values()):
-        workers.interrupt(key)
-
-
-def _end_with(worker, workers: Workers) -> None:
-    """Where the worker ends it would wait for its threads, and these for the fits."""
-    while worker.status.name not in ("closing", "closed", "closing_gracefully", "failed"):
+def _watch(worker, workers: Workers) -> None:
+    """End fits that nobody waits for any more, and all of them with the worker, which would wait for them."""
+    while _goes_on(worker):
+        for key in workers.busy:
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                workers.interrupt(key)
         time.sleep(LOOK)
     workers.kill()
+
+
+def _goes_on(worker) -> bool:
+    return worker.status.name not in ("closing", "closed", "closing_gracefully", "failed")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -16,16 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.cli import UserError
-from common.engines.remote import dask_with
+from common.engines.remote import FAILURES, dask_with
 from common.state import work_folder
 
 SETTINGS = {
     "distributed.worker.daemon": False,  # its processes have processes
-    "distributed.scheduler.allowed-failures": 1_000_000,  # a fit has not failed when its node has
+    "distributed.scheduler.allowed-failures": FAILURES,  # a fit has not failed when its node has
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.deploy.lost-worker-timeout": "1s",
 }
-"""Of Dask, unless its own configuration says otherwise: how lost workers are noticed and replaced."""
+"""Of Dask: how lost workers are noticed and replaced."""
 BEFORE_END = 120
 """Seconds before its time limit at which a job that runs the script is told, and asks to be run again."""
 
@@ -65,14 +66,15 @@ def run_with_workers(request: Request, command: list[str]) -> int:
     UserError
         When Dask is not installed, or SLURM is not here or refuses the request.
     """
+    words = _script(command)
     with started(request) as (address, dashboard):
         print(f"scheduler {address}, {request.workers} workers asked for; dashboard {dashboard}", flush=True)
-        script = subprocess.Popen([*_script(command), "--engine", address])
+        script = subprocess.Popen([*words, "--engine", address], process_group=0)  # Ctrl-C reaches it once: from here
         try:
             return script.wait()
-        except BaseException:  # Ctrl-C has reached it already
+        except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
-                script.send_signal(signal.SIGTERM)
+                script.send_signal(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             script.wait()
             raise
 
@@ -81,14 +83,17 @@ def run_with_workers(request: Request, command: list[str]) -> int:
 def started(request: Request) -> Iterator[tuple[str, str]]:
     """The addresses of a scheduler and of its dashboard, for the time of the block; see :func:`run_with_workers`."""
     config = dask_with(SETTINGS, "slurm")
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue import SLURMCluster  # which takes Ctrl-C for itself
     except ImportError:
         raise UserError("slurm: dask-jobqueue is not installed; it comes with the extra `cluster`") from None
+    signal.signal(signal.SIGINT, on_ctrl_c)
     _check_slurm()
     asked = [f"--{name}={value}" for name, value in request.options.items() if name not in ("partition", "account")]
     logs = work_folder("slurm")
     logs.mkdir(parents=True, exist_ok=True)
+    name = f"fits-{secrets.token_hex(4)}"
     on_host = ["--host", request.host] if request.host == "127.0.0.1" else []
     cluster = SLURMCluster(
         queue=request.options.get("partition"),
@@ -96,6 +101,7 @@ def started(request: Request) -> Iterator[tuple[str, str]]:
         cores=1,
         job_cpu=request.cpus,
         processes=1,
+        job_name=name,
         memory=request.memory,
         walltime=request.time,
         job_extra_directives=[*asked, *([f"--gres=gpu:{request.gpus}"] if request.gpus else []), "--no-requeue"],
@@ -115,15 +121,13 @@ def started(request: Request) -> Iterator[tuple[str, str]]:
         cluster.adapt(minimum_jobs=request.workers, maximum_jobs=request.workers, interval="500ms")
         yield cluster.scheduler_address, cluster.dashboard_link
     finally:
-        _close(cluster)
+        _close(cluster, name)
 
 
-def _close(cluster) -> None:
-    jobs = [worker.job_id for worker in cluster.workers.values() if getattr(worker, "job_id", None)]
+def _close(cluster, name: str) -> None:
     with contextlib.suppress(Exception):  # in the middle of whatever it does
         cluster.close(timeout=10)
-    if jobs:
-        subprocess.run(["scancel", *jobs], capture_output=True)
+    subprocess.run(["scancel", f"--name={name}"], capture_output=True)
 
 
 def _check_request(script: str) -> None:

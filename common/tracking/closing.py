@@ -56,6 +56,6 @@ def closing(create: Callable[[], Run], wait: bool) -> Iterator[Run]:
 
 def _close(run: Run, status: str, wait: bool) -> None:
     if not run.is_over:
-        outbox_of(run.uri).call(lambda: outbox_of(run.uri).end(run.run_id, status))
+        outbox_of(run.uri).call(lambda: run.end(status))
     if wait:
         outbox_of(run.uri).drain(PATIENCE if status == "KILLED" else math.inf)

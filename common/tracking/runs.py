@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
@@ -60,6 +61,7 @@ class Run(Placed):
     alone: bool = False
     _logged: set[tuple[str, int]] = field(default_factory=set, repr=False)
     _below: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
+    _unclosed: set[tuple[str, ...]] = field(default_factory=set, repr=False)
 
     def __reduce__(self):
         return FitRun, (self.run_id, self.place)
@@ -181,14 +183,22 @@ class Run(Placed):
             self._below[path] = parent._make(path[-1], tags, start)
         elif not known.is_over:  # a fit that begins again, as its machine is gone
             known.client.update_run(known.run_id, status="RUNNING")
+        self._unclosed.add(path)
 
     def close(self, path: tuple[str, ...], status: str, end: int) -> None:
         """Close the run that a fit has closed, `end` in milliseconds; once it has finished nothing more is written."""
         run = self._at(path)
+        self._unclosed.discard(path)
         if not (run.is_over or self.alone):
             outbox_of(self.uri).end(run.run_id, status, end)
             run.is_over = status == "FINISHED"
             run._logged = run._logged if not run.is_over else set()
+
+    def end(self, status: str) -> None:
+        """Close this run, and before it those below that no fit has closed, as it was interrupted or is lost."""
+        for path in sorted(self._unclosed, key=len, reverse=True):
+            self.close(path, "KILLED", int(time.time() * 1000))
+        outbox_of(self.uri).end(self.run_id, status)
 
     def metrics(self, lines: list[tuple[str, float, int, int]]) -> None:
         """Record metrics (name, value, milliseconds, step) that are not recorded yet."""

@@ -177,6 +177,11 @@ class Workers:
             if key in self._busy:
                 self._busy[key].interrupt()
 
+    @property
+    def busy(self) -> list[str]:
+        """The keys of the fits that are computed now."""
+        return list(self._busy)
+
     def close(self) -> None:
         """End the workers, which are idle."""
         for worker in self._all:
