@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,12 +62,6 @@ def seconds_of(process: int) -> float:
 
 
 def same(found: dict, expected: dict):
-    """Assert that two runs have the same results, scores and studies, nothing doubled, left open or lost.
-
-    With more workers than needed a run may have tried folds in advance, of trials that then were pruned.
-    """
-    for name in ("trials", "results", "best", "doubled", "left"):
+    """Assert that two runs have left the same in MLflow, studies and files."""
+    for name in expected:
         assert found[name] == expected[name], name
-    assert not Counter(expected["metrics"]) - Counter(found["metrics"])
-    assert set(found["statuses"]) <= {"FINISHED", "KILLED"}
-    assert found["statuses"]["FINISHED"] >= expected["statuses"]["FINISHED"]
