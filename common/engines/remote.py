@@ -62,7 +62,8 @@ class Remote:
         self._hearing: dict[str, Hear] = {}
         self._topic = f"fits {uuid4().hex}"
         self._client = _connect(address)
-        self._client.subscribe_topic(self._topic, self._hear)
+        self._hearing_in_order = ThreadPoolExecutor(1)  # Dask's own thread must wait for nobody
+        self._client.subscribe_topic(self._topic, lambda event: self._hearing_in_order.submit(self._hear, event[1]))
         self._fetching = ThreadPoolExecutor(8)  # Dask's own thread for callbacks would wait for one after the other
         self._seen = (-math.inf, 1)
         self._since = time.monotonic()
@@ -112,6 +113,7 @@ class Remote:
                 reason = future.exception() if future.status == "error" else None
                 raise self._lost(reason)
             kind, content, said = future.result()
+            self._hearing_in_order.submit(int).result()  # what came before it has been heard
             if said:
                 hear(said)
             if kind == "error":
@@ -134,8 +136,8 @@ class Remote:
         reason = f" ({reason_of(error)})" if error else ""
         return KilledError(f"--engine {self.address}: the fit is lost{reason}; the same command goes on from here")
 
-    def _hear(self, event: tuple[float, bytes]) -> None:
-        key, said = cloudpickle.loads(event[1])
+    def _hear(self, message: bytes) -> None:
+        key, said = cloudpickle.loads(message)
         if hear := self._hearing.get(key):
             hear(said)
 
