@@ -232,14 +232,13 @@ def study(tmp_path, monkeypatch):
     made = search.create_study("a root 0", n_folds=2)
     scores = [[0.7, 0.9], [0.95, 0.95], [0.2], [0.6, 0.8]]
 
-    def run_trial(trial):
-        trial.suggest_float("x", 0, 1)
+    def run_trial(trial, x):
         found = scores[trial.number]
         for fold, score in enumerate(found):
             trial.report(score, fold)
         return SimpleNamespace(), found
 
-    search.optimize(made, run_trial, 4, Stream(0))
+    search.optimize(made, lambda trial: trial.suggest_float("x", 0, 1), run_trial, 4, Stream(0))
     return search.load_study("a root 0")
 
 
@@ -261,15 +260,17 @@ def test_importance_tells_what_mattered_and_is_zero_while_there_is_nothing_to_co
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
     study = search.create_study("c", n_folds=1)
 
-    def run_trial(trial):
+    def suggest(trial):
         trial.suggest_float("idle", 0, 1)
-        score = 1 - trial.suggest_float("x", 0, 1)
+        return 1 - trial.suggest_float("x", 0, 1)
+
+    def run_trial(trial, score):
         trial.report(score, 0)
         return [None], [score]
 
-    search.optimize(study, run_trial, 1, Stream(0))
+    search.optimize(study, suggest, run_trial, 1, Stream(0))
     assert search.importance(study) == {"idle": 0, "x": 0}
-    search.optimize(study, run_trial, 15, Stream(1))
+    search.optimize(study, suggest, run_trial, 15, Stream(1))
     found = search.importance(study)
     assert found["x"] > 2 * found["idle"]
     shown = lesson.importance_plot(found).axes[0].get_yticklabels()

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from dask_cluster import same
 from killing import children
 from slurm_cluster import ENDED, wait_until
 
-pytest.importorskip("dask_jobqueue")
+# not importorskip: dask_jobqueue takes Ctrl-C for itself when it is imported
+pytestmark = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="Dask is not installed: extra `cluster`")
 WORKERS = ("--workers", "2", "--gpus", "1", "--memory", "400MB", "--time", "10", "--host", "127.0.0.1")
 KILLS = ["worker", "node", "launcher", "script", "worker", "node", "launcher", "script", "worker", "script"]
 
