@@ -274,9 +274,10 @@ def test_results_and_errors_do_not_depend_on_the_number_of_processes(table, fold
     for n_jobs in (1, 2):
         folder = tmp_path / str(n_jobs)
         folder.mkdir()
+        fits, args = partial(in_a_fit, partial(job, table, fold, folder)), Namespace(n_jobs=n_jobs, engine="local")
+        run_jobs(fits, [0, 1], set_up("cpu", "fp32", 2), args, 2)
         with pytest.raises(NonFiniteLossError) as error:
-            fits = partial(in_a_fit, partial(job, table, fold, folder))
-            run_jobs(fits, [0, 1, 2], set_up("cpu", "fp32", 2), Namespace(n_jobs=n_jobs, engine="local"), 3)
+            run_jobs(fits, [2], set_up("cpu", "fp32", 2), args, 1)
         found.append([str(error.value), *((folder / f"{seed}").read_text() for seed in (0, 1))])
     assert found[0] == found[1]
     assert len(set(found[0])) == 3
