@@ -1,6 +1,7 @@
 """The command line: flags, errors of one line, and how a script ends."""
 
 from common.cli.analysis_flags import analysis_parser
+from common.cli.converters import MODEL_NAME, seed, whole_number
 from common.cli.errors import (
     WINGS,
     KilledError,
@@ -12,7 +13,6 @@ from common.cli.errors import (
     reason_of,
 )
 from common.cli.flags import (
-    MODEL_NAME,
     PARTS,
     SOURCES,
     check_project,
@@ -23,9 +23,7 @@ from common.cli.flags import (
     parts_in,
     promotion_flags,
     root_splits,
-    seed,
     train_parser,
-    whole_number,
     with_defaults,
 )
 from common.cli.script import keep_going_without_reader, run

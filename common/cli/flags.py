@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from common.cli.errors import UserError, escaped, lacking, masked
+from common.cli.converters import (
+    engine_address,
+    experiment,
+    precision,
+    promotion_reason,
+    registered_name,
+    seed,
+    whole_number,
+)
+from common.cli.errors import UserError, escaped, masked
 from common.state import PROJECT, state_folder
 
 Item = TypeVar("Item")
@@ -18,10 +26,6 @@ SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
 """What ``--data`` takes besides paths."""
 PARTS = {"train": "train", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 """What the folders of a split may be called, in any case, and what they are for."""
-MODEL_NAME = r"\w[\w-]{0,249}"
-"""What a registered model may be called, so that MLflow takes it in each place: letters and digits are ASCII."""
-MOST = 10**9
-"""Of anything that a flag counts."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,50 +70,6 @@ def check_project(folder: Path | None = None) -> None:
         raise UserError(f"{folder}: the project's folder has {found[0]!r} in its path; expected {expected}")
 
 
-def _precision(text: str) -> str:
-    if not re.fullmatch(r"auto|measure|(fp32|bf16)(, \w+ (fp32|bf16))*", text):
-        raise argparse.ArgumentTypeError(f"expected auto, measure, fp32 or bf16, found {text!r}")
-    return text
-
-
-def _experiment(text: str) -> str:
-    name = datetime.now().strftime(text) if text.isprintable() else text
-    if name in ("", ".", "..") or not name.isprintable() or re.search(r"[/\\]", name) or len(name.encode()) > 200:
-        found = repr(text) if name == text else f"{text!r}, now {name!r}"
-        raise argparse.ArgumentTypeError(f"expected a folder's name: no slashes, at most 200 bytes; found {found}")
-    return text
-
-
-def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A converter for argparse: an integer of at least `low` and at most `high`, by default :data:`MOST`."""
-    most = MOST if high is None else high
-
-    def convert(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= most:
-            bounds = f"of at least {low}" if high is None and number < low else f"from {low} to {most}"
-            raise argparse.ArgumentTypeError(f"expected a whole number {bounds}, found {text!r:.80}")
-        return number
-
-    return convert
-
-
-def seed(text: str) -> int:
-    """A converter for argparse: a root seed, which fits into a database."""
-    return whole_number(0, 2**63 - 1)(text)
-
-
-def _model_name(text: str) -> str:
-    if problem := lacking("production"):
-        raise UserError(problem)
-    if not re.fullmatch(MODEL_NAME, text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected up to 250 letters, digits, '_' and '-', found {text!r:.80}")
-    return text
-
-
 def parts_in(folder: Path) -> dict[str, str]:
     """The subfolders of data that come split, and what each is for; none where they come otherwise.
 
@@ -142,19 +102,7 @@ def promotion_flags(flags: argparse.ArgumentParser) -> None:
         default="paired",
         help="into production goes what is better on common test images, or what has the highest test_mcc",
     )
-    flags.add_argument("--promote", type=_reason, metavar="REASON", help="into production for this reason")
-
-
-def _reason(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"expected a reason in one line, found {text!r:.80}")
-    return text.strip()
-
-
-def _engine(text: str) -> str:
-    if text != "local" and not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://[^\s/:]+(:\d+)?|tcp://\[[0-9a-f:]+\]:\d+", text):
-        raise argparse.ArgumentTypeError(f"expected local, tcp://HOST:PORT or tls://HOST:PORT, found {text!r:.80}")
-    return text
+    flags.add_argument("--promote", type=promotion_reason, metavar="REASON", help="into production for this reason")
 
 
 def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
@@ -175,7 +123,7 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     flags.add_argument(
         "--precision",
         default="auto",
-        type=_precision,
+        type=precision,
         metavar="{auto,fp32,bf16,measure}",
         help="auto: by processor and backbone, always the same; measure: what is faster now, so results may vary",
     )
@@ -210,7 +158,7 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         help_jobs = "processes (default: as many as fit the cores)"
         flags.add_argument("--n-jobs", type=whole_number(1), metavar="N", help=help_jobs)
         help_engine = "where fits run: local, or a Dask scheduler's tcp://HOST:PORT (default: %(default)s)"
-        flags.add_argument("--engine", type=_engine, default="local", metavar="ADDRESS", help=help_engine)
+        flags.add_argument("--engine", type=engine_address, default="local", metavar="ADDRESS", help=help_engine)
         help_gpu = "fits at once on each GPU (default: %(default)s)"
         flags.add_argument("--fits-per-gpu", type=whole_number(1), default=1, metavar="N", help=help_gpu)
         help_mixed = "with --engine: take workers whose kind of machine differs, and so the last digits"
@@ -224,12 +172,12 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         help_lag = "trials of a search at once: each is drawn from those up to N before it (default: %(default)s)"
         flags.add_argument("--lag", type=whole_number(1), default=1, metavar="N", help=help_lag)
         flags.add_argument(
-            "--register", type=_model_name, metavar="NAME", help="search on all images too, and register that model"
+            "--register", type=registered_name, metavar="NAME", help="search on all images too, and register that model"
         )
         promotion_flags(flags)
     if step >= 5:
         help_experiment = "MLflow's; strftime codes (default: step_5)"
-        flags.add_argument("--experiment", type=_experiment, metavar="NAME", help=help_experiment)
+        flags.add_argument("--experiment", type=experiment, metavar="NAME", help=help_experiment)
         flags.add_argument("--only-model", type=whole_number(0), metavar="K", help="of the config's models this alone")
     return flags
 

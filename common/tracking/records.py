@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -47,7 +48,7 @@ def place_of(tags: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name not in ("run_level", "machine", "host")}
 
 
-class Placed:
+class Placed(ABC):
     """What follows from a run's place in the tree: tags ``root_run_id``, ``root_split``, ``trial``, ``inner_split``,
     ``phase``.
     """
@@ -71,9 +72,9 @@ class Placed:
         levels = {"root_split": "root", "trial": "trial", "inner_split": "inner", "phase": ""}
         return " ".join(f"{word} {self.place[tag]}".strip() for tag, word in levels.items() if tag in self.place)
 
+    @abstractmethod
     def text(self, text: str | bytes, artifact: str) -> None:
         """Store a text as an artifact, such as ``provenance/packages.txt``; bytes are stored as they are."""
-        raise NotImplementedError
 
     def table(self, table, artifact: str) -> None:
         """Store a pandas DataFrame as a CSV artifact; floats as Python's repr, so they read back as they were."""
