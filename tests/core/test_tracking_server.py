@@ -14,10 +14,7 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 @pytest.fixture(scope="module")
 def whole(killer):
     """What an undisturbed run of step 3 leaves in the project's own store."""
-    killer.clean()
-    ended = killer.run(step=3)
-    assert ended.code == 0, ended.output
-    return killer.state()
+    return killer.undisturbed(step=3)
 
 
 @pytest.fixture

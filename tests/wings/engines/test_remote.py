@@ -30,10 +30,7 @@ def dask(killer):
 @pytest.fixture(scope="module")
 def whole(dask, killer):  # the workers start meanwhile
     """What the same command leaves with one process of this machine."""
-    killer.clean()
-    ended = killer.run(step=4)
-    assert ended.code == 0, ended.output
-    return killer.state()
+    return killer.undisturbed(step=4)
 
 
 def meanwhile(call):

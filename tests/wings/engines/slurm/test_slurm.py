@@ -26,10 +26,7 @@ KILLS = ["worker", "node", "launcher", "script", "worker", "node", "launcher", "
 @pytest.fixture(scope="module")
 def whole(killer):
     """What the same command leaves with one process of this machine."""
-    killer.clean()
-    ended = killer.run(step=4)
-    assert ended.code == 0, ended.output
-    return killer.state()
+    return killer.undisturbed(step=4)
 
 
 @pytest.fixture
