@@ -157,7 +157,8 @@ def on_worker(address: str, call: Callable[[], Any]) -> Any:
 
 
 def dask_with(settings: Mapping[str, object], asked_by: str):
-    """Dask's configuration, with some settings set; what it would print is said here in one line where it matters.
+    """Dask's configuration, with settings where the user has set nothing; what it would print is said here in one line.
+
 
     Raises
     ------
@@ -169,7 +170,8 @@ def dask_with(settings: Mapping[str, object], asked_by: str):
         import distributed  # noqa: F401  so that its settings are there
     except ImportError:
         raise UserError(f"{asked_by}: Dask is not installed; pip install dask[distributed], extra `cluster`") from None
-    dask.config.set(settings)
+    get, own = dask.config.get, dask.config.merge(*dask.config.defaults)
+    dask.config.set({name: value for name, value in settings.items() if get(name) == get(name, config=own)})
     for name in ("asyncio", *logging.root.manager.loggerDict):
         if name.split(".")[0] in ("asyncio", "distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)

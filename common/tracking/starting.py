@@ -217,7 +217,11 @@ def _delete_doubles(client, experiment_id: str, which: str, but: str | None = No
     if client.uri.startswith("http"):
         for run in client.search_runs([experiment_id], which):
             if run.info.run_id != but:
-                client.delete_run(run.info.run_id)
+                try:
+                    client.delete_run(run.info.run_id)
+                except UserError:  # which only those may who made the experiment
+                    client.set_tag(run.info.run_id, "fingerprint", "double")
+                    client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _sweep() -> None:
