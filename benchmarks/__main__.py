@@ -18,6 +18,8 @@ ROWS = (
     *("usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"),
     "engines",
 )
+ASKED = ("peers", "gpu")
+"""Rows that need the internet or a GPU: only when they are named."""
 RESULTS = cli.PROJECT / "benchmarks" / "results"
 DRAWN = cli.PROJECT / "data" / "drawn"
 
@@ -25,10 +27,11 @@ DRAWN = cli.PROJECT / "data" / "drawn"
 def rows_of(text: str) -> list[str]:
     """The rows that `text` names, in their order."""
     named = text.split(",")
-    wrong = [name for name in named if name not in ROWS]
+    known = (*ROWS, *ASKED)
+    wrong = [name for name in named if name not in known]
     if wrong:
-        raise argparse.ArgumentTypeError(f"no row {wrong[0]!r}; expected some of {','.join(ROWS)}")
-    return [row for row in ROWS if row in named]
+        raise argparse.ArgumentTypeError(f"no row {wrong[0]!r}; expected some of {','.join(known)}")
+    return [row for row in known if row in named]
 
 
 def source_of(text: str) -> str:
@@ -41,7 +44,12 @@ def source_of(text: str) -> str:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The flags."""
     flags = cli.parser(__doc__)
-    flags.add_argument("--rows", type=rows_of, default=list(ROWS), help=f"some of {','.join(ROWS)} (default: all)")
+    flags.add_argument(
+        "--rows",
+        type=rows_of,
+        default=list(ROWS),
+        help=f"some of {','.join((*ROWS, *ASKED))} (default: all but {' and '.join(ASKED)})",
+    )
     flags.add_argument("--data", type=source_of, default="drawn", metavar="drawn|PATH", help="photos of row usual")
     size = flags.add_mutually_exclusive_group()
     size.add_argument("--full", action="store_true", help="two outer folds in row usual")

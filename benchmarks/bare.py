@@ -40,27 +40,28 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     """Images per second of both sides, for each backbone."""
     sizes = SIZES[size_name]
     with progress("bare", sum(2 * (size.repetitions + 1) for size in sizes)) as bar:
-        return [_measure(size, bar) for size in sizes]
+        return [compare("bare", size, AIM, bar) for size in sizes]
 
 
-def _measure(size: Size, bar) -> Figure:
+def compare(row: str, size: Size, aim: float, bar, parallel_fits: int = 4, fast_math: bool = False) -> Figure:
+    """An epoch against the bare loop, whose inputs are where the network is."""
     config = TrainingConfig(backbone=size.backbone, weights=size.weights, image_size=size.image_size)
-    compute = training.set_up(parallel_fits=4, config=config)
+    compute = training.set_up(parallel_fits=parallel_fits, config=config, fast_math=fast_math)
     table = data.load_images("drawn", config.image_size)
     rows = STREAM.at("rows").numpy().choice(len(table), min(size.n_images, len(table)), replace=False)
-    batches = _augmented(table, rows, config, compute)
+    batches = augmented(table, rows, config, compute)
     sides = {
-        "epoch": partial(_epoch, *_new(config, table, compute), table, rows, config),
-        "bare loop": partial(_bare, *_new(config, table, compute), batches),
+        "epoch": partial(_epoch, *new(config, table, compute), table, rows, config),
+        "bare loop": partial(bare_loop, *new(config, table, compute), batches),
     }
     alternate(sides, 1, bar)
     seconds = minima(alternate(sides, size.repetitions, bar))
     return Figure(
-        "bare",
-        f"epoch / bare loop: {config.backbone} {config.image_size} px",
+        row,
+        f"epoch / bare loop: {config.backbone} {config.image_size} px{', --fast-math' if fast_math else ''}",
         {name: len(rows) / value for name, value in seconds.items()},
         "images/s",
-        **at_least(seconds["bare loop"] / seconds["epoch"], AIM),
+        **at_least(seconds["bare loop"] / seconds["epoch"], aim),
         taken=f"best of {size.repetitions}",
         note="images per second of train_one_epoch, by the same of a loop over float images that are augmented already",
         details={
@@ -72,12 +73,13 @@ def _measure(size: Size, bar) -> Figure:
     )
 
 
-def _new(config, table, compute):
+def new(config, table, compute):
+    """A network with its optimizer."""
     network = training.new_model(config, table, compute, STREAM.at("model"))
     return network, training.make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay)
 
 
-def _augmented(table, rows: np.ndarray, config, compute) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def augmented(table, rows: np.ndarray, config, compute) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """What the bare loop is given: batches as large as those of `train_one_epoch`."""
     draws = STREAM.at("draws").numpy().random((len(rows), 8))
     found = []
@@ -102,7 +104,8 @@ def _epoch(network, optimizer, table, rows, config) -> float:
     return time.perf_counter() - started
 
 
-def _bare(network, optimizer, batches) -> float:
+def bare_loop(network, optimizer, batches) -> float:
+    """Seconds of an epoch that does nothing but train."""
     started = time.perf_counter()
     network.train()
     for images, labels in batches:

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from common.model import make_classifier
 from common.seeds import Stream
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -50,6 +51,7 @@ def train(model, loader, optimizer, step: int) -> int:
     """One epoch; returns the number of batches so far."""
     model.train()
     for images, labels in loader:
+        images, labels = images.to(DEVICE), labels.to(DEVICE)
         optimizer.zero_grad()
         loss = binary_cross_entropy_with_logits(model(images).squeeze(1), labels.float())
         loss.backward()
@@ -63,7 +65,9 @@ def train(model, loader, optimizer, step: int) -> int:
 def evaluate(model, loader) -> float:
     """ROC AUC."""
     model.eval()
-    outputs, labels = zip(*((model(images).squeeze(1), labels) for images, labels in loader), strict=True)
+    outputs, labels = zip(
+        *((model(images.to(DEVICE)).squeeze(1).cpu(), labels) for images, labels in loader), strict=True
+    )
     return float(roc_auc_score(torch.cat(labels), torch.cat(outputs)))
 
 
@@ -72,7 +76,7 @@ def fit(args, loaders, learning_rate: float, weight_decay: float, dropout: float
     torch.manual_seed(args.seed)
     classifier = make_classifier(Stream(args.seed), backbone=args.backbone, weights="none", dropout_rate=dropout)
     backbone, head = classifier.backbone, classifier.head
-    model = nn.Sequential(backbone, head)
+    model = nn.Sequential(backbone, head).to(DEVICE)
     with mlflow.start_run():
         mlflow.log_params({"learning_rate": learning_rate, "weight_decay": weight_decay, "dropout": dropout})
         backbone.requires_grad_(False)

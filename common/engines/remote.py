@@ -159,7 +159,6 @@ def on_worker(address: str, call: Callable[[], Any]) -> Any:
 def dask_with(settings: Mapping[str, object], asked_by: str):
     """Dask's configuration, with settings where the user has set nothing; what it would print is said here in one line.
 
-
     Raises
     ------
     UserError

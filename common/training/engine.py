@@ -31,6 +31,8 @@ from common.training.optimizers import Schedules
 from common.training.stopping import EarlyStopper
 
 Step = Callable[[torch.Tensor, torch.Tensor], "torch.Tensor | float"]
+LOG_EVERY = 50
+"""Batches from one whose loss is logged to the next, over all epochs; the epoch's mean has all of them."""
 
 
 class NonFiniteLossError(UserError):
@@ -59,7 +61,7 @@ def train_one_epoch(
     epoch : int
         From 1.
     log : callable
-        Gets ``{"batch_loss": loss}`` and the step, counted over all epochs from 0.
+        Gets ``{"batch_loss": loss}`` of each 50th batch and its step, counted over all epochs from 0.
     shuffle : bool
         Without it the rows keep their order.
     step : callable, optional
@@ -108,7 +110,8 @@ def train_one_epoch(
                 f"the loss is {loss} in {stream}, batch {number} (step {step}), at learning rate {rate:g}; "
                 "expected a finite loss: try a smaller learning rate"
             )
-        log({"batch_loss": loss}, step)
+        if step % LOG_EVERY == 0:
+            log({"batch_loss": loss}, step)
     return float(np.average(losses, weights=[len(batch) for batch in batches]))
 
 
@@ -170,9 +173,9 @@ def train_and_validate_model(
     Parameters
     ----------
     log : callable
-        Gets ``batch_loss`` by step, and ``train_loss``, ``dev_loss``, ``dev_accuracy`` and ``dev_roc_auc`` (and
-        ``dev_mcc``, where that is the score, ``learning_rate``, where it changes, and what a network's own steps
-        return) by epoch; epoch 0 is before training and has no ``train_loss``.
+        Gets ``batch_loss`` of each 50th step, and by epoch ``train_loss``, ``dev_loss``, ``dev_accuracy`` and
+        ``dev_roc_auc`` (and ``dev_mcc``, where that is the score, ``learning_rate``, where it changes, and what a
+        network's own steps return); epoch 0 is before training and has no ``train_loss``.
     checkpoint : Path, optional
         A file in which the phase keeps where it stands, and from which it goes on: to the same weights and score,
         without logging again what was logged before the last epoch kept.

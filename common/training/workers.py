@@ -49,6 +49,8 @@ class Worker:
     def run(self, fit: bytes, hear: Hear) -> bytes:
         """What a pickled function returns, pickled; `hear` gets the records that it says on the way.
 
+        The process has been started.
+
         Raises
         ------
         KilledError
@@ -56,8 +58,6 @@ class Worker:
         Exception
             What the function raised.
         """
-        if self._process is None:
-            self._start()
         assert self._pipe is not None
         try:
             self._pipe.send_bytes(fit)
@@ -81,12 +81,16 @@ class Worker:
             raise error from _InWorker(text)
         return content
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process, unless there is one."""
+        if self._process is not None:
+            return
         context = servers.context()
         self._pipe, theirs = context.Pipe()
         arguments = (theirs, self.compute, {**os.environ, **self.environment})
-        self._process = context.Process(target=_serve, args=arguments, name="fits")
-        self._process.start()
+        process = context.Process(target=_serve, args=arguments, name="fits")
+        process.start()
+        self._process = process
         theirs.close()
 
     def _how_it_ended(self) -> str:
@@ -158,6 +162,7 @@ class Workers:
         """As :meth:`Worker.run`, by a worker that is idle; KeyboardInterrupt when it was interrupted."""
         worker = self._idle.get()
         try:
+            worker.start()
             with self._lock:
                 if key in self._interrupted:
                     raise KeyboardInterrupt

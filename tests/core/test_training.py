@@ -160,7 +160,9 @@ def test_no_batch_is_of_one_image_which_batch_normalisation_could_not_use(images
     assert seen == sizes
 
 
-def test_a_loss_that_is_not_finite_says_where_it_came_from(table, fold, on_cpu):
+def test_a_loss_that_is_not_finite_says_where_it_came_from(table, fold, on_cpu, monkeypatch):
+    monkeypatch.setattr(engine, "LOG_EVERY", 1)
+
     def broken(batch_size, place):
         network, losses = new_model(CONFIG, table, on_cpu, Stream(0)), []
         optimizer = make_optimizer(network, SGD(), 1e30, 0.0)
@@ -178,16 +180,20 @@ def test_a_loss_that_is_not_finite_says_where_it_came_from(table, fold, on_cpu):
     assert re.search(r"dev set in seed 0 / warm-up.* epoch 1.* rate 1e\+30;", broken(14, "warm-up")[0])
 
 
-def test_the_log_gets_every_batch_and_every_epoch_once(fitted):
-    calls = fitted[2]
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 0, 1, 2, 3]), (3, [0, 0, 3]), (50, [0, 0])])
+def test_the_log_gets_one_batch_of_so_many_and_every_epoch_once(every, expected, table, fold, monkeypatch):
+    monkeypatch.setattr(engine, "LOG_EVERY", every)
+    calls = []
+    fit(table, fold, Stream(0), lambda metrics, step: calls.append((metrics, step)))
     steps = [step for metrics, step in calls if list(metrics) == ["batch_loss"]]
     epochs = [(list(metrics), step) for metrics, step in calls if "batch_loss" not in metrics]
-    assert steps == [0, 1, 0, 1, 2, 3]
+    assert steps == expected
     before = ["dev_loss", "dev_accuracy", "dev_roc_auc"]
     after = ["train_loss", *before]
     assert epochs == [(before, 0), (after, 1), (before, 0), (after, 1), (after, 2)]
-    batches = [metrics["batch_loss"] for metrics, _ in calls[1:3]]
-    assert calls[3][0]["train_loss"] == pytest.approx(np.mean(batches))
+    if every == 1:
+        batches = [metrics["batch_loss"] for metrics, _ in calls[1:3]]
+        assert calls[3][0]["train_loss"] == pytest.approx(np.mean(batches))
     assert all(type(value) is float for metrics, _ in calls for value in metrics.values())
 
 

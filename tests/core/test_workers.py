@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.process import BaseProcess as Process
 
 import cloudpickle
 import pytest
@@ -65,6 +66,21 @@ def test_each_process_has_one_gpu_and_no_gpu_more_fits_than_allowed(n_jobs, fits
         at_once = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
         assert max(at_once) == most
     assert {name for name, *_ in seen} == set(GPUS[: len(on_each)])
+
+
+def test_a_fit_that_is_interrupted_while_its_process_starts_never_begins(monkeypatch):
+    workers = Workers(None, [{}])
+    start = Process.start
+
+    def interrupted_start(process):
+        workers.interrupt("first")
+        start(process)
+
+    monkeypatch.setattr(Process, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        workers.run("first", see_gpu(30), lambda said: None)
+    assert cloudpickle.loads(workers.run("second", machine(), lambda said: None))
+    workers.close()
 
 
 def test_more_processes_than_gpus_have_room_for_are_refused(gpus, monkeypatch):
