@@ -16,8 +16,6 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, at_most, minima, progress
 from common.cli import UserError
@@ -258,7 +256,8 @@ def _loop(seconds: float) -> float:
     compute = training.set_up(parallel_fits=2, config=CONFIG)
     with redirect_stdout(None):
         table = data.load_images("drawn", CONFIG.image_size)
-    stream, rows = Stream(0), np.arange(min(384, len(table)))
+    stream = Stream(0)
+    rows = stream.at("rows").numpy().permutation(len(table))[:384]
     network = training.new_model(CONFIG, table, compute, stream)
     optimizer = training.make_optimizer(network, CONFIG.optimizer, CONFIG.learning_rate, CONFIG.weight_decay)
     parts, epoch, began = (CONFIG.batch_size, stream, lambda *_: None, CONFIG.augmentation), 0, time.perf_counter()

@@ -24,6 +24,7 @@ import cloudpickle
 
 from common import progress
 from common.cli import KilledError, UserError, reason_of
+from common.training import servers
 from common.training.workers import Hear, Workers, pickled
 
 if TYPE_CHECKING:
@@ -201,6 +202,16 @@ def _connect(address: str):
         raise UserError(f"--engine {address}: no Dask scheduler answers ({reason_of(error)})") from None
     with suppress(Exception):  # a scheduler may forbid this
         client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", FAILURES))
+
+    class Preparation(distributed.WorkerPlugin):
+        """Each worker, also one that comes later, imports what fits need before the first one comes."""
+
+        name = "preparation"
+
+        def setup(self, worker) -> None:
+            servers.prepare()
+
+    client.register_plugin(Preparation())
     return client
 
 

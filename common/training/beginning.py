@@ -26,7 +26,8 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     UserError
         When the network cannot be built with these settings; where they are searched, with the first of each.
     """
-    servers.prepare(args)  # it imports PyTorch while this process does
+    if getattr(args, "n_jobs", 1) != 1 and args.engine == "local":
+        servers.prepare()  # it imports PyTorch while this process does
     from common.model.backbones import native_image_size
     from common.training.networks import check_network
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import signal
 import sys
@@ -27,10 +26,10 @@ def context() -> Any:
     return made
 
 
-def prepare(args: argparse.Namespace) -> None:
-    """Begin to import what processes need, in the server, if the flags ask for processes."""
+def prepare() -> None:
+    """Begin to import what processes need, in the server."""
     context()
-    if START == "forkserver" and getattr(args, "n_jobs", 1) != 1 and args.engine == "local":
+    if START == "forkserver":
         from multiprocessing import forkserver, resource_tracker
 
         # of what killed processes have left behind it tells nobody; it removes that
