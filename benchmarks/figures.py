@@ -85,15 +85,23 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def columns_of(figure: Figure) -> tuple[str, ...]:
+    """A figure's row, what is measured, values, ratio, aim, whether it is met, and which values these are, in words."""
+    values = ", ".join(f"{name} {_short(value)}".lstrip() for name, value in figure.values.items())
+    met = {True: "yes", False: "no", None: ""}[figure.met]
+    unit = f" {figure.unit}".rstrip()
+    return figure.row, figure.measured, values + unit, f"{figure.ratio:.3g}", figure.aim, met, figure.taken
+
+
+def notes_of(figures: Iterable[Figure]) -> list[str]:
+    """Their notes, each once."""
+    return list(dict.fromkeys(figure.note for figure in figures if figure.note))
+
+
 def as_table(figures: Iterable[Figure]) -> str:
     """The figures as plain text in columns that line up, and their notes below."""
     figures = list(figures)
-    lines = [("row", "measured", "values", "ratio", "aim", "met", "values are")]
-    for figure in figures:
-        values = ", ".join(f"{name} {_short(value)}".lstrip() for name, value in figure.values.items())
-        met = {True: "yes", False: "no", None: ""}[figure.met]
-        unit = f" {figure.unit}".rstrip()
-        lines.append((figure.row, figure.measured, values + unit, f"{figure.ratio:.3g}", figure.aim, met, figure.taken))
+    lines = [("row", "measured", "values", "ratio", "aim", "met", "values are"), *map(columns_of, figures)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     notes = dict.fromkeys(f"{figure.row}: {figure.note}" for figure in figures if figure.note)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 _lock = threading.Lock()
 _show: Callable[[int], object] = lambda fits: None  # noqa: E731
+_later: list[Callable[[], object]] = []
 
 
 def advance(fits: int) -> None:
@@ -24,6 +25,17 @@ def listen(show: Callable[[int], object]) -> None:
     """Have `show` called with the number of fits at each :func:`advance`, in this process."""
     global _show
     _show = show
+
+
+def meanwhile(do: Callable[[], object]) -> None:
+    """Have something done while the first fits are computed elsewhere, such as an import of what comes later."""
+    _later.append(do)
+
+
+def do_meanwhile() -> None:
+    """Do it now, in a thread of its own."""
+    while _later:
+        threading.Thread(target=_later.pop(), daemon=True).start()
 
 
 def say(line: str) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from common.cli import UserError
 from common.data.images import ImageTable
@@ -87,6 +86,8 @@ def stratified_folds(
     ------
     TooFewError
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # over a second
+
     labels = table.labels[rows]
     groups = None if table.unit_of is None else table.unit_of[rows]
     counts = _counts(labels, groups, len(table.classes))

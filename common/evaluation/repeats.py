@@ -11,10 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from common import tracking
+from common import progress, tracking
 from common.cli import UserError
-from common.evaluation.compare import draw_runs
-from common.evaluation.report import SCORES_SHOWN
 
 Experiment = Callable[[argparse.Namespace], dict[str, object]]
 """Takes the flags, and returns what :func:`common.evaluation.conclude` does."""
@@ -77,6 +75,7 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     UserError
         When there are fewer than K seeds, or when a model should be registered.
     """
+    progress.meanwhile(_import_what_ends_a_run)
     for flag in ("repeats", "resplit"):
         if getattr(args, "register", None) and getattr(args, flag):
             raise UserError(
@@ -91,6 +90,12 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     return _conclude([_run(run_experiment, args, *one) for one in wanted], args.json)
 
 
+def _import_what_ends_a_run() -> None:
+    import common.evaluation.ending
+    import common.evaluation.metrics
+    import common.plots.visualizer  # noqa: F401
+
+
 def _run(run_experiment: Experiment, args: argparse.Namespace, seed: int, resplit: bool) -> Repeat:
     of = f"seed {seed}, on {'splits of its own' if resplit else 'the same splits'}"
     print(f"\n{of}:")
@@ -99,6 +104,8 @@ def _run(run_experiment: Experiment, args: argparse.Namespace, seed: int, respli
     except tracking.HasFinished as found:
         run_id = str(found)
         print(f"run {run_id} has finished; --fresh runs it anew")
+    from common.evaluation.report import SCORES_SHOWN
+
     results = tracking.find_root(run_id).read_table("results.csv")
     return Repeat(seed, resplit, run_id, results.groupby("root_split")[list(SCORES_SHOWN)].mean())
 
@@ -125,6 +132,9 @@ def spread_of(same: np.ndarray, own: Sequence[float] = ()) -> Spread:
 
 
 def _conclude(repeats: Sequence[Repeat], as_json: bool) -> dict[str, object]:
+    from common.evaluation.compare import draw_runs
+    from common.evaluation.report import SCORES_SHOWN
+
     same = [one for one in repeats if not one.resplit]
     own = [one for one in repeats if one.resplit]
     values = {score: np.array([one.scores[score] for one in same]) for score in SCORES_SHOWN}
@@ -150,6 +160,8 @@ def _conclude(repeats: Sequence[Repeat], as_json: bool) -> dict[str, object]:
 
 
 def _lines(values: Mapping[str, np.ndarray], spreads: Mapping[str, Spread], n_own: int) -> list[str]:
+    from common.evaluation.report import SCORES_SHOWN
+
     n_seeds, n_folds = next(iter(values.values())).shape
     rows = [("mean", [value.mean() for value in values.values()], "")]
     for source, title, df in (

@@ -31,8 +31,8 @@ from common.seeds import Stream
 from common.tracking.records import FitRun
 from common.tracking.runs import Run
 from common.training.checkpoints import SavedModels
-from common.training.engine import NonFiniteLossError, batches_of, test_model, train_one_epoch
-from common.training.loop import run_epochs
+from common.training.engine import batches_of, test_model, train_one_epoch
+from common.training.loop import NonFiniteLossError, run_epochs
 from common.training.optimizers import Schedules, make_optimizer
 from common.training.precision import set_up
 

@@ -22,8 +22,8 @@ from common.cli import UserError
 from common.locks import locked
 from common.seeds import Stream
 from common.state import state_folder, whole, work_folder
-from common.training.engine import NonFiniteLossError
 from common.training.jobs import beside
+from common.training.loop import NonFiniteLossError
 
 Settings = TypeVar("Settings")
 

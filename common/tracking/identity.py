@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from dataclasses import asdict, fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import distributions
 from pathlib import Path
 from types import FunctionType
@@ -52,9 +52,15 @@ def identity(step: int, args: argparse.Namespace, table, folds, config, compute)
 def surroundings(compute) -> dict[str, str]:
     """The parts ``packages`` and ``machine`` of :func:`identity`."""
     return {
-        "packages": _digest(*sorted(f"{d.metadata['Name']}=={d.version}".encode() for d in distributions())),
+        "packages": _digest(*map(str.encode, packages())),
         "machine": f"{'mixed machines' if compute.mixed else compute.machine}, {compute.precision_description}",
     }
+
+
+@cache
+def packages() -> list[str]:
+    """What is installed: ``name==version``, sorted."""
+    return sorted(f"{found.name}=={found.version}" for found in distributions())
 
 
 def fingerprint(parts: dict[str, str]) -> str:

@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import distributions
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -20,6 +19,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from common.cli import UserError, escaped, masked
 from common.state import PROJECT
 from common.tracking.code import reached
+from common.tracking.identity import packages
 
 MOST = 1_000_000
 """Bytes of one tracked file's change, and of untracked code in all, that are recorded."""
@@ -76,8 +76,7 @@ def provenance(table, stream, compute, allow_changed_data: bool = False) -> tupl
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-    packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
-    return params, {**artifacts, "packages.txt": "\n".join([*packages, ""]).encode()}
+    return params, {**artifacts, "packages.txt": "\n".join([*packages(), ""]).encode()}
 
 
 def source_tags(script: str, params: dict[str, object]) -> dict[str, str]:

@@ -2,7 +2,6 @@ from .augmentation import augment as augment
 from .beginning import configure as configure, print_epoch as print_epoch, set_up_for as set_up_for
 from .compute import Compute as Compute
 from .engine import (
-    NonFiniteLossError as NonFiniteLossError,
     test_model as test_model,
     train_and_validate_model as train_and_validate_model,
     train_one_epoch as train_one_epoch,
@@ -10,6 +9,7 @@ from .engine import (
 )
 from .features import frozen_features as frozen_features
 from .jobs import beside as beside, run_fits as run_fits, run_jobs as run_jobs, run_tests as run_tests
+from .loop import NonFiniteLossError as NonFiniteLossError
 from .networks import new_model as new_model
 from .optimizers import Schedules as Schedules, make_optimizer as make_optimizer
 from .precision import precision_for as precision_for, set_up as set_up, step_seconds as step_seconds

@@ -15,7 +15,6 @@ from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from common.cli import UserError
 from common.config.settings import Augmentation, TrainingConfig
 from common.data.folding import Fold
 from common.data.images import ImageTable
@@ -26,17 +25,13 @@ from common.training.ahead import one_ahead
 from common.training.augmentation import N_DRAWS, augment
 from common.training.checkpoints import Checkpoint
 from common.training.features import frozen_features
-from common.training.loop import Log, run_epochs
+from common.training.loop import Log, NonFiniteLossError, run_epochs
 from common.training.optimizers import Schedules
 from common.training.stopping import EarlyStopper
 
 Step = Callable[[torch.Tensor, torch.Tensor], "torch.Tensor | float"]
 LOG_EVERY = 50
 """Batches from one whose loss is logged to the next, over all epochs; the epoch's mean has all of them."""
-
-
-class NonFiniteLossError(UserError):
-    """The loss became NaN or infinite; the message says in which stream, epoch and batch, at which learning rate."""
 
 
 def train_one_epoch(

@@ -96,6 +96,7 @@ def run_jobs(
 
         try:
             jobs = [beside(run, item) for item in items]
+            progress.do_meanwhile()
             wait(jobs, return_when=FIRST_EXCEPTION)
             return [job.result() for job in sorted(jobs, key=lambda job: not (job.done() and job.exception()))]
         finally:
