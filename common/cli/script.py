@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import io
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
 
 from common.cli.errors import Terminated, UserError, escaped, lacking
 from common.state import PROJECT
+
+_code: int | str | None = None
 
 
 class _Output(io.FileIO):
@@ -64,7 +68,10 @@ def run(main: Callable[[], object]) -> None:
     When nobody reads the output any more, as after ``| head -1``, the script goes on in silence: what it computes is
     kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
     """
+    global _code
     signal.signal(signal.SIGTERM, _terminate)
+    if main.__module__ == "__main__":
+        atexit.register(_leave)  # as the first one it is called last
     output = keep_going_without_reader()
     code: int | str | None = None
     problem: str | None = None
@@ -93,8 +100,18 @@ def run(main: Callable[[], object]) -> None:
             code, problem = 2, f"error: standard output: {output.problem.strerror}; all but what was printed is kept"
     if problem:
         print(problem, file=sys.stderr)
+    _code = code or 0
     if code:
         raise SystemExit(code)
+
+
+def _leave() -> None:
+    """End the process when all is done: to take it apart, module by module, takes Python seconds."""
+    if isinstance(_code, int):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # none, full, or closed
+                stream.flush()
+        os._exit(_code)
 
 
 def _terminate(signal_number: int, frame: object) -> None:

@@ -186,8 +186,10 @@ def _name_in(change: bytes) -> str:
 
 def _code(untracked: set[str]) -> set[str]:
     """Files in the project folder of modules that are loaded, among them script and config, or that these import."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    loaded = {Path(file).parent.resolve() / Path(file).name for file in files if file}
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    folders = {folder: Path(folder).resolve() for folder in {os.path.dirname(file) for file in files if file}}
+    ours = {folder: path for folder, path in folders.items() if path.is_relative_to(PROJECT)}
+    loaded = {ours[folder] / name for folder, name in map(os.path.split, filter(None, files)) if folder in ours}
     found = {path for path in loaded if _is_ours(path)}
     names = {str(path.relative_to(PROJECT)) for path in found}
     if any(name.endswith((".py", ".pyi")) for name in untracked - names):

@@ -9,6 +9,7 @@ from typing import Any
 
 START = "forkserver" if sys.platform == "linux" else "spawn"
 ROOMS = [
+    "common.training.served",
     "common.evaluation.predictions",
     "common.training.engine",
     "common.training.networks",
