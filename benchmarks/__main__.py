@@ -52,7 +52,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     flags.add_argument("--data", type=source_of, default="drawn", metavar="drawn|PATH", help="photos of row usual")
     size = flags.add_mutually_exclusive_group()
-    size.add_argument("--full", action="store_true", help="two outer folds in row usual")
+    size.add_argument("--full", action="store_true", help="hours: as many seeds and data sets as the docs")
     size.add_argument("--fast", action="store_true", help="tiny sizes: to see that it runs; its ratios mean nothing")
     return flags.parse_args(argv)
 

@@ -25,8 +25,12 @@ from common.seeds import Stream
 from step_4 import train as step_4
 
 N_FOLDS = 2
-NORMAL = (20, (5, 10, 20, 50), {"image_size": 48, "warmup_epochs": 1, "epochs": 1})
-SIZES = {"normal": NORMAL, "full": NORMAL, "fast": (2, (2, 4), {"image_size": 16, "warmup_epochs": 1, "epochs": 1})}
+SMALL = {"warmup_epochs": 1, "epochs": 1}
+SIZES = {
+    "normal": (4, (5, 10), {"image_size": 48, **SMALL}),
+    "full": (20, (5, 10, 20, 50), {"image_size": 48, **SMALL}),
+    "fast": (2, (2, 4), {"image_size": 16, **SMALL}),
+}
 """Seeds, numbers of trials after which the best one is looked at, and changes of step 4's settings."""
 TPE = {"random": 10**6, "TPE after 10": 10, "TPE after 5": 5, "TPE after 3": 3}
 """Random trials before TPE begins."""
