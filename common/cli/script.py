@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import gc
 import io
 import os
 import re
@@ -108,9 +109,10 @@ def run(main: Callable[[], object]) -> None:
 def _leave() -> None:
     """End the process when all is done: to take it apart, module by module, takes Python seconds."""
     if isinstance(_code, int):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # none, full, or closed
-                stream.flush()
+        for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):  # also what somebody has left open
+            for stream in [found for found in gc.get_objects() if type(found) is kind]:
+                with suppress(OSError, ValueError):  # full or closed
+                    stream.flush()
         os._exit(_code)
 
 

@@ -101,9 +101,7 @@ def test_a_training_whose_output_ends_keeps_its_results(target, code, killer):
 
 
 @pytest.mark.hostile("Ctrl-C after the last line ends a script at once, without a traceback")
-@pytest.mark.parametrize(
-    "line", ["leave()", "threading.Thread(target=leave_late).start()", "atexit.register(leave)", "sys.late = Late()"]
-)
+@pytest.mark.parametrize("line", ["leave()", "threading.Thread(target=leave_late).start()", "atexit.register(leave)"])
 def test_ctrl_c_after_the_last_line_ends_a_script_at_once(line, start):
     process = start(line)
     for text in process.stdout:
@@ -113,6 +111,14 @@ def test_ctrl_c_after_the_last_line_ends_a_script_at_once(line, start):
     _, errors = process.communicate(timeout=30)
     assert process.returncode in (130, -signal.SIGINT)  # a shell says 130 of both
     assert errors in ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise SystemExit(7)", 7), ("raise KeyboardInterrupt", 130)])
+def test_a_script_ends_when_all_is_done_without_being_taken_apart(end, code, start, tmp_path):
+    process = start(f"sys.late = Late(); atexit.register(open('work', 'w').write, 'done'); {end}")
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed.splitlines()[-1]) == (code, "done"), errors
+    assert (tmp_path / "work").read_text() == "done"
 
 
 @pytest.mark.slow
