@@ -113,7 +113,7 @@ def test_ctrl_c_after_the_last_line_ends_a_script_at_once(line, start):
     assert errors in ("", "interrupted\n")
 
 
-@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise SystemExit(7)", 7), ("raise KeyboardInterrupt", 130)])
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise cli.UserError('no')", 2), ("raise KeyboardInterrupt", 130)])
 def test_a_script_ends_when_all_is_done_without_being_taken_apart(end, code, start, tmp_path):
     process = start(f"sys.late = Late(); atexit.register(open('work', 'w').write, 'done'); {end}")
     printed, errors = process.communicate(timeout=60)
