@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from common import progress
 from common.cli import KilledError, UserError
 from common.config import TrainingConfig
 from common.data import Fold, cache, load_images
@@ -192,6 +193,19 @@ def test_processes_are_filled_and_fits_that_are_not_asked_for_are_interrupted(n_
     assert (len({path.read_text() for path in tmp_path.rglob("[01] started")}) > 1) == (n_jobs > 1)
     not_needed = {path.name for path in tmp_path.rglob("[23] started")}
     assert n_jobs == 4 or bool(not_needed) == (n_jobs == 6)  # by processes that have nothing better to do
+
+
+def wait_for(path):
+    while not path.exists():
+        time.sleep(0.05)
+    return path.name
+
+
+def test_what_comes_later_is_imported_while_fits_are_computed(tmp_path):
+    progress.meanwhile((tmp_path / "imported").touch)
+    args = Namespace(n_jobs=2, engine="local")
+    run = lambda item: list(run_fits(wait_for, [item]))  # noqa: E731
+    assert run_jobs(run, [tmp_path / "imported"], set_up("cpu", "fp32", 1000), args, 1) == [["imported"]]
 
 
 class Content(bytes):

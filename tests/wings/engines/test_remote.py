@@ -4,9 +4,11 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from dask_cluster import Dask, processes_of, same, seconds_of
+from killing import children
 from slurm_cluster import wait_until
 
 from common import cli
@@ -112,6 +114,18 @@ def test_a_run_whose_scheduler_was_killed_goes_on_with_another(dask, killer, who
     again = killer.run("--engine", dask.address, step=4)
     assert again.code == 0 and "resuming run" in again.output, again.output
     same(killer.state(), whole)
+
+
+def test_workers_import_what_fits_need_before_the_first_comes(dask):
+    worker = dask.add()
+    with Remote(dask.address, None):
+        wait_until(lambda: any(is_server(pid) for pid in children(worker.pid)), "it has begun")
+    worker.kill()
+    worker.wait()
+
+
+def is_server(pid):
+    return b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_an_address_of_nobody_is_one_line(killer):
