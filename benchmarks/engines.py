@@ -9,20 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, at_most, minima, progress
+from benchmarks.limit import figure_of, limit_and_aim, loops
 from common.cli import UserError
 from common.state import PROJECT, state_folder
 
-AIM = 1.7
-OF_THE_LIMIT = 0.95
 BEHIND_PROCESSES = 1.05
 OWN_CPU = 0.05
 BUSY = 0.95
@@ -103,30 +101,27 @@ def measure(size_name: str, source: Path) -> list[Figure]:
             bar.write(f"row engines: {name} were not measured: {why_not[name]}", file=sys.stderr)
         Searches().run("caches", (*size.flags, "--root-splits", "1", "--n-trials", "1", "--n-jobs", "1"), bar)
         bar.update()
-        loops = [_loops(size.loop)]
+        measured_loops = [loops(size.loop)]
         sides = {}
         for name in there:
             flags = (*size.flags, *own[name].pop("flags", ()))
             sides[name] = partial(searches.run, name, flags, bar, **own[name])
         alternate(sides, size.repetitions, bar)
-        loops.append(_loops(size.loop))
+        measured_loops.append(loops(size.loop))
         missing = "".join(f"; {name} were not measured: {why}" for name, why in why_not.items() if why)
-        found = _of_searches(searches, loops, f"minima of {size.repetitions}", missing)
+        found = _of_searches(searches, measured_loops, f"minima of {size.repetitions}", missing)
         for kind in kinds:
             found += _of_idle_fits(kind, size.idle, bar)
             bar.update()
     return found
 
 
-def _of_searches(searches: Searches, loops: list[dict[str, float]], taken: str, missing: str) -> list[Figure]:
+def _of_searches(searches: Searches, measured_loops: list[dict[str, float]], taken: str, missing: str) -> list[Figure]:
     parts, starts, cpu = minima(searches.parts), minima(searches.starts), minima(searches.cpu)
-    limit = sum(pair["2 processes"] / pair["1 process"] for pair in loops) / len(loops)
-    aim = round(min(AIM, OF_THE_LIMIT * limit), 2)
+    _, aim = limit_and_aim(measured_loops)
     one, many = "1 process", [name for name in parts if name != "1 process"]
     note = f"32 fits of step 4, fewer where trials are pruned, one thread each{missing}"
-    what = "epochs of a fit in two processes / in one"
-    measured = Figure("engines", what, loops[-1], "a second", limit, note=note, taken="last")
-    found = [measured]
+    found = [figure_of("engines", measured_loops, note)]
     for name in many:
         values = {one: parts[one], name: parts[name]}
         ratio = at_least(parts[one] / parts[name], aim)
@@ -234,34 +229,3 @@ def _no_slurm() -> str | None:
     except subprocess.TimeoutExpired:
         return "no SLURM answers"
     return None if done.returncode == 0 and done.stdout.strip() else "no SLURM answers"
-
-
-def _loops(seconds: float) -> dict[str, float]:
-    """Epochs a second in one process, and in two side by side: what the machine itself has for a second process.
-
-    A fit's epochs take more than one core: a thread makes the next batch while one is trained on.
-    """
-    with get_context("spawn").Pool(2) as pool:
-        pool.map(_loop, [0.1, 0.1], chunksize=1)
-        alone = pool.map(_loop, [seconds])
-        both = pool.map(_loop, [seconds] * 2, chunksize=1)
-    return {"1 process": sum(alone), "2 processes": sum(both)}
-
-
-def _loop(seconds: float) -> float:
-    from common import data, training
-    from common.seeds import Stream
-    from step_4.train import CONFIG
-
-    compute = training.set_up(parallel_fits=2, config=CONFIG)
-    with redirect_stdout(None):
-        table = data.load_images("drawn", CONFIG.image_size)
-    stream = Stream(0)
-    rows = stream.at("rows").numpy().permutation(len(table))[:384]
-    network = training.new_model(CONFIG, table, compute, stream)
-    optimizer = training.make_optimizer(network, CONFIG.optimizer, CONFIG.learning_rate, CONFIG.weight_decay)
-    parts, epoch, began = (CONFIG.batch_size, stream, lambda *_: None, CONFIG.augmentation), 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        training.train_one_epoch(network, table, rows, optimizer, epoch := epoch + 1, *parts)
-        training.validate_one_epoch(network, table, rows[:96], CONFIG.batch_size)
-    return epoch / (time.perf_counter() - began)
