@@ -91,9 +91,11 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
 
 
 def _import_what_ends_a_run() -> None:
+    import matplotlib.figure  # noqa: F401
+    import seaborn  # noqa: F401
+
     import common.evaluation.ending
-    import common.evaluation.metrics
-    import common.plots.visualizer  # noqa: F401
+    import common.evaluation.metrics  # noqa: F401
 
 
 def _run(run_experiment: Experiment, args: argparse.Namespace, seed: int, resplit: bool) -> Repeat:

@@ -56,7 +56,7 @@ def train_one_epoch(
     epoch : int
         From 1.
     log : callable
-        Gets ``{"batch_loss": loss}`` of each 50th batch and its step, counted over all epochs from 0.
+        Gets ``{"batch_loss": loss}`` and the step, counted over all epochs from 0.
     shuffle : bool
         Without it the rows keep their order.
     step : callable, optional
@@ -105,8 +105,7 @@ def train_one_epoch(
                 f"the loss is {loss} in {stream}, batch {number} (step {step}), at learning rate {rate:g}; "
                 "expected a finite loss: try a smaller learning rate"
             )
-        if step % LOG_EVERY == 0:
-            log({"batch_loss": loss}, step)
+        log({"batch_loss": loss}, step)
     return float(np.average(losses, weights=[len(batch) for batch in batches]))
 
 
@@ -186,9 +185,13 @@ def train_and_validate_model(
         network, table = head, replace(table, pixels=frozen_features(whole, table))
     stopper, kept = EarlyStopper(network, config.patience), Checkpoint(checkpoint)
 
+    def log_some(metrics: dict[str, float], step: int) -> None:
+        if step % LOG_EVERY == 0:
+            log(metrics, step)
+
     def train(epoch: int) -> dict[str, float]:
         own = ModuleSteps(network, optimizer) if _has(network, "training_step") else None
-        settings = (epoch, config.batch_size, stream, log, augmentation, config.shuffle, own and own.train)
+        settings = (epoch, config.batch_size, stream, log_some, augmentation, config.shuffle, own and own.train)
         loss = train_one_epoch(network, table, fold.train, optimizer, *settings)
         return {**(own.means("train") if own else {}), "train_loss": loss}
 
