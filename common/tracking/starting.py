@@ -120,8 +120,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         run.verbose = getattr(args, "verbose", False)
         one_fit = step == 5 and n_fits == 1 and not config.warmup_epochs and not find_spaces(config)
         run.alone = one_fit and not args.register
-        _record(run, config, summary, *came_from)
-        run.client.log_inputs(run.run_id, datasets=[dataset_of(table)])
+        print(summary)
+        outbox_of(uri).call(lambda: _record(run, config, summary, table, *came_from))
         try:
             yield run
         except KilledError:  # the process that was killed has closed nothing
@@ -151,9 +151,8 @@ def _tell_who_started(run: Run) -> None:
             raise UserError(f"REPROAI_RUN_ID_FILE {name}: cannot be written ({error.strerror})") from error
 
 
-def _record(run: Run, config, summary: str, params: dict[str, object], artifacts: dict[str, bytes]) -> None:
+def _record(run: Run, config, summary: str, table, params: dict[str, object], artifacts: dict[str, bytes]) -> None:
     """What is not recorded yet: a run that goes on keeps what it said at its start."""
-    print(summary)
     known = run.client.get_run(run.run_id).data.params
     params = params | identities.flatten(asdict(config))
     run.params({name: value for name, value in params.items() if name not in known})
@@ -168,6 +167,7 @@ def _record(run: Run, config, summary: str, params: dict[str, object], artifacts
     there = {file.path for folder in (None, "provenance") for file in run.client.list_artifacts(run.run_id, folder)}
     for artifact in sorted(texts.keys() - there):
         run.text(texts[artifact], artifact)
+    run.client.log_inputs(run.run_id, datasets=[dataset_of(table)])
 
 
 def _unfinished(client, step: str, parts: dict[str, str], fresh: bool, held: contextlib.ExitStack):

@@ -357,6 +357,7 @@ def test_the_page_of_the_runs_is_on_the_server_or_on_the_ui_of_this_folder_and_h
 
 
 def test_a_run_says_where_it_comes_from_and_that_there_is_no_repository(client, root, tmp_path):
+    outbox.outbox_of(root.uri).drain()
     found = client.get_run(root.run_id)
     expected = {"git_commit": "no git repository", "git_dirty": "False", "lock_sha256": "no lock", "seed": "7"}
     expected |= {"data_name": "pets", "data_fingerprint": TABLE.fingerprint, "deterministic": "True"}
@@ -380,6 +381,7 @@ def test_a_run_prints_and_keeps_a_summary_of_its_network_and_draws_no_random_num
     with start("step_4", config=config) as run:
         assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
         name = f"model_summary_{run.run_id}.txt"
+        outbox.outbox_of(run.uri).drain()
         text = Path(client.download_artifacts(run.run_id, name, str(tmp_path))).read_text()
     assert text in capsys.readouterr().out and (tmp_path / "models" / name).read_text() == text
     network = build_network(replace(config, hidden_dim=5), 2, (3, 32, 32), compute, Stream(0))
