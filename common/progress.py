@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 _lock = threading.Lock()
 _show: Callable[[int], object] = lambda fits: None  # noqa: E731
-_later: list[Callable[[], object]] = []
+_later: set[Callable[[], object]] = set()
 
 
 def advance(fits: int) -> None:
@@ -29,7 +29,7 @@ def listen(show: Callable[[int], object]) -> None:
 
 def meanwhile(do: Callable[[], object]) -> None:
     """Have something done while the first fits are computed elsewhere, such as an import of what comes later."""
-    _later.append(do)
+    _later.add(do)
 
 
 def do_meanwhile() -> None:

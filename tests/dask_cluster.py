@@ -24,19 +24,20 @@ class Dask:
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(port))
         self.workers = [self.add(), self.add()]
 
-    def add(self) -> subprocess.Popen:
-        """Start a worker."""
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
+    def add(self, folder: Path | None = None) -> subprocess.Popen:
+        """Start a worker; with the modules of another folder, if told so."""
+        words = ["worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1"]
+        return self._start(*words, **({"cwd": folder, "env": self.env | {"PYTHONPATH": str(folder)}} if folder else {}))
 
     def close(self):
         for process in self._started:
             process.kill()
             process.wait()
 
-    def _start(self, what, *words):
+    def _start(self, what, *words, **options):
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"]
-        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-        self._started.append(subprocess.Popen(command, cwd=self.folder, env=self.env, **options))
+        options = {"cwd": self.folder, "env": self.env, "start_new_session": True} | options
+        self._started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options))
         return self._started[-1]
 
 

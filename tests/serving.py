@@ -99,10 +99,11 @@ def predictions(address: str, images: list[bytes]) -> list[dict]:
 class Gate:
     """Passes requests on to a server. While `shut`, none.
 
-    With `lossy`, of each kind every fifth answer is lost, in turns whole and after its head.
+    With `lossy`, of each kind every fifth answer is lost, in turns whole and after its head. `forbidden` is the end of
+    a path that is answered as a server with accounts does to who may not.
     """
 
-    def __init__(self, server: Server, lossy: bool = False):
+    def __init__(self, server: Server, lossy: bool = False, forbidden: str | None = None):
         self.shut, self.refused, self.lost, kinds = False, 0, [], Counter()
 
         class Handler(BaseHTTPRequestHandler):
@@ -114,6 +115,12 @@ class Gate:
                     self.refused += 1
                     return
                 body = handler.read_body()
+                if forbidden and handler.path.endswith(forbidden):
+                    handler.send_response(403)
+                    handler.send_header("Content-Length", "17")
+                    handler.end_headers()
+                    handler.wfile.write(b"Permission denied")
+                    return
                 connection = http.client.HTTPConnection("127.0.0.1", server.port)
                 connection.request(handler.command, handler.path, body, dict(handler.headers.items()))
                 answer = connection.getresponse()

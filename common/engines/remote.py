@@ -24,7 +24,6 @@ import cloudpickle
 
 from common import progress
 from common.cli import KilledError, UserError, reason_of
-from common.training import servers
 from common.training.workers import Hear, Workers, pickled
 
 if TYPE_CHECKING:
@@ -37,6 +36,9 @@ FAILURES = 1_000_000
 """Of workers that a fit outlives; Dask's own number is 3."""
 LOOK = 0.5
 """Seconds between two looks at how many workers there are; on a worker, at what it is to do."""
+
+PREPARATION = "common.engines.remote: preparation"
+"""Name of the plugin of workers, while a client is there."""
 
 
 class Remote:
@@ -73,6 +75,8 @@ class Remote:
         return self
 
     def __exit__(self, *error: object) -> None:
+        with suppress(Exception):  # the scheduler is gone
+            self._client.unregister_worker_plugin(PREPARATION)
         self._client.close()
 
     @property
@@ -206,10 +210,13 @@ def _connect(address: str):
     class Preparation(distributed.WorkerPlugin):
         """Each worker, also one that comes later, imports what fits need before the first one comes."""
 
-        name = "preparation"
+        name = PREPARATION
 
         def setup(self, worker) -> None:
-            servers.prepare()
+            with suppress(ImportError):  # others' workers of this scheduler may not have it
+                from common.training import servers
+
+                servers.prepare()
 
     client.register_plugin(Preparation())
     return client

@@ -1,61 +1,15 @@
-"""The same experiment from several root seeds: how much folds, seeds and splits move a score."""
+"""The same experiment from several root seeds; a light room, as each script opens it before its first fit."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
-import numpy as np
-import pandas as pd
-
-from common import progress, tracking
+from common import progress
 from common.cli import UserError
 
 Experiment = Callable[[argparse.Namespace], dict[str, object]]
 """Takes the flags, and returns what :func:`common.evaluation.conclude` does."""
-
-
-class Repeat(NamedTuple):
-    """A finished run.
-
-    Attributes
-    ----------
-    seed : int
-    resplit : bool
-        Whether its splits are its own.
-    run_id : str
-    scores : DataFrame
-        A row for each outer fold, and a column for each score: means over the inner folds.
-    """
-
-    seed: int
-    resplit: bool
-    run_id: str
-    scores: pd.DataFrame
-
-
-class Spread(NamedTuple):
-    """Standard deviations of a score, NaN for what was not varied.
-
-    Attributes
-    ----------
-    folds : float
-        From one outer fold to another, beyond what seeds explain.
-    seeds : float
-        Of one outer fold's score, from one seed to another.
-    seeds_of_mean : float
-        Of the mean of all outer folds, from one seed to another.
-    splits : float
-        Of that mean, from some splits to others, beyond what seeds explain.
-    """
-
-    folds: float
-    seeds: float
-    seeds_of_mean: float
-    splits: float
 
 
 def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, object]:
@@ -68,7 +22,7 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     -------
     dict
         That of the one run; else what ``--json`` prints: ``run_id`` of the first, ``test_roc_auc`` (mean of the seeds
-        on the same splits), ``spread`` (a :class:`Spread` of it) and ``runs``.
+        on the same splits), ``spread`` (a :class:`common.evaluation.spread.Spread` of it) and ``runs``.
 
     Raises
     ------
@@ -85,9 +39,11 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
         return run_experiment(args)
     if args.seed + args.repeats > 2**63:
         raise UserError(f"--seed {args.seed}: expected at most {2**63 - args.repeats} with --repeats {args.repeats}")
+    from common.evaluation.spread import conclude_repeats, run_seed
+
     seeds = range(args.seed, args.seed + args.repeats)
     wanted = [(seed, False) for seed in seeds] + [(seed, True) for seed in seeds[1:] if args.resplit]
-    return _conclude([_run(run_experiment, args, *one) for one in wanted], args.json)
+    return conclude_repeats([run_seed(run_experiment, args, *one) for one in wanted], args.json)
 
 
 def _import_what_ends_a_run() -> None:
@@ -96,89 +52,3 @@ def _import_what_ends_a_run() -> None:
 
     import common.evaluation.ending
     import common.evaluation.metrics  # noqa: F401
-
-
-def _run(run_experiment: Experiment, args: argparse.Namespace, seed: int, resplit: bool) -> Repeat:
-    of = f"seed {seed}, on {'splits of its own' if resplit else 'the same splits'}"
-    print(f"\n{of}:")
-    try:
-        run_id = str(run_experiment(argparse.Namespace(**{**vars(args), "seed": seed, "resplit": resplit}))["run_id"])
-    except tracking.HasFinished as found:
-        run_id = str(found)
-        print(f"run {run_id} has finished; --fresh runs it anew")
-    from common.evaluation.report import SCORES_SHOWN
-
-    results = tracking.find_root(run_id).read_table("results.csv")
-    return Repeat(seed, resplit, run_id, results.groupby("root_split")[list(SCORES_SHOWN)].mean())
-
-
-def spread_of(same: np.ndarray, own: Sequence[float] = ()) -> Spread:
-    """How much of a score's spread comes from folds, seeds and splits.
-
-    Folds and seeds are the two sources of a one-way analysis of variance with random effects, in which the score of a
-    fold from another seed is a replicate (Montgomery, Design and Analysis of Experiments, section 3.9). The variance
-    of the splits is that of means on different splits, less that of the seeds. A negative variance is 0.
-
-    Parameters
-    ----------
-    same : ndarray, shape (seeds, folds)
-        Scores on the same splits, of at least two seeds.
-    own : sequence of float, optional
-        Means over the outer folds of the further seeds, on splits of their own.
-    """
-    n_seeds, n_folds = same.shape
-    of_seeds = float(same.var(axis=0, ddof=1).mean())
-    of_folds = float(same.mean(axis=0).var(ddof=1)) - of_seeds / n_seeds if n_folds > 1 else math.nan
-    of_splits = float(np.var([same[0].mean(), *own], ddof=1)) - of_seeds / n_folds if len(own) else math.nan
-    return Spread(*np.sqrt(np.maximum([of_folds, of_seeds, of_seeds / n_folds, of_splits], 0)).tolist())
-
-
-def _conclude(repeats: Sequence[Repeat], as_json: bool) -> dict[str, object]:
-    from common.evaluation.compare import draw_runs
-    from common.evaluation.report import SCORES_SHOWN
-
-    same = [one for one in repeats if not one.resplit]
-    own = [one for one in repeats if one.resplit]
-    values = {score: np.array([one.scores[score] for one in same]) for score in SCORES_SHOWN}
-    spreads = {score: spread_of(values[score], [one.scores[score].mean() for one in own]) for score in SCORES_SHOWN}
-    print("\n" + "\n".join(_lines(values, spreads, len(own))))
-    path = draw_runs("repeats", "repeats_plot", [one.run_id for one in repeats], same, own, spreads["test_roc_auc"])
-    print(f"plot: {path}")
-    auc = {"test_roc_auc": float(values["test_roc_auc"].mean())}
-    spread = {name: None if math.isnan(sd) else sd for name, sd in spreads["test_roc_auc"]._asdict().items()}
-    runs = [
-        {
-            "run_id": one.run_id,
-            "seed": one.seed,
-            "resplit": one.resplit,
-            "test_roc_auc": one.scores["test_roc_auc"].mean(),
-        }
-        for one in repeats
-    ]
-    outcome = {"run_id": repeats[0].run_id, **auc, "spread": spread, "runs": runs}
-    if as_json:
-        print(json.dumps(outcome))
-    return outcome
-
-
-def _lines(values: Mapping[str, np.ndarray], spreads: Mapping[str, Spread], n_own: int) -> list[str]:
-    from common.evaluation.report import SCORES_SHOWN
-
-    n_seeds, n_folds = next(iter(values.values())).shape
-    rows = [("mean", [value.mean() for value in values.values()], "")]
-    for source, title, df in (
-        ("folds", "SD between outer folds", n_folds - 1),
-        ("seeds", "SD between seeds, one fold", n_folds * (n_seeds - 1)),
-        ("seeds_of_mean", "SD between seeds, mean of folds", 0),
-        ("splits", "SD between splits, mean of folds", n_own),
-    ):
-        found = [getattr(spread, source) for spread in spreads.values()]
-        if not any(map(math.isnan, found)):
-            rows.append((title, found, f"df {df}" if df else ""))
-    of = f"{n_seeds} root seeds, {n_folds} outer fold{'s' if n_folds > 1 else ''}"
-    width = max(len(title) for title in (of, *(title for title, *_ in rows)))
-    lines = ["  ".join([f"{of:<{width}}", *(f"{title:>6}" for title in SCORES_SHOWN.values())])]
-    for title, found, note in rows:
-        cells = [f"{value:>{max(6, len(of))}.3f}" for value, of in zip(found, SCORES_SHOWN.values(), strict=True)]
-        lines.append("  ".join([f"{title:<{width}}", *cells, note]).rstrip())
-    return [*lines, "(SD: standard deviation; df: its degrees of freedom; 0.000: no more than seeds explain)"]

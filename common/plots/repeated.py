@@ -12,7 +12,7 @@ from common.plots.figures import GREY, INK, Plot, name_axes
 from common.plots.of_predictions import drawing
 
 if TYPE_CHECKING:
-    from common.evaluation.repeats import Repeat, Spread
+    from common.evaluation.spread import Repeat, Spread
 
 _BLUE = "#0072B2"
 

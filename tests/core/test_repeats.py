@@ -9,7 +9,7 @@ import pytest
 
 from common.cli import UserError
 from common.data import load_images, load_splits
-from common.evaluation.repeats import spread_of
+from common.evaluation.spread import spread_of
 from common.tracking import find_root
 
 

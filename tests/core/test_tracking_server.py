@@ -54,6 +54,19 @@ def test_answers_that_are_lost_double_nothing(killer, whole, server):
     assert killer.state() == whole
 
 
+@pytest.mark.slow
+def test_runs_that_were_doubled_and_may_not_be_deleted_are_closed_and_never_taken_up(killer, whole, server):
+    with closing(Gate(server, lossy=True, forbidden="runs/delete")) as gate:
+        ended = killer.run(step=3, MLFLOW_TRACKING_URI=gate.uri, **QUICK)
+    assert ended.code == 0, ended.output
+    found = killer.state()
+    assert found["statuses"].pop("KILLED") > 1
+    assert found == whole
+    killed = "SELECT run_uuid FROM runs WHERE status = 'KILLED'"
+    names = killer.query("mlflow.db", f"SELECT value FROM tags WHERE key = 'fingerprint' AND run_uuid IN ({killed})")
+    assert set(names) == {("double",)}
+
+
 def test_a_run_of_another_folder_on_the_server_is_neither_taken_up_nor_closed(killer, whole, server, tmp_path):
     assert killer.run(step=3, phases=3, MLFLOW_TRACKING_URI=server.uri).code < 0
     ((first, _),) = killer.roots()

@@ -1,5 +1,6 @@
 """Fits on the workers of a Dask scheduler: the digits of one process, whoever dies on the way."""
 
+import os
 import signal
 import sys
 import threading
@@ -13,9 +14,9 @@ from slurm_cluster import wait_until
 
 from common import cli
 from common.cli import UserError
-from common.engines.remote import Remote
+from common.engines.remote import PREPARATION, Remote
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 CONFIG = """
 from common.config import TrainingConfig
 config = TrainingConfig(epochs=2, warmup_epochs=0, learning_rate=1e30)
@@ -117,11 +118,35 @@ def test_a_run_whose_scheduler_was_killed_goes_on_with_another(dask, killer, who
 
 
 def test_workers_import_what_fits_need_before_the_first_comes(dask):
-    worker = dask.add()
     with Remote(dask.address, None):
-        wait_until(lambda: any(is_server(pid) for pid in children(worker.pid)), "it has begun")
-    worker.kill()
-    worker.wait()
+        with_ours = dask.add()
+        wait_until(lambda: prepares(with_ours), "it has begun")
+    after_us = dask.add()
+    with distributed.Client(dask.address, set_as_default=False) as client:
+        client.wait_for_workers(4)
+        left = client.run(lambda dask_worker: PREPARATION in dask_worker.plugins)
+        assert list(left.values()) == [False] * 4
+    assert not prepares(after_us)
+    end(with_ours, after_us)
+
+
+def test_others_workers_without_this_package_can_join_a_scheduler_that_fits_use(dask, tmp_path):
+    (tmp_path / "common.py").write_text("NAME = 'of another project'")
+    with Remote(dask.address, None), distributed.Client(dask.address, set_as_default=False) as client:
+        other = dask.add(tmp_path)
+        joined = lambda: other.pid in client.run(os.getpid, on_error="ignore").values()  # noqa: E731
+        wait_until(joined, "it has joined")
+    end(other)
+
+
+def prepares(worker):
+    return any(is_server(pid) for pid in children(worker.pid))
+
+
+def end(*workers):
+    for worker in workers:
+        worker.kill()
+        worker.wait()
 
 
 def is_server(pid):
