@@ -64,7 +64,7 @@ def run(main: Callable[[], object]) -> None:
     """Run a script's `main` and end the process.
 
     The exit code is 0, 2 with one line after a :class:`UserError`, 130 after Ctrl-C, 137 after a :class:`KilledError`,
-    or 143 after SIGTERM. A Ctrl-C after `main` ends the process at once: what it had to do is done then.
+    or 143 after SIGTERM. A signal after `main` ends the process at once: what it had to do is done then.
 
     When nobody reads the output any more, as after ``| head -1``, the script goes on in silence: what it computes is
     kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
@@ -92,9 +92,10 @@ def run(main: Callable[[], object]) -> None:
         if place := _place_of_foreign(end):
             code, problem = 2, f"error: {place}: expected it to go on, but it ended the program (SystemExit: {code})"
     finally:
-        is_shell = hasattr(sys, "ps1") or sys.flags.interactive
-        if not is_shell and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if not (hasattr(sys, "ps1") or sys.flags.interactive):
+            for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, signal.default_int_handler)):
+                if signal.getsignal(number) is handler:
+                    signal.signal(number, signal.SIG_DFL)
     if output is not None:
         sys.stdout.flush()
         if output.problem and not isinstance(output.problem, BrokenPipeError) and not code:

@@ -100,16 +100,17 @@ def test_a_training_whose_output_ends_keeps_its_results(target, code, killer):
     assert [status for _, status in killer.roots()] == ["FINISHED"] and len(killer.artifacts("results.csv")) == 1
 
 
-@pytest.mark.hostile("Ctrl-C after the last line ends a script at once, without a traceback")
+@pytest.mark.hostile("Ctrl-C or SIGTERM after the last line ends a script at once, without a traceback")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("line", ["leave()", "threading.Thread(target=leave_late).start()", "atexit.register(leave)"])
-def test_ctrl_c_after_the_last_line_ends_a_script_at_once(line, start):
+def test_a_signal_after_the_last_line_ends_a_script_at_once(line, number, start):
     process = start(line)
     for text in process.stdout:
         if text == "leaving\n":
             break
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode in (130, -signal.SIGINT)  # a shell says 130 of both
+    assert process.returncode in (128 + number, -number)  # a shell says the former of both
     assert errors in ("", "interrupted\n")
 
 
@@ -122,7 +123,7 @@ def test_a_script_ends_when_all_is_done_without_being_taken_apart(end, code, sta
 
 
 @pytest.mark.slow
-@pytest.mark.hostile("Ctrl-C after the last line ends a script at once, without a traceback", cases=8)
+@pytest.mark.hostile("Ctrl-C or SIGTERM after the last line ends a script at once, without a traceback", cases=8)
 def test_ctrl_c_at_any_moment_after_a_training_loses_nothing(killer):
     for moment in range(8):
         killer.clean()
