@@ -16,7 +16,7 @@ from common import cli
 
 ROWS = (
     *("usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"),
-    "engines",
+    *("engines", "leaks"),
 )
 ASKED = ("peers", "gpu")
 """Rows that need the internet or a GPU: only when they are named."""

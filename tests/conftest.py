@@ -115,7 +115,7 @@ def slurm_of_all_tests():
 
 @pytest.fixture(scope="session")
 def tiny_pets(tmp_path_factory):
-    """24 pictures in Oxford layout, 40 px: cats are bright at the top, dogs at the bottom."""
+    """24 pictures in Oxford layout, 40 px, each of another animal: cats are bright at the top, dogs at the bottom."""
     return make_tiny_pets(tmp_path_factory.mktemp("tiny") / "tiny_pets")
 
 
@@ -128,11 +128,14 @@ def few_pets(tmp_path_factory):
 def make_tiny_pets(root, n_per_class=12):
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
+    lines = ["files,group"]
     for index in range(n_per_class):
         for breed, bright in (("Bengal", slice(0, 20)), ("beagle", slice(20, 40))):
             pixels = rng.integers(0, 160, (40, 40, 3))
             pixels[bright] += 60
             Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{breed}_{index + 1}.jpg")
+            lines.append(f"images/{breed}_{index + 1}.jpg,{breed} {index + 1}")
+    (root / "groups.csv").write_text("\n".join(lines))
     return root
 
 

@@ -25,6 +25,7 @@ ROWS = [
     "coverage",
     "idx",
     "engines",
+    "leaks",
 ]
 
 

@@ -9,12 +9,14 @@ from common.cli.errors import (
     UserError,
     did_you_mean,
     escaped,
+    lacking,
     masked,
     reason_of,
 )
 from common.cli.flags import (
     PARTS,
     SOURCES,
+    audit_flags,
     check_project,
     command_of,
     data_flags,

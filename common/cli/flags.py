@@ -26,6 +26,7 @@ SOURCES = ("drawn", "phantoms", "digits", "eeg", "oxford-pets")
 """What ``--data`` takes besides paths."""
 PARTS = {"train": "train", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
 """What the folders of a split may be called, in any case, and what they are for."""
+HELP_INDEPENDENT = "say that no two images are of one group, where no groups are given"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,6 +95,13 @@ def data_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--no-cache", action="store_true", help="do without the images and features under cache/")
 
 
+def audit_flags(flags: argparse.ArgumentParser) -> None:
+    """Add ``--independent`` and ``--waive``."""
+    flags.add_argument("--independent", action="store_true", help=HELP_INDEPENDENT)
+    help_waive = "go on although this check of the audit stops it; recorded (see python -m common.evidence.audit)"
+    flags.add_argument("--waive", action="append", nargs=2, metavar=("CHECK", "REASON"), help=help_waive)
+
+
 def promotion_flags(flags: argparse.ArgumentParser) -> None:
     """Add ``--promotion`` and ``--promote``."""
     flags.add_argument(
@@ -141,9 +149,10 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
     )
     flags.add_argument("--fast", action="store_true", help="small images and few epochs: to try things out")
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
-    flags.add_argument(
-        "--independent", action="store_true", help="say that no two images are of one group, where no groups are given"
-    )
+    if step >= 3:
+        audit_flags(flags)
+    else:
+        flags.add_argument("--independent", action="store_true", help=HELP_INDEPENDENT)
     if step >= 2:
         flags.add_argument("--verbose", action="store_true", help="a line for each epoch: its losses and scores")
         flags.add_argument("--fresh", action="store_true", help="start anew: never resume an unfinished run")

@@ -28,7 +28,7 @@ from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of, try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
-from common.tracking.seam import check_registration, telling
+from common.tracking.seam import audited, check_registration, telling
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
@@ -74,6 +74,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         version that they should be or cannot be registered under that name, or a broker's topic does not exist.
     """
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
+    audit = audited(table, folds, args)
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
@@ -121,7 +122,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         one_fit = step == 5 and n_fits == 1 and not config.warmup_epochs and not find_spaces(config)
         run.alone = one_fit and not args.register
         print(summary)
-        outbox_of(uri).call(lambda: _record(run, config, summary, table, *came_from))
+        outbox_of(uri).call(lambda: _record(run, config, summary, table, audit, *came_from))
         try:
             yield run
         except KilledError:  # the process that was killed has closed nothing
@@ -151,12 +152,13 @@ def _tell_who_started(run: Run) -> None:
             raise UserError(f"REPROAI_RUN_ID_FILE {name}: cannot be written ({error.strerror})") from error
 
 
-def _record(run: Run, config, summary: str, table, params: dict[str, object], artifacts: dict[str, bytes]) -> None:
+def _record(run: Run, config, summary: str, table, audit: dict[str, str], params: dict[str, object], artifacts) -> None:
     """What is not recorded yet: a run that goes on keeps what it said at its start."""
     known = run.client.get_run(run.run_id).data.params
     params = params | identities.flatten(asdict(config))
     run.params({name: value for name, value in params.items() if name not in known})
     texts = {f"provenance/{name}": content for name, content in artifacts.items()}
+    texts |= {f"audit/{name}": content for name, content in audit.items()}
     texts[name := f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
     if not (path := state_folder() / "models" / name).exists():
         try:
@@ -164,7 +166,9 @@ def _record(run: Run, config, summary: str, table, params: dict[str, object], ar
                 file.write(texts[name])
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    there = {file.path for folder in (None, "provenance") for file in run.client.list_artifacts(run.run_id, folder)}
+    there = {
+        file.path for folder in (None, "audit", "provenance") for file in run.client.list_artifacts(run.run_id, folder)
+    }
     for artifact in sorted(texts.keys() - there):
         run.text(texts[artifact], artifact)
     run.client.log_inputs(run.run_id, datasets=[dataset_of(table)])

@@ -1,0 +1,1 @@
+"""Evidence: what makes results wrong is looked for before a run."""

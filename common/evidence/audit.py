@@ -1,0 +1,268 @@
+"""Audits data before anything is trained on them: copies, patients on both sides of a split, shortcuts.
+
+``python -m common.evidence.audit --data …``; the scripts from step 3 on do the same before a run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common import cli, data, training
+from common.cli import SOURCES
+from common.config import TrainingConfig
+from common.data.folding import Fold
+from common.data.images import ImageTable
+from common.evaluation.statistics import Interval
+from common.evidence.alike import alike
+from common.evidence.audit_page import audit_page
+from common.evidence.findings import Audit, Finding, as_json, named, waivers
+from common.evidence.permuted import PERMUTATIONS, away_from_chance, permuted_aucs
+from common.evidence.shortcuts import shortcuts
+from common.evidence.together import taken_together
+from common.evidence.untouched import touched_by_test
+from common.seeds import Stream
+from common.state import cache_folder, whole_file
+from common.training.features import frozen_features
+
+WARNS, STOPS = 0.6, 0.8
+"""Lower limit of a shortcut's ROC AUC from which on it is a warning, and a stop."""
+VERSION = 1
+"""Of what is kept under ``cache/``."""
+GROUP_THEM = "expected one group for each such pair in groups.csv"
+
+
+def audit(
+    table: ImageTable,
+    folds: Sequence[Fold],
+    features: np.ndarray,
+    independent: bool = False,
+    waived: dict[str, str] | None = None,
+) -> Audit:
+    """Look at data and their splits; see :data:`common.evidence.findings.CHECKS` for what.
+
+    What depends on the images alone is kept under ``cache/``, by their fingerprint.
+
+    Parameters
+    ----------
+    table : ImageTable
+        Decoded.
+    folds : sequence of Fold
+        Those that are to be run.
+    features : ndarray, shape (n, d)
+        Of a frozen backbone, or others that show what is on the images.
+    independent : bool
+        Whether a person says that no two images are of one group.
+    waived : dict from str to str
+        See :func:`common.evidence.findings.waivers`.
+    """
+    units = np.arange(len(table)) if table.unit_of is None else table.unit_of
+    of_images = _of_images(table, units)
+    checks, findings = {}, []
+    for name, (how, found) in {
+        "copies": _copies(table),
+        "near-copies": _near_copies(table, units, folds, of_images),
+        "identity": _identity(table, units, folds, of_images, independent),
+        "shortcuts": _shortcuts(of_images),
+        "pipeline": _pipeline(table, units, folds, features),
+    }.items():
+        checks[name] = how
+        findings += found
+    return Audit(table.name, table.fingerprint, checks, findings, waived or {})
+
+
+def _of_images(table: ImageTable, units: np.ndarray) -> dict:
+    """What does not depend on splits, kept under ``cache/``."""
+    name = f"audit-{VERSION}-{table.fingerprint[:24]}-{table.pixels.shape[-1]}.json"
+    path = cache_folder() / name
+    if table.cached and path.exists():
+        try:
+            return json.loads(path.read_text())
+        except ValueError:
+            pass  # damaged: made again
+    near = alike(table.pixels, units) if not table.is_arrays and table.pixels.shape[1] in (1, 3) else None
+    found = {
+        "alike": near and [list(pair) for pair in near.pairs],
+        "untold": near.untold if near else {},
+        "together": taken_together(table),
+        "shortcuts": {} if table.is_arrays else {name: _as_list(of) for name, of in shortcuts(table, units).items()},
+    }
+    if table.cached:
+        with whole_file(path, "w") as file:
+            json.dump(found, file)
+    return found
+
+
+def _as_list(found: Interval) -> list:
+    return [float(found.value), float(found.low), float(found.high), found.missing, bool(found.approximate)]
+
+
+def _copies(table: ImageTable) -> tuple[str, list[Finding]]:
+    first = table.same_as
+    rows = np.flatnonzero(first != np.arange(len(first)))
+    if not rows.size:
+        return "none", []
+    pairs = [(table.files[first[row]], table.files[row], "copy", 1.0) for row in rows]
+    also = "" if table.groups is None else ", with their groups"
+    text = f"{len(rows)} images are copies of others ({named(pairs)}); they are kept on one side of every split{also}"
+    return f"{len(rows)}", [Finding("copies", "note", text, pairs)]
+
+
+def _near_copies(table, units: np.ndarray, folds: Sequence[Fold], of_images: dict) -> tuple[str, list[Finding]]:
+    if of_images["alike"] is None:
+        return "arrays are not compared", []
+    findings = []
+    apart = _apart(folds, units)
+    for kind, level, what in (("copy", "stop", "nearly the same"), ("crop", "warn", "one cut out of the other")):
+        pairs = [pair for pair in of_images["alike"] if pair[2] == kind]
+        for is_apart in (True, False):
+            those = [
+                (table.files[i], table.files[j], kind, likeness)
+                for i, j, _, likeness in pairs
+                if bool(apart(i, j)) == is_apart
+            ]
+            if those:
+                where = "with one for learning and one for testing" if is_apart else "of different groups"
+                text = f"{len(those)} pairs of images are {what}, {where} ({named(those)}); {GROUP_THEM}"
+                findings.append(Finding("near-copies", level if is_apart else "warn", text, those))
+    plural = {"copy": "copies", "crop": "crops"}
+    notes = [f"; {plural[kind]} cannot be told: {why}" for kind, why in of_images["untold"].items()]
+    return f"{len(of_images['alike'])} pairs{''.join(notes)}", findings
+
+
+def _identity(
+    table, units: np.ndarray, folds: Sequence[Fold], of_images: dict, independent: bool
+) -> tuple[str, list[Finding]]:
+    pairs = [
+        (table.files[i], table.files[j], "taken together", math.nan)
+        for i, j in of_images["together"]
+        if units[i] != units[j]
+    ]
+    findings = []
+    if pairs:
+        text = f"{len(pairs)} pairs of photos are by one camera, within a minute ({named(pairs)}); {GROUP_THEM}"
+        findings.append(Finding("identity", "stop", text, pairs))
+    known = table.groups is not None or independent or table.name in SOURCES or table.parts is not None
+    if not known and not of_images["together"]:
+        text = "nothing says which images are of one animal or patient; expected groups.csv (files,group), or "
+        findings.append(Finding("identity", "stop", f"{text}--independent if no two are"))
+    if table.groups is not None:
+        return f"{len(set(table.groups))} groups", findings
+    return "each image is taken to be by itself", findings
+
+
+def _shortcuts(of_images: dict) -> tuple[str, list[Finding]]:
+    findings, told = [], []
+    for name, values in of_images["shortcuts"].items():
+        found = Interval(*values)
+        if found.missing or found.low is None or math.isnan(found.low):
+            continue
+        told.append(f"{name} {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
+        if found.low > WARNS:
+            text = (
+                f"{name} alone tells the classes apart: ROC AUC {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+            )
+            findings.append(Finding("shortcuts", "stop" if found.low > STOPS else "warn", text))
+    return "; ".join(told) or "nothing to look at", findings
+
+
+def _pipeline(table, units: np.ndarray, folds: Sequence[Fold], features: np.ndarray) -> tuple[str, list[Finding]]:
+    groups = units if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
+    aucs = permuted_aucs(features, table.labels, np.unique(groups, return_inverse=True)[1], folds)
+    if not len(aucs):
+        return "too few groups to permute their labels", []
+    how = f"ROC AUC {aucs.mean():.2f} (SD {aucs.std():.2f}) after {PERMUTATIONS} permutations of the labels"
+    if not away_from_chance(aucs):
+        return how, []
+    return how, [Finding("pipeline", "stop", f"{how}; expected .5: something of the test images is known before")]
+
+
+def _apart(folds: Sequence[Fold], units: np.ndarray):
+    """Whether two images are on both sides of the test of a fold."""
+    sides = np.zeros((len({fold.root_split for fold in folds}), len(units)), np.int8)
+    for number, root in enumerate(sorted({fold.root_split for fold in folds})):
+        for fold in folds:
+            if fold.root_split == root:
+                sides[number, fold.train] = sides[number, fold.dev] = 1
+                sides[number, fold.test] = 2
+    return lambda i, j: ((sides[:, i] + sides[:, j] == 3) & (sides[:, i] != sides[:, j])).any()
+
+
+def coarse_features(table: ImageTable) -> np.ndarray:
+    """Means of 64 parts of each image or array: features that need no network."""
+    width = int(np.prod(table.pixels.shape[1:]))
+    edges = np.unique(np.linspace(0, width, 65).astype(int))[:-1]
+    found = np.empty((len(table), len(edges)), np.float32)
+    for start in range(0, len(table), 512):
+        flat = np.asarray(table.pixels[start : start + 512], np.float32).reshape(-1, width)
+        found[start : start + 512] = np.add.reduceat(flat, edges, axis=1)
+    return found
+
+
+def before_run(table: ImageTable, roots, args) -> dict[str, str]:
+    """The audit before a run, which ends it where results would be wrong; returns its files by their names.
+
+    Parameters
+    ----------
+    roots : nested lists of Fold
+    args : argparse.Namespace
+        The flags of a script from step 3 on.
+
+    Raises
+    ------
+    UserError
+        After a line for each finding.
+    """
+    folds = [fold for folds in roots for fold in folds]
+    found = audit(table, folds, coarse_features(table), args.independent, waivers(args.waive))
+    _say(found, table)
+    found.check_stops()
+    return {"audit.json": as_json(found), "audit.html": audit_page(found, table)}
+
+
+def _say(found: Audit, table: ImageTable, path: Path | None = None) -> None:
+    print("\n".join(found.lines()))
+    if path is None and found.stops:
+        path = cache_folder() / f"audit-{found.fingerprint[:24]}.html"
+    if path is not None:
+        with whole_file(path, "w") as file:
+            file.write(audit_page(found, table))
+        print(f"page: {path}")
+
+
+def main(argv: list[str] | None = None) -> Audit:
+    """The command: ``python -m common.evidence.audit --data …``."""
+    flags = cli.parser(__doc__)
+    cli.data_flags(flags)
+    cli.audit_flags(flags)
+    flags.add_argument("--backbone", default="small_cnn", metavar="NAME", help="of the frozen features")
+    flags.add_argument("--image-size", type=cli.whole_number(16, 1024), default=64, metavar="N", help="pixels per side")
+    flags.add_argument("--output", type=Path, default=Path("audit.html"), metavar="FILE", help="(default: %(default)s)")
+    flags.add_argument("--json", action="store_true", help="end with one line of JSON")
+    args = flags.parse_args(argv)
+    waived = waivers(args.waive)
+    table = data.load_images(args.data, args.image_size, args.skip_unreadable, not args.no_cache)
+    splits = data.current_splits(table)
+    folds = [data.folds_of(splits, root, 1)[0] for root in range(len(splits["root_splits"]))]
+    config = TrainingConfig(backbone=args.backbone, image_size=args.image_size)
+    compute = training.set_up(parallel_fits=1, config=config)
+    features = frozen_features(training.new_model(config, table, compute, Stream(0)), table)
+    found = audit(table, folds, features, args.independent, waived)
+    touched = touched_by_test(table, folds[0], config, compute)
+    found.checks["fitted-state"] = "the same to the last bit" if not touched else f"{len(touched)} values differ"
+    if touched:
+        text = f"with other test images, {', '.join(touched[:3])} differ before the test; expected the same values"
+        found.findings.append(Finding("fitted-state", "stop", text))
+    _say(found, table, args.output)
+    if args.json:
+        print(as_json(found))
+    found.check_stops()
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main)

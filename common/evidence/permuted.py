@@ -1,0 +1,60 @@
+"""Does the pipeline find what is not there? Labels are permuted, and its ROC AUC must be that of a coin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from common.data.folding import Fold
+
+PERMUTATIONS = 20
+LEAST = 0.05
+"""Distance from .5 that counts, where it is beyond chance, too."""
+
+
+def permuted_aucs(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: Sequence[Fold]) -> np.ndarray:
+    """ROC AUC of a ridge regression on frozen features after labels were permuted, (folds x permutations,).
+
+    Fitted on a fold's learning images, tested on its test images. Labels are
+    permuted between groups, so that images of one group keep one label, as they do in truth: what is learnt of a group
+    helps only where the group is on both sides.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, d)
+    labels : ndarray of int, shape (n,)
+    groups : ndarray of int, shape (n,)
+        Numbers from 0. Of a group with several labels the most frequent one counts.
+    folds : sequence of Fold
+        Of each outer fold the first one is looked at.
+    """
+    outer = {fold.root_split: fold for fold in reversed(folds)}
+    n_classes = labels.max() + 1
+    of_group = np.array([np.bincount(labels[groups == group]).argmax() for group in range(groups.max() + 1)])
+    rng = np.random.default_rng(0)
+    permuted = np.stack([rng.permutation(of_group)[groups] for _ in range(PERMUTATIONS)])
+    one_hot = np.eye(n_classes)[permuted]
+    model = make_pipeline(StandardScaler(), Ridge(alpha=10))
+    found = []
+    for fold in outer.values():
+        learn = np.concatenate([fold.train, fold.dev])
+        targets = one_hot[:, learn].swapaxes(0, 1).reshape(len(learn), -1)
+        scores = model.fit(features[learn], targets).predict(features[fold.test])
+        scores = scores.reshape(len(fold.test), PERMUTATIONS, n_classes)
+        for number, truth in enumerate(one_hot[:, fold.test]):
+            if truth.any(axis=0).all():
+                found.append(roc_auc_score(truth, scores[:, number]))
+    return np.array(found)
+
+
+def away_from_chance(aucs: np.ndarray) -> bool:
+    """Whether the mean of these ROC AUCs is not .5: by a t test at .001, and by more than :data:`LEAST`."""
+    if len(aucs) < 3 or abs(aucs.mean() - 0.5) <= LEAST:
+        return False
+    return bool(stats.ttest_1samp(aucs, 0.5).pvalue < 0.001)

@@ -1,0 +1,52 @@
+"""Pages of HTML that need nothing else, with pictures in them."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+import numpy as np
+
+from common.data.decoding import as_png
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 960px; padding: 0 1rem; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; }
+caption { font-weight: 600; text-align: left; }
+th, td { border-bottom: 1px solid #8886; padding: 0.3rem 1rem 0.3rem 0; text-align: left; vertical-align: top; }
+section { border-left: 4px solid #8886; margin: 1.5rem 0; padding-left: 1rem; }
+section.stop { border-color: #b3261e; }
+section.warn { border-color: #8a5a00; }
+.pairs { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
+figure { margin: 0; }
+figure img { image-rendering: auto; width: 46%; }
+figcaption { font-size: 0.85rem; overflow-wrap: anywhere; }
+"""
+
+
+def document(title: str, body: str) -> str:
+    """A page with a title and a body of HTML, in a light and a dark look, on a phone as on paper."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<h1>{escape(title)}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def picture(pixels: np.ndarray) -> str:
+    """The address of an image, uint8 (C, height, width), that holds it."""
+    shown = np.asarray(pixels) if len(pixels) in (1, 3) else np.asarray(pixels)[:1]
+    return f"data:image/png;base64,{base64.b64encode(as_png(shown)).decode()}"

@@ -1,0 +1,53 @@
+"""Labels that are wrong: networks that have not seen an image doubt its label."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from common.cli import UserError
+from common.data.made.drawn import make_drawn_pets
+from common.evidence.mislabelled import doubtful_labels
+
+SWAPPED = 100
+
+
+@pytest.mark.slow
+def test_of_100_swapped_labels_most_are_on_the_list_and_first(run_script, tmp_path):
+    make_drawn_pets(tmp_path / "drawn", 600, 96)
+    names = sorted(path.name for path in (tmp_path / "drawn" / "images").iterdir())
+    swapped = set(np.random.default_rng(0).choice(names, SWAPPED, replace=False).tolist())
+    group_of = dict(line.split(",") for line in (tmp_path / "drawn" / "groups.csv").read_text().split()[1:])
+    folder, lines, wrong = tmp_path / "pets", ["files,group"], set()
+    for name in names:
+        label = "cat" if name[0].isupper() != (name in swapped) else "dog"
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "drawn" / "images" / name, folder / label / name)
+        lines.append(f"{label}/{name},{group_of[f'images/{name}']}")
+        wrong |= {f"{label}/{name}"} if name in swapped else set()
+    (folder / "groups.csv").write_text("\n".join(lines))
+    run = ("step_3/train.py", "--data", folder, "--image-size", "64", "--root-splits", "10", "--inner-splits", "1")
+    done = run_script(*run, "--json")
+    assert done.returncode == 0, done.stderr
+    run_id = json.loads(done.stdout.splitlines()[-1])["run_id"]
+    page = tmp_path / "labels.html"
+    listed = run_script("common/evidence/mislabelled.py", run_id, "--output", page, "--json")
+    assert listed.returncode == 0, listed.stderr
+    found = [one["file"] for one in json.loads(listed.stdout.splitlines()[-1])["doubtful"]]
+    print(f"swapped labels: {len(set(found) & wrong)} of {SWAPPED} found, {len(set(found) - wrong)} others")
+    assert len(set(found) & wrong) >= 60
+    assert len(set(found[:50]) & wrong) >= 30
+    assert page.read_text().count("data:image/png;base64,") == min(200, len(found))
+
+
+def test_without_cleanlab_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(UserError, match=r"^cleanlab is not installed; pip install cleanlab, extra `evidence`$"):
+        doubtful_labels(None)
+
+
+def test_a_run_that_is_not_there_is_one_line(run_script):
+    done = run_script("common/evidence/mislabelled.py", "no-such-run")
+    assert (done.returncode, done.stderr) == (2, "error: run no-such-run: no such run\n")
