@@ -26,7 +26,7 @@ MOST_FOR_CROPS = 20_000
 SAMPLE, CHUNK, BLOCK = 1000, 512, 256
 
 
-class Pair(NamedTuple):
+class Likeness(NamedTuple):
     """Two images: rows of the table, ``copy`` or ``crop`` (of the first), and how alike, in [0, 1]."""
 
     first: int
@@ -40,13 +40,13 @@ class Alike(NamedTuple):
 
     Attributes
     ----------
-    pairs : list of Pair
+    pairs : list of Likeness
         Of images of different units, the most alike first.
     untold : dict from {"copy", "crop"} to str
         What cannot be told among these images, and why.
     """
 
-    pairs: list[Pair]
+    pairs: list[Likeness]
     untold: dict[str, str]
 
 
@@ -79,7 +79,7 @@ def alike(pixels: np.ndarray, units: np.ndarray) -> Alike:
                 for way in range(8):
                     hashes[way, start : start + CHUNK] = _bits(_turned_coefficients(coefficients, way))
     near = _distances(pixels, units, hashes)
-    copies = [Pair(*pair, "copy", 1 - distance) for pair, distance in near.items() if distance <= ALIKE]
+    copies = [Likeness(*pair, "copy", 1 - distance) for pair, distance in near.items() if distance <= ALIKE]
     crops = _crops(pixels, units, low, windows, {pair[:2] for pair in copies})
     of_crops = {(min(pair[:2]), max(pair[:2])) for pair in crops or []}
     around = sum(distance > ALIKE for pair, distance in near.items() if pair not in of_crops)
@@ -99,8 +99,12 @@ def grey(pixels: np.ndarray) -> np.ndarray:
     shades = np.einsum("nchw,c->nhw", pixels.astype(np.float32), weights.astype(np.float32))
     if shades.shape[1:] == (SIDE, SIDE):
         return shades
-    how = {"mode": "bilinear", "antialias": True, "align_corners": False}
-    return torch.nn.functional.interpolate(torch.from_numpy(shades)[:, None], (SIDE, SIDE), **how)[:, 0].numpy()
+    return _resized(torch.from_numpy(shades)[:, None], SIDE)
+
+
+def _resized(pictures: torch.Tensor, side: int) -> np.ndarray:
+    resized = torch.nn.functional.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
+    return resized[:, 0].numpy()
 
 
 def turned(pictures: np.ndarray, way: int) -> np.ndarray:
@@ -195,7 +199,7 @@ def _distances(pixels: np.ndarray, units: np.ndarray, hashes: np.ndarray) -> dic
 
 def _crops(
     pixels: np.ndarray, units: np.ndarray, hashes: np.ndarray, windows: list[tuple[int, int, int]], known: set
-) -> list[Pair] | None:
+) -> list[Likeness] | None:
     """Crops; None where too many pairs have hashes that are near."""
     best: dict[tuple[int, int], tuple[int, int]] = {}
     for number in range(1, len(windows)):
@@ -219,7 +223,7 @@ def _crops(
         if score >= least and score > scores.get((part, whole), 0):
             scores.pop((part, whole), None)
             scores[whole, part] = score
-    return [Pair(*pair, "crop", score) for pair, score in scores.items()]
+    return [Likeness(*pair, "crop", score) for pair, score in scores.items()]
 
 
 def _coarse(pixels: np.ndarray, windows: list[tuple[int, int, int]], whole: int, part: int, number: int) -> float:
@@ -243,9 +247,7 @@ def _found_again(pixels: np.ndarray, wholes: np.ndarray, parts: np.ndarray) -> n
         small = torch.from_numpy(pictures[1])[:, None]
         for scale in SCALES:
             side = round(SIDE * scale)
-            how = {"mode": "bilinear", "antialias": True, "align_corners": False}
-            template = torch.nn.functional.interpolate(small, (side, side), **how)[:, 0].numpy()
-            found[here] = np.maximum(found[here], _best_match(pictures[0], template))
+            found[here] = np.maximum(found[here], _best_match(pictures[0], _resized(small, side)))
     return found
 
 

@@ -16,7 +16,6 @@ from common import cli, data, training
 from common.cli import SOURCES
 from common.config import TrainingConfig
 from common.data.folding import Fold
-from common.data.images import ImageTable
 from common.evaluation.statistics import Interval
 from common.evidence.alike import alike
 from common.evidence.audit_page import audit_page
@@ -37,7 +36,7 @@ GROUP_THEM = "expected one group for each such pair in groups.csv"
 
 
 def audit(
-    table: ImageTable,
+    table,
     folds: Sequence[Fold],
     features: np.ndarray,
     independent: bool = False,
@@ -75,7 +74,7 @@ def audit(
     return Audit(table.name, table.fingerprint, checks, findings, waived or {})
 
 
-def _of_images(table: ImageTable, units: np.ndarray) -> dict:
+def _of_images(table, units: np.ndarray) -> dict:
     """What does not depend on splits, kept under ``cache/``."""
     name = f"audit-{VERSION}-{table.fingerprint[:24]}-{table.pixels.shape[-1]}.json"
     path = cache_folder() / name
@@ -101,7 +100,7 @@ def _as_list(found: Interval) -> list:
     return [float(found.value), float(found.low), float(found.high), found.missing, bool(found.approximate)]
 
 
-def _copies(table: ImageTable) -> tuple[str, list[Finding]]:
+def _copies(table) -> tuple[str, list[Finding]]:
     first = table.same_as
     rows = np.flatnonzero(first != np.arange(len(first)))
     if not rows.size:
@@ -192,7 +191,7 @@ def _apart(folds: Sequence[Fold], units: np.ndarray):
     return lambda i, j: ((sides[:, i] + sides[:, j] == 3) & (sides[:, i] != sides[:, j])).any()
 
 
-def coarse_features(table: ImageTable) -> np.ndarray:
+def coarse_features(table) -> np.ndarray:
     """Means of 64 parts of each image or array: features that need no network."""
     width = int(np.prod(table.pixels.shape[1:]))
     edges = np.unique(np.linspace(0, width, 65).astype(int))[:-1]
@@ -203,7 +202,7 @@ def coarse_features(table: ImageTable) -> np.ndarray:
     return found
 
 
-def before_run(table: ImageTable, roots, args) -> dict[str, str]:
+def before_run(table, roots, args) -> dict[str, str]:
     """The audit before a run, which ends it where results would be wrong; returns its files by their names.
 
     Parameters
@@ -224,7 +223,7 @@ def before_run(table: ImageTable, roots, args) -> dict[str, str]:
     return {"audit.json": as_json(found), "audit.html": audit_page(found, table)}
 
 
-def _say(found: Audit, table: ImageTable, path: Path | None = None) -> None:
+def _say(found: Audit, table, path: Path | None = None) -> None:
     print("\n".join(found.lines()))
     if path is None and found.stops:
         path = cache_folder() / f"audit-{found.fingerprint[:24]}.html"

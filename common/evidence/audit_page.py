@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from html import escape
 
-from common.data.images import ImageTable
 from common.evidence.findings import CHECKS, Audit, Finding
 from common.evidence.sheets import document, picture
 
@@ -14,7 +13,7 @@ MOST = 60
 _WORDS = {"stop": "Results would be wrong", "warn": "To be looked at", "note": "For your information"}
 
 
-def audit_page(audit: Audit, table: ImageTable) -> str:
+def audit_page(audit: Audit, table) -> str:
     """The page of an audit.
 
     Parameters
@@ -59,7 +58,7 @@ def _verdict(audit: Audit, name: str) -> str:
     return "to be looked at" if "warn" in levels else "passed"
 
 
-def _finding(finding: Finding, audit: Audit, table: ImageTable) -> str:
+def _finding(finding: Finding, audit: Audit, table) -> str:
     waived = f"<p>Waived: {escape(audit.waived[finding.check])}</p>" if finding.check in audit.waived else ""
     shown = finding.pairs[:MOST]
     pictures = "\n".join(_pair(table, *pair) for pair in shown)
@@ -71,7 +70,7 @@ def _finding(finding: Finding, audit: Audit, table: ImageTable) -> str:
     )
 
 
-def _pair(table: ImageTable, one: str, other: str, kind: str, likeness: float) -> str:
+def _pair(table, one: str, other: str, kind: str, likeness: float) -> str:
     rows = [table.files.index(name) for name in (one, other)]
     pictures = "".join(f'<img alt="{escape(table.files[row])}" src="{picture(table.pixels[row])}"> ' for row in rows)
     classes = " and ".join(table.classes[table.labels[row]] for row in rows)

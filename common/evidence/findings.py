@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from common.cli import UserError, escaped
@@ -119,10 +119,3 @@ def named(pairs: Sequence[tuple[str, str, str, float]]) -> str:
 def as_json(audit: Audit) -> str:
     """An audit as the text of ``audit.json``, with whether it `passed`."""
     return json.dumps({**asdict(audit), "passed": audit.passed})
-
-
-def as_audit(record: Mapping) -> Audit:
-    """An audit from what ``audit.json`` holds."""
-    findings = [Finding(**{**one, "pairs": [tuple(pair) for pair in one["pairs"]]}) for one in record["findings"]]
-    kept = {name: record[name] for name in ("data", "fingerprint", "checks", "waived")}
-    return Audit(**kept, findings=findings)

@@ -72,7 +72,7 @@ def doubtful_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _page(found: pd.DataFrame, table: data.ImageTable, tested: int) -> str:
+def _page(found: pd.DataFrame, table, tested: int) -> str:
     rows = {cli.escaped(name): row for row, name in enumerate(table.files)}
     pictures = []
     for _, one in found[:MOST].iterrows():

@@ -29,7 +29,7 @@ TAGS = ("Make", "Model", "Software", "BodySerialNumber", "Orientation", "XResolu
 """EXIF tags that are looked at: their most frequent values, and whether they are there."""
 
 
-def shortcuts(table: ImageTable, units: np.ndarray) -> dict[str, Interval]:
+def shortcuts(table, units: np.ndarray) -> dict[str, Interval]:
     """How well each kind of feature that shows nothing of the object tells the classes apart.
 
     Parameters
@@ -83,7 +83,7 @@ def _of_files(table: ImageTable) -> dict[str, np.ndarray]:
     return {"file": np.array(of_files), "tags": np.column_stack(list(_indicators(tags)) or [np.zeros((len(tags), 0))])}
 
 
-def _of_file(path: Path) -> tuple[list[float], dict[str, str]]:
+def _of_file(path: Path) -> tuple[list, dict[str, str]]:
     n_bytes = path.stat().st_size
     try:
         with warnings.catch_warnings():
@@ -95,10 +95,11 @@ def _of_file(path: Path) -> tuple[list[float], dict[str, str]]:
                 exif = exif_of(image)
                 kind, channels = FORMATS.index(image.format or ""), len(image.getbands())
     except Exception:  # it was left out when the images were decoded, or is unlike any other
-        return [np.log(max(1, n_bytes)), 0, 0, 0, 0, 0, 0, 0], {}
+        return [float(np.log(max(1, n_bytes))), 0, 0, 0, 0, 0, 0, 0], {}
     pixels = width * height
-    sides = [np.log(width), np.log(height), np.log(width / height)]
-    return [np.log(n_bytes), *sides, np.log(8 * n_bytes / pixels), float(np.mean(steps or [0])), kind, channels], exif
+    sides = np.log([width, height, width / height]).tolist()
+    compression = [float(np.log(8 * n_bytes / pixels)), float(np.mean(steps)) if steps else 0.0]
+    return [float(np.log(n_bytes)), *sides, *compression, kind, channels], exif
 
 
 def exif_of(image: Image.Image) -> dict[str, str]:
