@@ -38,7 +38,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pets(home):
-    return make_tiny_pets(home / "pets", n_per_class=6)
+    return make_tiny_pets(home / "pets", n_per_class=6, groups=False)
 
 
 def draw(root, *names, value=None):

@@ -16,6 +16,7 @@ from common.lesson import exercises_3, exercises_4
 from common.lesson.folds import PART_COLOURS
 from common.lesson.searches import tree_lines
 from common.seeds import Stream
+from conftest import make_tiny_pets
 
 MEAN = np.mean(exercises_3.SCORES)
 ERROR = np.std(exercises_3.SCORES, ddof=1)
@@ -163,7 +164,8 @@ def test_a_right_answer_is_accepted_and_wrong_ones_are_refused_with_their_hint(n
 def test_ones_own_images_need_two_classes_and_groups(capsys, tiny_pets, tmp_path):
     assert not lesson.check("5.4", tmp_path / "nowhere") and "no such folder" in capsys.readouterr().out
     assert not lesson.check("5.4", tmp_path) and "cannot be used yet" in capsys.readouterr().out
-    assert not lesson.check("5.4", tiny_pets) and "groups.csv" in capsys.readouterr().out
+    nobodys = make_tiny_pets(tmp_path / "nobodys", groups=False)
+    assert not lesson.check("5.4", nobodys) and "groups.csv" in capsys.readouterr().out
     own = tmp_path / "own"
     (own / "images").mkdir(parents=True)
     names = [f"images/{path.name}" for path in sorted((tiny_pets / "images").iterdir())]
