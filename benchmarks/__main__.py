@@ -15,7 +15,7 @@ from benchmarks.figures import Figure, as_table
 from common import cli
 
 ROWS = (
-    *("usual", "bare", "tracking", "cores", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"),
+    *("usual", "bare", "tracking", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"),
     *("engines", "leaks"),
 )
 ASKED = ("peers", "gpu")

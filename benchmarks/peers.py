@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, minima, progress
-from benchmarks.subset import write_subset
+from benchmarks.subset import AUDITED, write_subset
 from common import data
 from common.config import TrainingConfig
 from common.seeds import Stream
@@ -119,6 +119,7 @@ def _search(size: Size, source: Path, folder: Path, python: Path, bar) -> Figure
     split = PROJECT / "data" / "subset" / "dataset_splits.json"
     peer = ["benchmarks.peer_script", "lightning_search", photos, split, "--batch-size", TrainingConfig().batch_size]
     step_4 = ["step_4/train.py", "--data", photos, "--root-splits", 1, "--weights", "none", "--fast", "--json"]
+    step_4 += AUDITED
     fits = {}
 
     def run(name: str, command: list) -> float:

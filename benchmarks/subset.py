@@ -10,6 +10,9 @@ from common.cli import UserError
 from common.data.sources import OXFORD_NAME
 from common.seeds import Stream
 
+AUDITED = ("--independent", "--waive", "near-copies", "what is measured is time")
+"""Flags for photos whose groups nobody knows."""
+
 
 def write_subset(source: Path, folder: Path, per_class: int, stream: Stream) -> None:
     """Copy `per_class` cats and as many dogs, drawn from `stream`, with their groups where there are any.

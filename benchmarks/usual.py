@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import scratch
 from benchmarks.figures import Figure, alternate, at_least, progress
-from benchmarks.subset import write_subset
+from benchmarks.subset import AUDITED, write_subset
 from common import training
 from common.config import TrainingConfig
 from common.seeds import Stream
@@ -52,7 +52,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     scratch.run([sys.executable, *splits], PROJECT)
     usual = ["benchmarks.usual_script", folder, PROJECT / "data" / "subset" / "dataset_splits.json"]
     usual += ["--batch-size", BATCH_SIZE, "--workers", WORKERS, "--seed", 0]
-    step_4 = ["benchmarks.step_4_script", "--data", folder, "--weights", "none", "--fast", "--json"]
+    step_4 = ["benchmarks.step_4_script", "--data", folder, "--weights", "none", "--fast", "--json", *AUDITED]
     printed: dict[str, str] = {}
     with progress("usual", 2) as bar:
         sides = {

@@ -16,7 +16,6 @@ ROWS = [
     "usual",
     "bare",
     "tracking",
-    "cores",
     "growth",
     "first",
     "precision",

@@ -45,6 +45,8 @@ def refusal(folder, wing):
         done = run(folder, *step, "--engine", "tcp://127.0.0.1:1")
     elif wing == "events":
         done = run(folder, *step, KAFKA_HOST="127.0.0.1:1", KAFKA_TOPIC="training")
+    elif wing == "evidence":
+        done = run(folder, *step, "--waive", "shortcuts", "of no matter")
     elif wing == "params":
         (folder / "my_params.py").write_text(PARAMS)
         done = run(folder, "step_5/train.py", "my_params.py", "--data", "tiny", *QUICK)
