@@ -48,7 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--rows",
         type=rows_of,
         default=list(ROWS),
-        help=f"some of {','.join((*ROWS, *ASKED))} (default: all but {' and '.join(ASKED)})",
+        help=f"some of {', '.join((*ROWS, *ASKED))}, with commas (default: all but {' and '.join(ASKED)})",
     )
     flags.add_argument("--data", type=source_of, default="drawn", metavar="drawn|PATH", help="photos of row usual")
     size = flags.add_mutually_exclusive_group()
