@@ -5,28 +5,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from common import cli, data, training
+from common import cli, data
 from common.cli import SOURCES
-from common.config import TrainingConfig
 from common.data.folding import Fold
-from common.evaluation.statistics import Interval
-from common.evidence.alike import alike
 from common.evidence.audit_page import audit_page
-from common.evidence.findings import Audit, Finding, as_json, named, waivers
-from common.evidence.permuted import PERMUTATIONS, away_from_chance, permuted_aucs
-from common.evidence.shortcuts import shortcuts
-from common.evidence.together import taken_together
-from common.evidence.untouched import touched_by_test
-from common.seeds import Stream
+from common.evidence.findings import PERMUTATIONS, Audit, Finding, as_json, named, waivers
 from common.state import cache_folder, whole_file
-from common.training.features import frozen_features
 
 WARNS, STOPS = 0.6, 0.8
 """Lower limit of a shortcut's ROC AUC from which on it is a warning, and a stop."""
@@ -74,30 +66,28 @@ def audit(
     return Audit(table.name, table.fingerprint, checks, findings, waived or {})
 
 
-def _of_images(table, units: np.ndarray) -> dict:
-    """What does not depend on splits, kept under ``cache/``."""
-    name = f"audit-{VERSION}-{table.fingerprint[:24]}-{table.pixels.shape[-1]}.json"
-    path = cache_folder() / name
+def _kept(table, name: str, make: Callable[[], dict]) -> dict:
+    """What is kept under ``cache/`` of such images, or made and kept."""
+    path = cache_folder() / f"audit-{VERSION}-{table.fingerprint[:24]}-{name}.json"
     if table.cached and path.exists():
         try:
             return json.loads(path.read_text())
         except ValueError:
             pass  # damaged: made again
-    near = alike(table.pixels, units) if not table.is_arrays and table.pixels.shape[1] in (1, 3) else None
-    found = {
-        "alike": near and [list(pair) for pair in near.pairs],
-        "untold": near.untold if near else {},
-        "together": taken_together(table),
-        "shortcuts": {} if table.is_arrays else {name: _as_list(of) for name, of in shortcuts(table, units).items()},
-    }
+    found = make()
     if table.cached:
         with whole_file(path, "w") as file:
             json.dump(found, file)
     return found
 
 
-def _as_list(found: Interval) -> list:
-    return [float(found.value), float(found.low), float(found.high), found.missing, bool(found.approximate)]
+def _of_images(table, units: np.ndarray) -> dict:
+    def make() -> dict:
+        from common.evidence.looking import look_at_images  # over a second
+
+        return look_at_images(table, units)
+
+    return _kept(table, str(table.pixels.shape[-1]), make)
 
 
 def _copies(table) -> tuple[str, list[Finding]]:
@@ -156,28 +146,38 @@ def _identity(
 
 def _shortcuts(of_images: dict) -> tuple[str, list[Finding]]:
     findings, told = [], []
-    for name, values in of_images["shortcuts"].items():
-        found = Interval(*values)
-        if found.missing or found.low is None or math.isnan(found.low):
-            continue
-        told.append(f"{name} {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
-        if found.low > WARNS:
-            text = (
-                f"{name} alone tells the classes apart: ROC AUC {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
-            )
-            findings.append(Finding("shortcuts", "stop" if found.low > STOPS else "warn", text))
+    for name, (auc, low, high) in of_images["shortcuts"].items():
+        told.append(f"{name} {auc:.2f} [{low:.2f}, {high:.2f}]")
+        if low > WARNS:
+            text = f"{name} alone tells the classes apart: ROC AUC {auc:.2f} [{low:.2f}, {high:.2f}]"
+            findings.append(Finding("shortcuts", "stop" if low > STOPS else "warn", text))
     return "; ".join(told) or "nothing to look at", findings
 
 
 def _pipeline(table, units: np.ndarray, folds: Sequence[Fold], features: np.ndarray) -> tuple[str, list[Finding]]:
-    groups = units if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
-    aucs = permuted_aucs(features, table.labels, np.unique(groups, return_inverse=True)[1], folds)
-    if not len(aucs):
+    named = units if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
+    groups = np.unique(named, return_inverse=True)[1]
+
+    def make() -> dict:
+        from common.evidence.looking import look_at_folds  # over a second
+
+        return look_at_folds(table, groups, folds, features)
+
+    found = _kept(table, f"folds-{_digest(folds, features)}", make)
+    if not found["n"]:
         return "too few groups to permute their labels", []
-    how = f"ROC AUC {aucs.mean():.2f} (SD {aucs.std():.2f}) after {PERMUTATIONS} permutations of the labels"
-    if not away_from_chance(aucs):
+    how = f"ROC AUC {found['mean']:.2f} (SD {found['sd']:.2f}) after {PERMUTATIONS} permutations of the labels"
+    if not found["away"]:
         return how, []
     return how, [Finding("pipeline", "stop", f"{how}; expected .5: something of the test images is known before")]
+
+
+def _digest(folds: Sequence[Fold], features: np.ndarray) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(features).tobytes())
+    for fold in folds:
+        for rows in (np.array([fold.root_split]), fold.train, fold.dev, fold.test):
+            digest.update(rows.tobytes() + b"/")
+    return digest.hexdigest()[:24]
 
 
 def _apart(folds: Sequence[Fold], units: np.ndarray):
@@ -235,6 +235,12 @@ def _say(found: Audit, table, path: Path | None = None) -> None:
 
 def main(argv: list[str] | None = None) -> Audit:
     """The command: ``python -m common.evidence.audit --data …``."""
+    from common import training
+    from common.config import TrainingConfig
+    from common.evidence.untouched import touched_by_test
+    from common.seeds import Stream
+    from common.training.features import frozen_features
+
     flags = cli.parser(__doc__)
     cli.data_flags(flags)
     cli.audit_flags(flags)

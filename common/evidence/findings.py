@@ -17,6 +17,8 @@ CHECKS = {
     "fitted-state": "what is fitted before the test, with other test images",
 }
 """What is looked for, by the name that ``--waive`` takes."""
+PERMUTATIONS = 20
+"""Of the labels, for the check of the pipeline."""
 SHOWN = 3
 """Pairs that a line names; the page has more."""
 

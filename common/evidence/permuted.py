@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common.data.folding import Fold
+from common.evidence.findings import PERMUTATIONS
 
-PERMUTATIONS = 20
 LEAST = 0.05
 """Distance from .5 that counts, where it is beyond chance, too."""
 

@@ -17,7 +17,7 @@ from common.cli import UserError
 from common.config import TrainingConfig
 from common.data.folding import Fold
 from common.data.made.drawn import make_drawn_pets
-from common.evidence import audit, untouched
+from common.evidence import audit, looking, untouched
 from common.evidence.alike import alike
 from common.evidence.findings import as_json, waivers
 from common.training.features import frozen_features
@@ -241,11 +241,15 @@ def test_what_was_found_is_kept_and_survives_a_damaged_file(drawn, monkeypatch, 
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     table = data.load_images(str(drawn), 64)
     first = audited(table)
-    monkeypatch.setattr(audit, "alike", None)
+    for name in ("look_at_images", "look_at_folds"):
+        monkeypatch.setattr(looking, name, None)
     assert audited(table) == first
-    (path,) = (tmp_path / "cache").glob("audit-*.json")
-    path.write_text("{")
-    monkeypatch.setattr(audit, "alike", alike)
+    kept = list((tmp_path / "cache").glob("audit-*.json"))
+    assert len(kept) == 2
+    for path in kept:
+        path.write_text("{")
+    monkeypatch.undo()
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     assert audited(table) == first and json.loads(as_json(first))["passed"]
 
 
