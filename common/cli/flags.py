@@ -254,6 +254,8 @@ def command_of(step: int, args: argparse.Namespace) -> list[str]:
             words.append(str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path))
         elif name == "data" and value not in SOURCES:
             words += ["--data", str(Path(value).expanduser().resolve())]
+        elif name == "waive":
+            words += [word for check in value or () for word in ("--waive", *check)]
         elif isinstance(value, bool):
             words += [f"--{name.replace('_', '-')}"] if value and name not in ("fresh", "json", "verbose") else []
         elif value is not None:

@@ -18,7 +18,7 @@ from common.cli import SOURCES
 from common.data.folding import Fold
 from common.evidence.audit_page import audit_page
 from common.evidence.findings import PERMUTATIONS, Audit, Finding, as_json, named, waivers
-from common.state import cache_folder, whole_file
+from common.state import cache_folder, data_folder, whole_file
 
 WARNS, STOPS = 0.6, 0.8
 """Lower limit of a shortcut's ROC AUC from which on it is a warning, and a stop."""
@@ -135,7 +135,8 @@ def _identity(
     if pairs:
         text = f"{len(pairs)} pairs of photos are by one camera, within a minute ({named(pairs)}); {GROUP_THEM}"
         findings.append(Finding("identity", "stop", text, pairs))
-    known = table.groups is not None or independent or table.name in SOURCES or table.parts is not None
+    is_ours = table.name in SOURCES and table.root.is_relative_to(data_folder())
+    known = table.groups is not None or table.parts is not None or independent or is_ours
     if not known and not of_images["together"]:
         text = "nothing says which images are of one animal or patient; expected groups.csv (files,group), or "
         findings.append(Finding("identity", "stop", f"{text}--independent if no two are"))

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from common.cli import UserError, command_of
+from common.cli import UserError, command_of, train_parser
 from common.config import Int
 from common.config.settings import SGD, TrainingConfig
 from common.data.folding import Fold
@@ -403,6 +403,13 @@ def test_verbose_prints_a_line_for_each_epoch_and_its_place(client, compute, cap
             line = "Epoch 1 (root 1 inner 2 fine-tuning): train loss 0.500000, dev roc_auc 0.666667\n"
             assert capsys.readouterr().out == (line if verbose else "")
     assert "--verbose" not in command_of(5, args)
+
+
+def test_the_command_of_a_run_has_all_that_was_waived():
+    flags = train_parser("", 4)
+    waived = ["--waive", "near-copies", "twins, two days", "--waive", "identity", "nobody's"]
+    args = flags.parse_args(["--data", "drawn", *waived])
+    assert flags.parse_args(command_of(4, args)[1:]) == args
 
 
 def test_an_experiment_may_be_named_by_the_day(client, compute):
