@@ -17,7 +17,7 @@ from common import cli, data
 from common.cli import SOURCES
 from common.data.folding import Fold
 from common.evidence.audit_page import audit_page
-from common.evidence.findings import PERMUTATIONS, Audit, Finding, as_json, named, waivers
+from common.evidence.findings import PERMUTATIONS, Audit, Finding, as_json, counted, named, waivers
 from common.state import cache_folder, data_folder, whole_file
 
 WARNS, STOPS = 0.6, 0.8
@@ -97,7 +97,9 @@ def _copies(table) -> tuple[str, list[Finding]]:
         return "none", []
     pairs = [(table.files[first[row]], table.files[row], "copy", 1.0) for row in rows]
     also = "" if table.groups is None else ", with their groups"
-    text = f"{len(rows)} images are copies of others ({named(pairs)}); they are kept on one side of every split{also}"
+    text = (
+        f"{counted(len(rows), 'image')} with the pixels of another ({named(pairs)}); on one side of every split{also}"
+    )
     return f"{len(rows)}", [Finding("copies", "note", text, pairs)]
 
 
@@ -116,11 +118,11 @@ def _near_copies(table, units: np.ndarray, folds: Sequence[Fold], of_images: dic
             ]
             if those:
                 where = "with one for learning and one for testing" if is_apart else "of different groups"
-                text = f"{len(those)} pairs of images are {what}, {where} ({named(those)}); {GROUP_THEM}"
+                text = f"{counted(len(those), 'pair')} of images, {what}, {where} ({named(those)}); {GROUP_THEM}"
                 findings.append(Finding("near-copies", level if is_apart else "warn", text, those))
     plural = {"copy": "copies", "crop": "crops"}
     notes = [f"; {plural[kind]} cannot be told: {why}" for kind, why in of_images["untold"].items()]
-    return f"{len(of_images['alike'])} pairs{''.join(notes)}", findings
+    return f"{counted(len(of_images['alike']), 'pair')}{''.join(notes)}", findings
 
 
 def _identity(
@@ -133,7 +135,7 @@ def _identity(
     ]
     findings = []
     if pairs:
-        text = f"{len(pairs)} pairs of photos are by one camera, within a minute ({named(pairs)}); {GROUP_THEM}"
+        text = f"{counted(len(pairs), 'pair')} of photos by one camera, within a minute ({named(pairs)}); {GROUP_THEM}"
         findings.append(Finding("identity", "stop", text, pairs))
     is_ours = table.name in SOURCES and table.root.is_relative_to(data_folder())
     known = table.groups is not None or table.parts is not None or independent or is_ours

@@ -72,7 +72,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found that makes results wrong, or was waived."""
+        """Whether nothing was found that makes results wrong; what is waived counts as found."""
         return not any(one.level == "stop" for one in self.findings)
 
     def lines(self) -> list[str]:
@@ -116,6 +116,11 @@ def named(pairs: Sequence[tuple[str, str, str, float]]) -> str:
     """The first of some pairs, for a line."""
     shown = "; ".join(f"{one} and {other}" for one, other, *_ in pairs[:SHOWN])
     return f"{shown}; {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else shown
+
+
+def counted(number: int, what: str) -> str:
+    """``1 pair``, ``2 pairs``."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def as_json(audit: Audit) -> str:

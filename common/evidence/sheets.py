@@ -47,6 +47,8 @@ def document(title: str, body: str) -> str:
 
 
 def picture(pixels: np.ndarray) -> str:
-    """The address of an image, uint8 (C, height, width), that holds it."""
+    """The address of an image, uint8 (C, height, width), that holds it; empty for other arrays."""
+    if pixels.ndim != 3 or pixels.dtype != np.uint8:
+        return "data:,"
     shown = np.asarray(pixels) if len(pixels) in (1, 3) else np.asarray(pixels)[:1]
     return f"data:image/png;base64,{base64.b64encode(as_png(shown)).decode()}"

@@ -219,7 +219,7 @@ def test_a_run_on_data_with_a_leak_ends_before_its_first_fit_and_goes_on_when_wa
     command = ("step_3/train.py", "--data", folder, "--fast", "--n-jobs", "1", "--json")
     stopped = run_script(*command)
     assert stopped.returncode == 2 and "fits:" not in stopped.stderr
-    assert re.search(r"(?m)^audit: near-copies: \d+ pairs of images are nearly the same, with one for", stopped.stdout)
+    assert re.search(r"(?m)^audit: near-copies: \d+ pairs of images, nearly the same, with one for", stopped.stdout)
     assert stopped.stderr.strip().splitlines()[-1] == (
         f"error: --data {folder.name}: the audit says that results would be wrong (near-copies, see above); "
         "mend it, or: --waive near-copies REASON"
@@ -251,6 +251,19 @@ def test_what_was_found_is_kept_and_survives_a_damaged_file(drawn, monkeypatch, 
     monkeypatch.undo()
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     assert audited(table) == first and json.loads(as_json(first))["passed"]
+
+
+def test_arrays_are_audited_and_the_page_of_their_copies_has_no_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    values = np.random.default_rng(0).normal(size=(60, 4, 30)).astype(np.float32)
+    values[1] = values[0]
+    labels = np.array(["left", "left", "right"] * 20)
+    np.savez(tmp_path / "waves.npz", X=values, y=labels, groups=np.arange(60) // 2)
+    table = data.load_images(str(tmp_path / "waves.npz"), 64)
+    found = audited(table)
+    assert levels(found) == {("copies", "note")}
+    assert found.checks["near-copies"] == "arrays are not compared"
+    assert "<figure>" in audit.audit_page(found, table)
 
 
 def test_waivers_name_a_check_and_a_reason():
