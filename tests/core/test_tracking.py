@@ -166,6 +166,7 @@ def test_settings_are_parameters_with_dotted_names(client, root):
 
     root.params({"best_trial": 3})
     root.params(Own())
+    outbox.outbox_of(root.uri).drain()  # its own settings are sent while its first fits are computed
     params = client.get_run(root.run_id).data.params
     expected = {"learning_rate": repr(1e-3 / 3), "optimizer.momentum": "0.25", "optimizer.nesterov": "True"}
     expected |= {"best_trial": "3", "rates": "(0.1, 0.2)", "nested.optimizer.momentum": "0.25"}
