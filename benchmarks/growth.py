@@ -32,7 +32,7 @@ class Size:
     image_size: int
 
 
-NORMAL = Size((500, 2000, 8000), 128, 64)
+NORMAL = Size((500, 1000, 4000), 128, 64)
 SIZES = {"normal": NORMAL, "full": NORMAL, "fast": Size((100, 200), 32, 32)}
 
 

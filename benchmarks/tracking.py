@@ -33,7 +33,7 @@ class Size:
 
 
 SMALL = Size("small_cnn 64 px", (), 5)
-LARGE = Size("resnet18 224 px", ("--backbone", "resnet18", "--weights", "none", "--fast"), 2, 60)
+LARGE = Size("resnet18 224 px", ("--backbone", "resnet18", "--weights", "none", "--fast"), 2, 40)
 TINY = Size("small_cnn 32 px", ("--fast",), 1)
 SIZES = {"normal": [SMALL, LARGE], "full": [SMALL, LARGE], "fast": [TINY]}
 
