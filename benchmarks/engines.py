@@ -25,7 +25,7 @@ BEHIND_PROCESSES = 1.05
 OWN_CPU = 0.05
 BUSY = 0.95
 FLAT = 1.1
-SEARCH = ("--root-splits", "4", "--inner-splits", "2", "--n-trials", "4")
+SEARCH = ("--root-splits", "4", "--inner-splits", "2", "--n-trials", "3")
 
 
 @dataclass(frozen=True)

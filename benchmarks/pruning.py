@@ -29,7 +29,7 @@ EPOCHS = 4
 """Of the fine-tuning, after one of warm-up."""
 RUNGS = (1, 2)
 """Epochs after which successive halving goes on with half of the trials."""
-NORMAL = (4, 10, {})
+NORMAL = (2, 10, {})
 """Studies, trials of each (random ones, as TPE begins after 10), and changes of step 4's settings."""
 SIZES = {"normal": NORMAL, "full": (20, 10, {}), "fast": (2, 3, {"image_size": 16})}
 

@@ -20,7 +20,7 @@ from common.state import PROJECT
 
 BATCH_SIZE = 16
 WORKERS = 2
-PER_CLASS = 50
+PER_CLASS = 40
 FOLDS = 5
 AIM = 6
 
