@@ -14,12 +14,9 @@ from benchmarks import machine, scratch
 from benchmarks.figures import Figure, as_table
 from common import cli
 
-ROWS = (
-    *("usual", "bare", "tracking", "growth", "first", "precision", "pruning", "sampler", "coverage", "idx"),
-    *("engines", "leaks"),
-)
-ASKED = ("peers", "gpu")
-"""Rows that need the internet or a GPU: only when they are named."""
+ROWS = ("usual", "bare", "tracking", "growth", "first", "precision", "coverage", "idx", "engines", "leaks")
+ASKED = ("pruning", "sampler", "peers", "gpu")
+"""Rows only when they are named: they ask which default is best, or need the internet or a GPU."""
 RESULTS = cli.PROJECT / "benchmarks" / "results"
 DRAWN = cli.PROJECT / "data" / "drawn"
 
@@ -48,7 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--rows",
         type=rows_of,
         default=list(ROWS),
-        help=f"some of {', '.join((*ROWS, *ASKED))}, with commas (default: all but {' and '.join(ASKED)})",
+        help=f"some of {', '.join((*ROWS, *ASKED))}, with commas (default: all but {', '.join(ASKED)})",
     )
     flags.add_argument("--data", type=source_of, default="drawn", metavar="drawn|PATH", help="photos of row usual")
     size = flags.add_mutually_exclusive_group()
@@ -105,7 +102,7 @@ def main(argv: list[str] | None = None) -> Path:
             "began": now.isoformat(timespec="seconds"),
             "seconds": seconds,
             "failed": failed,
-            "options": vars(args),
+            "options": {**vars(args), "data": Path(args.data).name},
             "machine": machine.describe(),
             "figures": [vars(figure) for figure in figures],
         },

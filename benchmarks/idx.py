@@ -25,7 +25,7 @@ from common.training.engine import train_one_epoch
 
 BATCH = 64
 AIM_FIRST, AIM_EPOCH = 1, 3
-SIZES = {"normal": (60_000, 3), "full": (60_000, 5), "fast": (2_000, 1)}
+SIZES = {"normal": (60_000, 2), "full": (60_000, 5), "fast": (2_000, 1)}
 OURS, THEIRS = "project", "torchvision"
 FIRST = {
     OURS: """

@@ -21,7 +21,7 @@ MOST_SLOWER = 1.1
 """What ``auto`` takes may be so many times as slow as the faster one."""
 BACKBONES = {"small_cnn": 64, "mobilenet_v3_small": 224, "resnet18": 224, "densenet121": 224}
 """With their image sizes in pixels."""
-N_SEEDS = {"normal": 5, "full": 5, "fast": 2}
+N_SEEDS = {"normal": 3, "full": 5, "fast": 2}
 PRECISIONS = ("fp32", "bf16")
 SIZES = {
     "normal": {"warmup_epochs": 3, "epochs": 4, "patience": 4},

@@ -31,7 +31,7 @@ class Size:
 
     backbone: str = "densenet121"
     image_size: int = 224
-    n_trials: int = 3
+    n_trials: int = 2
     root_splits: int = 1
     inner_splits: int = 2
 
