@@ -125,6 +125,7 @@ def run_root_split(table, config, compute, stream, run, n_trials, lag, folds):
     with run.root_split(folds[0].root_split) as root_run:
         study, best, networks = run_search(table, config, compute, stream, n_trials, lag, root_run, folds)
         tested = evaluation.join(training.run_tests(partial(test_inner, table, compute, root_run), folds, networks))
+        root_run.record(tested)
         root_run.log(evaluation.ensemble_scores(tested), 0)
     return tested, best.params, study
 

@@ -27,6 +27,7 @@ def main(argv=None):
     results = run.read_table("results.csv")
     scores = evaluation.more_test_scores(predictions, args.prevalence)
     figures, text = plot(predictions, results), evaluation.analysis_text(predictions, results, scores)
+    text += "\n\n" + tracking.show_scores(run, predictions, "analyze_predictions")
     if args.subgroups:
         subgroups = evaluation.subgroup_scores(predictions, args.subgroups, args.info, tracking.data_of(run))
         figures["subgroups"] = plots.subgroup_plot(subgroups, args.subgroups)

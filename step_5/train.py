@@ -94,7 +94,7 @@ def run_search(table, config, compute, stream, n_trials, lag, run, folds):
     objective = partial(run_trial, table, compute, stream, run, folds)
     best, networks = search.optimize(study, partial(resolve, config), objective, n_trials, stream, run.checkpoint)
     run.params({"best_trial": best.number, **best.params})
-    run.text(to_source(resolve(config, best)), "best_config.py")
+    run.text(to_source(resolve(config, best), data.chosen_on(table, folds)), "best_config.py")
     return study, best, networks
 
 
@@ -103,6 +103,7 @@ def run_root_split(table, config, compute, stream, run, n_trials, lag, folds):
     with run.root_split(folds[0].root_split) as root_run:
         study, best, networks = run_search(table, config, compute, stream, n_trials, lag, root_run, folds)
         tested = evaluation.join(training.run_tests(partial(test_inner, table, compute, root_run), folds, networks))
+        root_run.record(tested)
         root_run.log(evaluation.ensemble_scores(tested), 0)
     return tested, best.params, study
 

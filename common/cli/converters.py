@@ -62,8 +62,8 @@ def registered_name(text: str) -> str:
     return text
 
 
-def promotion_reason(text: str) -> str:
-    """A converter for argparse: why a version is promoted."""
+def reason_text(text: str) -> str:
+    """A converter for argparse: why something is done, in one line."""
     if not text.strip() or not text.isprintable():
         raise argparse.ArgumentTypeError(f"expected a reason in one line, found {text!r:.80}")
     return text.strip()

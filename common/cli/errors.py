@@ -11,7 +11,7 @@ from common.state import PROJECT
 WINGS = {
     "eeg": "--data eeg",
     "engines": "--engine",
-    "evidence": "--waive",
+    "evidence": "--waive or --unsealed",
     "events": "a broker in the environment",
     "params": "--data digits, or `params` in a config file",
     "production": "--register",

@@ -13,7 +13,7 @@ from common.cli.converters import (
     engine_address,
     experiment,
     precision,
-    promotion_reason,
+    reason_text,
     registered_name,
     seed,
     whole_number,
@@ -110,7 +110,7 @@ def promotion_flags(flags: argparse.ArgumentParser) -> None:
         default="paired",
         help="into production goes what is better on common test images, or what has the highest test_mcc",
     )
-    flags.add_argument("--promote", type=promotion_reason, metavar="REASON", help="into production for this reason")
+    flags.add_argument("--promote", type=reason_text, metavar="REASON", help="into production for this reason")
 
 
 def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
@@ -177,6 +177,8 @@ def train_parser(description: str | None, step: int) -> argparse.ArgumentParser:
         help_resplit = "on splits drawn from the root seed; with --repeats in addition to the same splits"
         flags.add_argument("--resplit", action="store_true", help=help_resplit)
     if step >= 4:
+        help_unsealed = "show test scores of your own data when the run ends, for this reason (docs/ledger.md)"
+        flags.add_argument("--unsealed", metavar="REASON", type=reason_text, help=help_unsealed)
         flags.add_argument("--n-trials", type=whole_number(1), metavar="N", help="trials per outer fold")
         help_lag = "trials of a search at once: each is drawn from those up to N before it (default: %(default)s)"
         flags.add_argument("--lag", type=whole_number(1), default=1, metavar="N", help=help_lag)

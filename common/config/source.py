@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from operator import attrgetter
@@ -23,7 +24,7 @@ CONFIG_MODULE = "config file "
 _WIDTH = 88
 
 
-def to_source(config: Any) -> str:
+def to_source(config: Any, chosen_on: Mapping[str, object] | None = None) -> str:
     """Write a config as Python that :func:`common.config.file.load_config` reads back to an equal one.
 
     Parameters
@@ -31,6 +32,8 @@ def to_source(config: Any) -> str:
     config : dataclass
         Holds dataclasses, dicts, lists, tuples, scalars, paths, enums, and classes or functions that can be imported,
         partials of them, and modules of PyTorch that keep their arguments under their own names.
+    chosen_on : mapping of str to object, optional
+        Becomes a variable of the file, see :func:`common.data.chosen_on`.
 
     Returns
     -------
@@ -48,7 +51,8 @@ def to_source(config: Any) -> str:
     homes = Counter(name for _, name in first.imports)
     writer = _Writer(frozenset(name for name, count in homes.items() if count > 1 or name == "config"))
     text = writer.text(config, type(config).__name__, column=len("config = "))
-    return f"{_import_lines(writer.imports)}config = {text}\n"
+    chosen = f"chosen_on = {writer.text(dict(chosen_on), 'chosen_on', column=12)}\n" if chosen_on else ""
+    return f"{_import_lines(writer.imports)}{chosen}config = {text}\n"
 
 
 def check_source(config: Any) -> None:

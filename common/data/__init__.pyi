@@ -1,3 +1,4 @@
+from .chosen import chosen_on as chosen_on
 from .folders import split_data as split_data
 from .folding import (
     Fold as Fold,

@@ -39,6 +39,9 @@ def compare_models(args: argparse.Namespace, outcomes: Sequence[tuple[str, dict[
     """
     if len(outcomes) < 2:
         return
+    if tracking.why_shown(args) is None:
+        print("test folds: sealed; python -m common.evaluation.compare RUN RUN compares runs and puts it on the record")
+        return
     names, seen = Counter(name for name, _ in outcomes), Counter[str]()
     titles = {}
     for name, outcome in outcomes:
@@ -69,9 +72,12 @@ def compare_runs(titles: Mapping[str, str], rope: float | None = None) -> dict[s
     UserError
         When a run is not finished or lacks its predictions, or they were not tested on the same images.
     """
-    runs, are_all = on_shared_folds([_read(run_id, title) for run_id, title in titles.items()])
+    read = [_read(run_id, title) for run_id, title in titles.items()]
+    whole = [(run, run.predictions) for run in read]
+    runs, are_all = on_shared_folds(read)
     pairs = pairs_of(runs, rope)
-    print("\n".join(_lines(runs, pairs, are_all, rope)))
+    said = dict.fromkeys(tracking.show_scores(tracking.find_root(one.run_id), of, "compare") for one, of in whole)
+    print("\n".join([*_lines(runs, pairs, are_all, rope), *filter(None, said)]))
     path = draw_runs("compare", "difference_plot", [run.run_id for run in runs], pairs)
     print(f"plot: {path}")
     return _as_json(runs, pairs, path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from common import tracking
 from common.evaluation.predictions import ensemble_scores
 from common.evaluation.report import results_table, summary
 from common.evaluation.tested import has_groups
@@ -51,7 +52,13 @@ def conclude(
     """
     seconds = time.perf_counter() - started
     by_root = dict(zip(results["root_split"].unique().tolist(), chosen, strict=False))
-    print(f"\n{results_table(predictions, results, by_root)}")
+    recorded = run.recorded if run is not None else None
+    sealed = bool(recorded and recorded.sealed)
+    if recorded and not sealed:
+        said = tracking.show_scores(run, predictions, recorded.reason)  # before they are shown
+        print(f"\n{results_table(predictions, results, by_root)}\n{said}")
+    else:
+        print(f"\n{results_table(predictions, results, by_root, sealed)}")
     fits = len(results)
     if studies:
         from common import search
@@ -61,7 +68,7 @@ def conclude(
             print(drawn)
     if not (args.independent or has_groups(predictions)):
         print("each image is taken to be independent: groups.csv says which are not, --independent that all are")
-    if results["inner_split"].nunique() > 1:
+    if results["inner_split"].nunique() > 1 and not sealed:
         ensemble = ensemble_scores(predictions)["ensemble_test_roc_auc"]
         print(f"mean prediction of each root split's models: test ROC AUC {ensemble:.3f}")
     where = f"step_{step}/outputs/predictions.csv"
@@ -69,6 +76,8 @@ def conclude(
         opened = "" if run.uri.startswith("http") else ": bash run_mlflow_ui.bash"
         where = f"run {run.run_id}{opened}\n            {run.page}"
     print(f"\nlook at it: {where}")
+    if sealed:
+        print(f"test folds: sealed; step_{step}/analyze_predictions.py scores them and puts it on the record")
     print(f"plots:      bash run_script.bash python step_{step}/analyze_predictions.py")
     print(f"done:       {fits} {'fit' if fits == 1 else 'fits'} in {seconds:.0f} s")
     outcome = {

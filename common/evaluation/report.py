@@ -16,6 +16,7 @@ WIDTH = 100
 PROCEDURE_EXACT = 0.98
 """ROC AUC up to which the interval of the procedure is not too short."""
 SCORES_SHOWN = {"test_roc_auc": "test ROC AUC", "test_balanced_accuracy": "balanced accuracy", "test_mcc": "MCC"}
+DEV_SCORES_SHOWN = {"dev_roc_auc": "dev ROC AUC", "dev_mcc": "dev MCC"}
 
 
 def summary(predictions: pd.DataFrame, results: pd.DataFrame) -> dict[str, float | list[float] | None]:
@@ -54,6 +55,7 @@ def results_table(
     predictions: pd.DataFrame,
     results: pd.DataFrame,
     hyper_parameters: Mapping[int, Mapping[str, object]] | None = None,
+    sealed: bool = False,
 ) -> str:
     """The results as plain text of at most 100 columns, a row per outer fold and then their mean.
 
@@ -66,15 +68,19 @@ def results_table(
     hyper_parameters : mapping from root split to {name: value}, optional
         Chosen by the search of each outer fold; shown below its scores. Names may differ between folds. With them
         stands how much better the dev score was than the test score.
+    sealed : bool
+        Show dev scores alone.
     """
     titles = SCORES_SHOWN | ({"optimism": "dev - test ROC AUC"} if hyper_parameters else {})
+    titles = DEV_SCORES_SHOWN if sealed else titles
     by_fold = results.groupby("root_split")[list(titles)].mean()
     models = results.groupby("root_split").size()
     chosen = _chosen_lines(hyper_parameters or {})
     lines = ["  ".join(["root split", "models", *(f"{title:>6}" for title in titles.values())])]
     for root_split, scores in by_fold.iterrows():
         lines += [_row(titles, root_split, models[root_split], scores), *chosen.get(root_split, [])]
-    lines += [_row(titles, "mean", "", by_fold.mean()), "", *_conclusion(predictions, results)]
+    lines.append(_row(titles, "mean", "", by_fold.mean()))
+    lines += [] if sealed else ["", *_conclusion(predictions, results)]
     if has_many_classes(results):
         lines += ["ROC AUC is the mean over the classes, each against all others (macro, one-vs-rest)"]
     return "\n".join(lines)

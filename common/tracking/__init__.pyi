@@ -1,4 +1,11 @@
-from .finding import data_of as data_of, find_root as find_root, find_run as find_run
+from .finding import (
+    data_of as data_of,
+    find_root as find_root,
+    find_run as find_run,
+    show_scores as show_scores,
+    texts_on_record as texts_on_record,
+)
 from .records import FitRun as FitRun
 from .runs import Run as Run
+from .seam import why_shown as why_shown
 from .starting import HasFinished as HasFinished, start as start

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from common.cli import UserError
 from common.tracking.runs import Run
+from common.tracking.seam import read_on_record
 from common.tracking.store import open_store, open_tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def find_root(run_id: str) -> Run:
@@ -62,6 +69,43 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
         )
     run.run_id, run.experiment_id = run_id, info.experiment_id
     return run
+
+
+def show_scores(run: Run, predictions: pd.DataFrame, reason: str) -> str:
+    """Put on the record that a run's test scores are shown; returns the line that goes with them.
+
+    Parameters
+    ----------
+    run : Run
+        A root run. One from before step 4, or of a version without a ledger, has no record: then the line is empty.
+    predictions : DataFrame
+        Its artifact ``predictions.csv``.
+    reason : str
+        Why, or where.
+
+    Raises
+    ------
+    UserError
+        When the predictions are not those on the record, see :func:`common.evidence.ledger.read_scores`.
+    """
+
+    def predictions_of(run_id: str) -> pd.DataFrame | None:
+        with contextlib.suppress(UserError):
+            return Run(run.uri, "", run_id).read_table("predictions.csv")
+        return None
+
+    if "recorded" not in run.client.get_run(run.run_id).data.tags:
+        return ""
+    return read_on_record(run.run_id, predictions, reason, predictions_of, run.read_text("ledger.jsonl"))
+
+
+def texts_on_record() -> Iterator[tuple[str, str]]:
+    """The root runs that are on the record, and their artifacts ``ledger.jsonl``; oldest first."""
+    run = Run(open_tracking(), "", "")
+    everywhere = [known.experiment_id for known in run.client.search_experiments()]
+    kept = "tags.run_level = 'root' and tags.recorded = 'yes' and attributes.status = 'FINISHED'"
+    for found in run.client.search_runs(everywhere, kept, max_results=10_000, order_by=["attributes.start_time"]):
+        yield found.info.run_id, Run(run.uri, found.info.experiment_id, found.info.run_id).read_text("ledger.jsonl")
 
 
 def data_of(run: Run) -> str | None:

@@ -22,10 +22,12 @@ from common.tracking.identity import flatten
 from common.tracking.outbox import outbox_of
 from common.tracking.pages import runs_page
 from common.tracking.records import FitRun, Log, Placed, Record, place_of
-from common.tracking.seam import tell
+from common.tracking.seam import OnRecord, predicted, tell
 from common.tracking.store import Connection
 
 PARENT = "mlflow.parentRunId"
+OF_TEST = ("test_", "ensemble_test_", "optimism")
+"""How metrics begin that a run which shows dev scores alone does not log."""
 
 _open: dict[str, Run] = {}
 
@@ -48,6 +50,8 @@ class Run(Placed):
         Where its events and those of the runs below go: ``kafka``, ``pubsub``.
     verbose, alone : bool
         Whether each epoch is printed, and whether the runs below are not made, but write to this one.
+    recorded : OnRecord or None
+        What the ledger says of it, see :meth:`record`; None where there is none.
     """
 
     uri: str = field(repr=False)
@@ -59,6 +63,7 @@ class Run(Placed):
     brokers: tuple[str, ...] = ()
     verbose: bool = False
     alone: bool = False
+    recorded: OnRecord | None = None
     _logged: set[tuple[str, int]] = field(default_factory=set, repr=False)
     _below: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
     _unclosed: set[tuple[str, ...]] = field(default_factory=set, repr=False)
@@ -91,7 +96,7 @@ class Run(Placed):
             tags = {PARENT: self.run_id, **tags}
             created = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
             run = Run(self.uri, self.experiment_id, created.info.run_id, place)
-        run.brokers, run.verbose = self.brokers, self.verbose
+        run.brokers, run.verbose, run.recorded = self.brokers, self.verbose, self.recorded
         return run
 
     @classmethod
@@ -165,6 +170,11 @@ class Run(Placed):
         if artifact == "model.safetensors" and not self.is_over:
             tell(self, "model_saved", artifact, artifact=artifact)
 
+    def record(self, predictions) -> None:
+        """Put test predictions on the record, before they are scored: :func:`common.evidence.ledger.put_on_record`."""
+        if self.recorded:
+            predicted(self.place["root_run_id"], self.recorded, predictions)
+
     def event(self, kind: str, once: str, payload: dict[str, object]) -> None:
         """Tell the brokers of its events, see :mod:`common.events`."""
         tell(self, kind, once, **payload)
@@ -204,6 +214,8 @@ class Run(Placed):
         """Record metrics (name, value, milliseconds, step) that are not recorded yet."""
         if self.is_over:
             return
+        if self.recorded and self.recorded.sealed:
+            lines = [line for line in lines if not line[0].startswith(OF_TEST)]
         new = [line for line in lines if (line[0], line[3]) not in self._logged]
         self._logged |= {(name, step) for name, _, _, step in new}
         outbox_of(self.uri).metrics(self.run_id, [Metric(*line) for line in new])
@@ -220,6 +232,12 @@ class Run(Placed):
     def _at(self, path: tuple[str, ...]) -> Run:
         return self._below[path] if path else self
 
+    def read_text(self, artifact: str) -> str:
+        """A text as :meth:`text` stored it; empty where the run has no such artifact."""
+        with self._fluent(), tempfile.TemporaryDirectory() as folder, contextlib.suppress(UserError):
+            return Path(self.client.download_artifacts(self.run_id, artifact, folder)).read_text()
+        return ""
+
     def read_table(self, artifact: str):
         """A pandas DataFrame as :meth:`table` stored it.
 
@@ -235,7 +253,7 @@ class Run(Placed):
                 path = self.client.download_artifacts(self.run_id, artifact, folder)
             except UserError as error:
                 raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
-            return pd.read_csv(path, dtype={"group": str})  # some are numbers
+            return pd.read_csv(path, dtype={"group": str}, float_precision="round_trip")  # some groups are numbers
 
     @contextlib.contextmanager
     def _fluent(self) -> Iterator[None]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.cli import UserError, lacking
+from common.cli import SOURCES, UserError, lacking
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BROKERS = {"KAFKA_HOST", "KAFKA_TOPIC", "PUB_SUB_PROJECT", "PUB_SUB_TOPIC"}
 """Variables of the environment that name a broker."""
@@ -44,11 +49,97 @@ def audited(table, roots, args: argparse.Namespace) -> dict[str, str]:
     if missing := lacking("evidence"):
         if args.waive:
             raise UserError(missing)
-        print("no audit of the data: common/evidence is not here")
+        print("no audit of the data, and no record of its tests: common/evidence is not here")
         return {}
     from common.evidence.audit import before_run
 
     return before_run(table, roots, args)
+
+
+class OnRecord(NamedTuple):
+    """What the ledger says of each run of a script.
+
+    Attributes
+    ----------
+    about : dict of str
+        ``commit``, ``config``, ``data``, ``splits``.
+    reason : str or None
+        Why test scores are shown when the run ends; None if dev scores alone are, see :func:`why_shown`.
+    """
+
+    about: dict[str, str]
+    reason: str | None
+
+    @property
+    def sealed(self) -> bool:
+        return self.reason is None
+
+
+def why_shown(args: argparse.Namespace) -> str | None:
+    """Why a run ends with its test scores: what ``--unsealed`` says, or the flag that asks for them, or its data.
+
+    The data that the project makes or downloads are for learning, where nothing is claimed.
+    """
+    if getattr(args, "unsealed", None):
+        return args.unsealed
+    asked = [flag for flag in ("json", "register", "repeats") if getattr(args, flag, None)]
+    if asked:
+        return f"--{asked[0]}"
+    return f"--data {args.data}" if args.data in SOURCES else None
+
+
+def on_record(args: argparse.Namespace, parts: dict[str, str], commit: str) -> OnRecord | None:
+    """How a run is on the record; None before step 4, and where the folder `evidence` is left out.
+
+    Parameters
+    ----------
+    parts : dict
+        :func:`common.tracking.identity.identity`.
+    commit : str
+
+    Raises
+    ------
+    UserError
+        When a line of the ledger was changed, or when ``--unsealed`` is given, and there is no ledger.
+    """
+    if not hasattr(args, "unsealed"):
+        return None
+    if missing := lacking("evidence"):
+        if args.unsealed:
+            raise UserError(missing)
+        return None
+    from common.evidence.ledger import ledger_lines
+
+    ledger_lines()
+    settings = json.dumps({name: value for name, value in parts.items() if name.startswith("settings.")})
+    config = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    about = {"commit": commit, "config": config, "data": parts["data"], "splits": parts["splits"]}
+    return OnRecord(about, why_shown(args))
+
+
+def predicted(run_id: str, recorded: OnRecord, predictions: pd.DataFrame) -> None:
+    """As :func:`common.evidence.ledger.put_on_record`."""
+    from common.evidence.ledger import put_on_record
+
+    put_on_record(run_id, recorded.about, predictions)
+
+
+def read_on_record(
+    run_id: str, predictions: pd.DataFrame, reason: str, predictions_of: Callable, own_lines: str
+) -> str:
+    """As :func:`common.evidence.ledger.read_scores`; where the folder is left out it says so."""
+    if lacking("evidence"):
+        return "no record of who reads these test scores: common/evidence is not here"
+    from common.evidence.ledger import read_scores
+
+    return read_scores(run_id, predictions, reason, predictions_of, own_lines)
+
+
+def lines_on_record(run_id: str) -> str:
+    """As :func:`common.evidence.ledger.lines_of`."""
+    from common.evidence.ledger import lines_of
+
+    return lines_of(run_id)
 
 
 def check_registration(uri: str, name: str, table) -> None:

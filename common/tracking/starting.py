@@ -20,6 +20,7 @@ from filelock import BaseFileLock, Timeout
 from common.cli import KilledError, UserError, command_of, escaped, masked
 from common.config.places import find_spaces
 from common.config.settings import model_name
+from common.data.chosen import tested_elsewhere
 from common.locks import holder_of, locked
 from common.state import state_folder, whole_file, work_folder
 from common.tracking import identity as identities
@@ -28,7 +29,7 @@ from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of, try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
-from common.tracking.seam import audited, check_registration, telling
+from common.tracking.seam import audited, check_registration, lines_on_record, on_record, telling
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
@@ -85,6 +86,9 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     of = [table.name, *([config_file.stem] if config_file else []), model_name(config), f"seed {stream.root_seed}"]
     name = escaped(" ".join([*of, *(["own splits"] if getattr(args, "resplit", False) else [])]))
     parts = identities.identity(step, args, table, folds, config, compute)
+    if config_file and (warning := tested_elsewhere(config_file, table, folds)):
+        print(warning)
+    recorded = on_record(args, parts, str(came_from[0]["git_commit"]))
     if getattr(args, "repeats", None) and not args.fresh:
         _check_unfinished(client, step, parts)
     with contextlib.ExitStack() as held:
@@ -105,6 +109,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
                 "fingerprint": identities.fingerprint(parts),
                 "folder": _folder_id(),
                 "identity": json.dumps(parts),
+                **({"recorded": "yes"} if recorded else {}),
             }
             made = client.create_run(experiment_id, tags=tags, run_name=name).info
             twins = f"tags.fingerprint = '{tags['fingerprint']}' and attributes.start_time = {made.start_time}"
@@ -118,7 +123,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         if begin:
             begin(run)
         _tell_who_started(run)
-        run.verbose = getattr(args, "verbose", False)
+        run.verbose, run.recorded = getattr(args, "verbose", False), recorded
         one_fit = step == 5 and n_fits == 1 and not config.warmup_epochs and not find_spaces(config)
         run.alone = one_fit and not args.register
         print(summary)
@@ -129,6 +134,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             with contextlib.suppress(UserError):
                 mark_killed(client, client.get_run(run.run_id))
             raise
+        if recorded:
+            run.text(lines_on_record(run.run_id), "ledger.jsonl")
         outbox_of(uri).drain()
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
