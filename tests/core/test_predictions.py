@@ -229,7 +229,11 @@ def end(capsys, folds, as_json=True, **options):
 
 def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
     run = Namespace(
-        run_id="abc", resumed=True, uri="sqlite:///mlflow.db", page="http://127.0.0.1:5000/#/experiments/1/runs"
+        run_id="abc",
+        resumed=True,
+        recorded=None,
+        uri="sqlite:///mlflow.db",
+        page="http://127.0.0.1:5000/#/experiments/1/runs",
     )
     studies = [optuna.create_study() for _ in range(2)]
     for study in studies:
