@@ -48,6 +48,18 @@ def digest_pixels(path: Path) -> str:
     return _of_file(path, lambda content: _of_image(content, digest))
 
 
+def read_whole(path: Path) -> np.ndarray:
+    """Decode one image file at full size: uint8 (C, height, width), with C 1 where it is grey, else 3.
+
+    Raises
+    ------
+    ValueError, UserError
+        As :func:`read_image`.
+    """
+    pixels = _of_file(path, lambda content: _of_image(content, np.asarray)).transpose(2, 0, 1)
+    return pixels if (pixels != pixels[:1]).any() else pixels[:1]
+
+
 def _of_file(path: Path, function: Callable[[bytes], T]) -> T:
     try:
         return function(regular(path).read_bytes())

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -63,18 +63,15 @@ def split_data(
     table = find_images(str(source))
     if target.resolve().is_relative_to(table.root):
         raise UserError(f"{target}: lies inside the source {table.root}; expected a folder outside of it")
-    names = _names_by_class(table)
+    _names_by_class(table)  # refuses some
     part_of = _assign(table, np.asarray(fractions, float), Stream(seed).at("parts"))
     try:
-        with whole_folder(target) as scratch:
-            with tqdm(total=len(table), desc="copying images", unit="file", disable=None) as bar:
-                for file, name, part in zip(table.files, names, part_of, strict=True):
-                    copy = scratch / PARTS[part] / name
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(table.root / file, copy)
-                    bar.update()
+        with (
+            whole_folder(target) as scratch,
+            tqdm(total=len(table), desc="copying images", unit="file", disable=None) as bar,
+        ):
             for part, folder in enumerate(PARTS):
-                _finish(table, np.flatnonzero(part_of == part), names, scratch / folder)
+                copy_by_class(table, np.flatnonzero(part_of == part), scratch / folder, bar.update)
     except OSError as error:
         raise UserError(f"{error.filename or target}: cannot be copied ({error.strerror or error})") from error
     print(f"{target}: {_describe(table, part_of)}")
@@ -118,10 +115,34 @@ def _assign(table: ImageTable, fractions: np.ndarray, stream: Stream) -> np.ndar
     return part_of[groups]
 
 
-def _finish(table: ImageTable, rows: np.ndarray, names: list[str], folder: Path) -> None:
-    """Write the part's ``groups.csv``, and make sure that the part, read as a source, has the images that it should."""
+def copy_by_class(
+    table: ImageTable, rows: np.ndarray, folder: Path, copied: Callable[[], object] = lambda: None
+) -> None:
+    """Copy some images into a folder for each class, with their rows of ``groups.csv``, and read them again to compare.
+
+    Parameters
+    ----------
+    table : ImageTable
+    rows : ndarray of int64
+        Rows of the table.
+    folder : Path
+        Without images yet; folders above it are made.
+    copied : callable
+        Called after each image.
+
+    Raises
+    ------
+    UserError
+        When an image cannot be kept so: the folder, read as a source, would not have it in its class.
+    """
     from common.data.sources import find_images
 
+    names = _names_by_class(table)
+    for i in rows:
+        copy = folder / names[i]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(table.root / table.files[i], copy)
+        copied()
     if table.groups is not None:
         with open(folder / "groups.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
