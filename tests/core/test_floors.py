@@ -9,7 +9,17 @@ from pathlib import Path
 
 from conftest import PROJECT
 
-OPTIONAL = {"cleanlab", "dvc", "confluent_kafka", "google", "mne", "dask", "distributed", "dask_jobqueue"}
+OPTIONAL = {
+    "cleanlab",
+    "cryptography",
+    "dvc",
+    "confluent_kafka",
+    "google",
+    "mne",
+    "dask",
+    "distributed",
+    "dask_jobqueue",
+}
 HEAVY = {"torch", "torchvision", "mlflow", "optuna", "pandas", "sklearn", "scipy", "matplotlib", "seaborn", "PIL"}
 MODULES = {
     path.relative_to(PROJECT).as_posix(): ast.parse(path.read_text())
