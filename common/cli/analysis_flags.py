@@ -16,7 +16,9 @@ def analysis_parser(description: str | None, step: int) -> argparse.ArgumentPars
     flags.add_argument(
         "--prevalence", type=_share, metavar="P", help="share of class 1 where it is to be used: for PPV and NPV"
     )
-    flags.add_argument("--subgroups", metavar="COLUMN", help="of info.csv: scores of the images of each value")
+    flags.add_argument(
+        "--subgroups", metavar="COLUMN", help="of info.csv, or site, maker, study_year, sex of DICOM files"
+    )
     flags.add_argument("--info", type=Path, metavar="FILE", help="another CSV file for --subgroups")
     return flags
 

@@ -13,6 +13,7 @@ WINGS = {
     "engines": "--engine",
     "evidence": "--waive or --unsealed",
     "events": "a broker in the environment",
+    "medical": "data with DICOM or NIfTI files",
     "params": "--data digits, or `params` in a config file",
     "production": "--register",
     "versions": "data under DVC",

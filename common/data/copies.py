@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
 import numpy as np
-import PIL
 
 from common.data.cache import cached_array
 from common.data.decoding import digest_pixels
@@ -30,7 +29,7 @@ def first_copies(
     pixels : ndarray of uint8, shape (n, C, size, size), or None
         Decoded images; where they are not, all files are, and one that cannot be read is compared by its bytes.
     key : str
-        The fingerprint of the data.
+        Of what is kept: the fingerprint of the data, and what decodes them.
 
     Returns
     -------
@@ -60,7 +59,7 @@ def first_copies(
         found[:] = _first_rows([of_row.get(row, row) for row in first.tolist()])
         return found, {}
 
-    return cached_array(f"copies-{key[:24]}-pillow-{PIL.__version__}", make, cached)[0]
+    return cached_array(f"copies-{key}", make, cached)[0]
 
 
 def united(groups: np.ndarray | None, first: np.ndarray) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from common import cli
 from common.cli import UserError
 from common.data.dealing import deal
+from common.data.scans import SETTINGS_FILE, UNSURE, file_and_part
 from common.seeds import Stream
 
 if TYPE_CHECKING:
@@ -139,15 +140,19 @@ def copy_by_class(
 
     names = _names_by_class(table)
     for i in rows:
-        copy = folder / names[i]
+        copy = file_and_part(folder / names[i])[0]
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(table.root / table.files[i], copy)
+        if not copy.exists():  # for another part of the file
+            shutil.copyfile(file_and_part(table.root / table.files[i])[0], copy)
         copied()
-    if table.groups is not None:
+    if (table.root / SETTINGS_FILE).exists():
+        shutil.copyfile(table.root / SETTINGS_FILE, folder / SETTINGS_FILE)
+    if table.groups is not None and table.grouped_by not in UNSURE:
         with open(folder / "groups.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["files", "group"])
-            writer.writerows(sorted((names[i], table.groups[i]) for i in rows))
+            of_files = {(file_and_part(Path(names[i]))[0].as_posix(), table.groups[i]) for i in rows}
+            writer.writerows(sorted(of_files))
     found = find_images(str(folder))
     copies = dict(zip(found.files, zip(found.digests, found.labels, strict=True), strict=True))
     for i in rows:

@@ -12,12 +12,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import PIL
 
 from common.cli import UserError, escaped
 from common.data.cache import New, cached_array, copied_array, open_array
 from common.data.copies import first_copies, united
-from common.data.decoding import read_image
+from common.data.decoding import png_of, read_image
+from common.data.scans import decoders, file_and_part
 from common.progress import in_threads
 from common.state import cache_folder, regular
 
@@ -33,7 +33,7 @@ class ImageTable:
     root : Path
         Folder that `files` are relative to.
     files : tuple of str
-        Sorted relative paths with forward slashes.
+        Sorted relative paths with forward slashes; of a file of several images with the part, ``head.nii#axial=90``.
     labels : ndarray of int64, shape (n,)
         Index into `classes`.
     classes : tuple of str
@@ -41,11 +41,12 @@ class ImageTable:
     groups : ndarray of str, shape (n,), or None
         Images of one group (one animal, one patient) belong on the same side of every split.
     grouped_by : str
-        What a group is, in one word: ``subject``, ``run``, …
+        What a group is, in one word: ``subject``, ``run``, …; ``study`` or ``file`` where patients are not known.
     about : dict, optional
-        How arrays were made from recordings: :attr:`common.eeg.epochs.Epochs.metadata`.
+        How arrays were made from recordings: :attr:`common.eeg.epochs.Epochs.metadata`; or under ``scans`` how medical
+        images are shown: :func:`common.medical.list_scans`.
     digests : tuple of str
-        SHA-256 of each file's bytes; of arrays, and of images in idx files, of their values.
+        SHA-256 of each file's bytes, with the part of it; of arrays, and of images in idx files, of their values.
     skipped : tuple of str
         What was left out, and why, for people to read.
     pixels : ndarray of uint8, shape (n, C, size, size), or None
@@ -76,6 +77,11 @@ class ImageTable:
         return self.root.suffix == ".npz" and self.pixels is not None and self.pixels.dtype == np.float32
 
     @property
+    def has_scans(self) -> bool:
+        """Whether some of its images are medical ones: DICOM or NIfTI."""
+        return "scans" in (self.about or {})
+
+    @property
     def units(self) -> str:
         """What splits put on one side or another, in the plural: ``images``, ``groups of images``, ``subjects``, …"""
         if self.groups is not None and self.grouped_by != "group":
@@ -88,7 +94,8 @@ class ImageTable:
     @cached_property
     def same_as(self) -> np.ndarray:
         """For each image the row of the first one with equal pixels (n,): see :func:`first_copies`."""
-        return first_copies(self.root, self.files, self.digests, self.pixels, self.fingerprint, self.cached)
+        key = f"{self.fingerprint[:24]}-{decoders(self.has_scans)}"
+        return first_copies(self.root, self.files, self.digests, self.pixels, key, self.cached)
 
     @cached_property
     def unit_of(self) -> np.ndarray | None:
@@ -151,8 +158,8 @@ class ImageTable:
             raise UserError(
                 f"{here}: neither {path} nor {own}{source} is there; expected REPROAI_STATE on a shared disk"
             )
-        if not path.stem.endswith(f"-pillow-{PIL.__version__}"):
-            found = f"images would be decoded by Pillow {PIL.__version__}"
+        if not path.stem.endswith(f"-{decoders(self.has_scans)}"):
+            found = f"images would be decoded by {decoders(self.has_scans)}"
             raise UserError(f"{here}: {found}; expected the version of the run, as in {path.name}")
 
         def make(new) -> tuple[np.ndarray, dict]:
@@ -194,10 +201,11 @@ class ImageTable:
         return "\n".join(map(escaped, [first, *notes]))
 
     def example(self) -> bytes | np.ndarray:
-        """The first image file, or the first array, (1, ...)."""
+        """The first image file, or the first array, (1, ...); a medical image as PNG, without the tags of its file."""
         if self.is_arrays:
             return np.array(self.pixels[:1])
-        return (self.root / self.files[0]).read_bytes()
+        first = self.root / self.files[0]
+        return png_of(first) if self.has_scans else first.read_bytes()
 
     def without(self, unreadable: dict[str, str]) -> ImageTable:
         """The table less some files; `unreadable` maps each to the reason."""
@@ -214,7 +222,7 @@ class ImageTable:
 
 
 def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
-    """SHA-256 (hex) of the bytes of each file."""
+    """SHA-256 (hex) of the bytes of each file, or of its digest and the part of it that an image is."""
 
     def digest(name: str) -> str:
         try:
@@ -223,7 +231,13 @@ def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
         except OSError as error:
             raise UserError(f"{root / name}: {error.strerror}") from error
 
-    return tuple(in_threads(digest, files, "reading files"))
+    places = [file_and_part(Path(name)) for name in files]
+    once = list(dict.fromkeys(str(file) for file, _ in places))
+    of_file = dict(zip(once, in_threads(digest, once, "reading files"), strict=True))
+    return tuple(
+        hashlib.sha256(f"{of_file[str(file)]}#{part}".encode()).hexdigest() if part else of_file[str(file)]
+        for file, part in places
+    )
 
 
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:
@@ -248,7 +262,7 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
 
 
 def _cache_name(table: ImageTable, size: int) -> str:
-    return f"images-{table.fingerprint[:24]}-{size}-pillow-{PIL.__version__}"
+    return f"images-{table.fingerprint[:24]}-{size}-{decoders(table.has_scans)}"
 
 
 def _decode_all(table: ImageTable, size: int, new: New) -> tuple[np.ndarray, dict]:

@@ -22,6 +22,7 @@ from common.data.arrays import load_arrays
 from common.data.decoding import FORMATS
 from common.data.images import ImageTable, check_classes, decode, digest_files
 from common.data.pairs import read_pairs
+from common.data.scans import UNSURE, is_scan, listed_scans, value_for
 from common.locks import locked
 from common.state import data_folder
 
@@ -46,7 +47,8 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False, cache
         ``drawn``, ``phantoms``, ``digits`` or ``eeg`` (made on first use), ``oxford-pets`` (downloaded on first use),
         or a folder: in Oxford-IIIT Pet layout (``images/Breed_1.jpg``, a capital first letter means cat), with a folder
         per class, with an ``info.csv`` (``files,type``), or with folders Train, Val (or none) and Test that are such
-        folders: a split. A ``groups.csv`` (``files,group``) beside them names the groups. Or an
+        folders: a split. A ``groups.csv`` (``files,group``) beside them names the groups, else the PatientID of DICOM
+        files does. Or an
         ``.npz`` file of arrays, see :func:`common.data.arrays.load_arrays`.
     image_size : int
         Pixels per side.
@@ -170,6 +172,8 @@ def _scan(name: str, root: Path) -> ImageTable:
         labels=np.array([classes.index(labels[f]) for f in files], np.int64),
         classes=classes,
         groups=None if groups is None else np.array([groups[f] for f in files]),
+        grouped_by=found.grouped_by,
+        about=found.scans and {"scans": found.scans},
         digests=digests,
         skipped=tuple(skipped),
         parts=np.array([parts[file.split("/")[0]] for file in files]) if parts else None,
@@ -181,6 +185,9 @@ class _Found(NamedTuple):
     groups: dict[str, str] | None
     others: Counter
     unlabelled: int
+    grouped_by: str = "group"
+    scans: dict | None = None
+    """How medical images are shown, where there are some."""
 
 
 def _read(root: Path) -> _Found:
@@ -196,7 +203,12 @@ def _read(root: Path) -> _Found:
         labels = {p: p.split("/")[0] for p in paths if "/" in p}
     if not labels:
         raise UserError(f"{root}: no images found; expected images/Breed_1.jpg, a folder per class, or info.csv")
-    return _Found(labels, _groups(root, labels), others, len(set(paths) - set(labels)))
+    unlabelled = len(set(paths) - set(labels))
+    groups = _groups(root, labels)
+    if any(is_scan(root / file) for file in labels):
+        listed = listed_scans(root, labels, groups)
+        return _Found(listed.labels, listed.groups, others, unlabelled, listed.grouped_by, listed.settings)
+    return _Found(labels, groups, others, unlabelled)
 
 
 def _joined(root: Path, parts: dict[str, str]) -> _Found:
@@ -207,7 +219,7 @@ def _joined(root: Path, parts: dict[str, str]) -> _Found:
         raise UserError(f"{root}: comes split into {', '.join([listed, *strays[:1]])}; {expected}")
     read = {folder: _read(root / folder) for folder in parts}
     labels = {f"{folder}/{file}": label for folder, part in read.items() for file, label in part.labels.items()}
-    groups = _groups(root, labels)
+    groups, grouped_by = _groups(root, labels), "group"
     if groups is None and any(part.groups for part in read.values()):
         without = [folder for folder, part in read.items() if part.groups is None]
         if without:
@@ -215,12 +227,16 @@ def _joined(root: Path, parts: dict[str, str]) -> _Found:
         groups = {
             f"{folder}/{file}": group for folder, part in read.items() for file, group in (part.groups or {}).items()
         }
+        kinds = {part.grouped_by for part in read.values()}
+        grouped_by = next((kind for kind in UNSURE if kind in kinds), kinds.pop() if len(kinds) == 1 else "group")
     others = sum((part.others for part in read.values()), Counter())
-    return _Found(labels, groups, others, sum(part.unlabelled for part in read.values()))
+    unlabelled = sum(part.unlabelled for part in read.values())
+    scans = next((part.scans for part in read.values() if part.scans), None)
+    return _Found(labels, groups, others, unlabelled, grouped_by, scans)
 
 
 def list_images(root: Path) -> tuple[list[str], Counter]:
-    """Files with the suffix of an image, sorted, and a count of the other files by suffix; see :func:`_folders`."""
+    """Files with the suffix of an image, or DICOM without one, sorted; and a count of the other files by suffix."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     images, others = [], Counter()
     for folder, names in _folders(root):
@@ -228,7 +244,7 @@ def list_images(root: Path) -> tuple[list[str], Counter]:
             path = (folder / name).relative_to(root)
             if name.startswith("."):
                 continue
-            if path.suffix.lower() in suffixes:
+            if path.suffix.lower() in suffixes or is_scan(folder / name):
                 images.append(path.as_posix())
             elif len(path.parts) > 1 and path.parts[0] != "annotations":
                 others[path.suffix] += 1
@@ -281,7 +297,8 @@ def _groups(root: Path, labels: dict[str, str]) -> dict[str, str] | None:
     if not (root / "groups.csv").exists():
         return None
     groups = read_pairs(root / "groups.csv", "files", "group")
-    missing = sorted(set(labels) - set(groups))
+    found = {image: value_for(image, groups) for image in labels}
+    missing = sorted(image for image, group in found.items() if group is None)
     if missing:
         raise UserError(f"{root / 'groups.csv'}: no group for {missing[0]} ({len(missing)} such files)")
-    return groups
+    return {image: group for image, group in found.items() if group is not None}

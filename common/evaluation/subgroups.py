@@ -9,6 +9,7 @@ import pandas as pd
 
 from common.cli import SOURCES, UserError, escaped, parts_in
 from common.data.pairs import read_pairs
+from common.data.scans import TAG_COLUMNS, tag_column, value_for
 from common.evaluation.bootstrap import proportion_limits, resampled
 from common.evaluation.delong import auc_interval
 from common.evaluation.predictions import classes_of
@@ -58,9 +59,10 @@ def subgroup_scores(
     predictions : DataFrame
         As :func:`common.evaluation.predictions_table` makes it.
     column : str
-        Of the table `info`.
+        Of the table `info`, or of the tags.
     info : Path, optional
-        A CSV file whose column ``files`` names the images; by default ``info.csv`` of the data.
+        A CSV file whose column ``files`` names the images; by default ``info.csv`` of the data, and for
+        :data:`common.data.scans.TAG_COLUMNS` the tags of DICOM files where that has no such column.
     data : str, optional
         What ``--data`` of the run was.
 
@@ -69,9 +71,9 @@ def subgroup_scores(
     UserError
         Where there is no table or column, a value is missing, or there are more than :data:`MOST_VALUES`.
     """
-    where, values = _column(column, info, data)
     test = predictions[predictions["part"] == "test"]
-    found = test["file"].map(values)
+    where, values = _column(column, info, data, sorted(set(test["file"])))
+    found = test["file"].map(lambda file: value_for(file, values))
     if found.isna().any():
         lacking = sorted(set(test["file"][found.isna()]))
         raise UserError(f"{where}: no {column} for {lacking[0]} ({len(lacking)} such files)")
@@ -133,7 +135,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 16 else f"{text[:13]}..."
 
 
-def _column(column: str, info: Path | None, data: str | None) -> tuple[Path, dict[str, str]]:
+def _column(column: str, info: Path | None, data: str | None, files: list[str]) -> tuple[Path, dict[str, str]]:
     """A column by file, and the table or the folder that it is of."""
     expected = "expected --info FILE, a CSV file with the columns files and " + column
     if info is not None:
@@ -144,12 +146,18 @@ def _column(column: str, info: Path | None, data: str | None) -> tuple[Path, dic
         raise UserError(f"--subgroups {column}: {data or 'what step 1 leaves'} comes without info.csv; {expected}")
     root = Path(data)
     tables = {"": root / "info.csv"}
+    if column in TAG_COLUMNS and not _has_column(tables[""], column) and (tagged := tag_column(root, files, column)):
+        return root, _escaped(tagged)
     if not tables[""].is_file():
         tables = {f"{part}/": root / part / "info.csv" for part in parts_in(root)}
     if not tables or not all(table.is_file() for table in tables.values()):
         raise UserError(f"--subgroups {column}: {root} has no info.csv; {expected}")
     each = {part: read_pairs(table, "files", column) for part, table in tables.items()}
     return root, _escaped({part + file: value for part, own in each.items() for file, value in own.items()})
+
+
+def _has_column(table: Path, column: str) -> bool:
+    return table.is_file() and column in table.read_text("utf-8-sig", "replace").partition("\n")[0].strip().split(",")
 
 
 def _escaped(values: dict[str, str]) -> dict[str, str]:

@@ -16,13 +16,15 @@ import numpy as np
 from common import cli, data
 from common.cli import SOURCES
 from common.data.folding import Fold
+from common.data.scans import UNSURE
 from common.evidence.audit_page import audit_page
 from common.evidence.findings import PERMUTATIONS, Audit, Finding, as_json, counted, named, waivers
+from common.evidence.medical_tags import of_one_patient, privacy
 from common.state import cache_folder, data_folder, whole_file
 
 WARNS, STOPS = 0.6, 0.8
 """Lower limit of a shortcut's ROC AUC from which on it is a warning, and a stop."""
-VERSION = 2
+VERSION = 3
 """Of what is kept under ``cache/``."""
 GROUP_THEM = "expected one group for each such pair in groups.csv"
 
@@ -59,9 +61,11 @@ def audit(
         "near-copies": _near_copies(table, units, folds, of_images),
         "identity": _identity(table, units, folds, of_images, independent),
         "shortcuts": _shortcuts(of_images),
+        "privacy": privacy(table, of_images["tags"]),
         "pipeline": _pipeline(table, units, folds, features),
     }.items():
-        checks[name] = how
+        if how:
+            checks[name] = how
         findings += found
     return Audit(table.name, table.fingerprint, checks, findings, waived or {})
 
@@ -137,14 +141,17 @@ def _identity(
     if pairs:
         text = f"{counted(len(pairs), 'pair')} of photos by one camera, within a minute ({named(pairs)}); {GROUP_THEM}"
         findings.append(Finding("identity", "stop", text, pairs))
+    findings += of_one_patient(table, of_images["tags"])
     is_ours = table.name in SOURCES and table.root.is_relative_to(data_folder())
-    known = table.groups is not None or table.parts is not None or independent or is_ours
+    grouped = table.groups is not None and table.grouped_by not in UNSURE
+    known = grouped or table.parts is not None or independent or is_ours
     if not known and not of_images["together"]:
         text = "nothing says which images are of one animal or patient; expected groups.csv (files,group), or "
         findings.append(Finding("identity", "stop", f"{text}--independent if no two are"))
-    if table.groups is not None:
-        return f"{len(set(table.groups))} groups", findings
-    return "each image is taken to be by itself", findings
+    if grouped:
+        kind = "groups" if table.grouped_by == "group" else f"{table.grouped_by}s"
+        return f"{len(set(table.groups))} {kind}", findings
+    return f"each {'image' if table.groups is None else table.grouped_by} is taken to be by itself", findings
 
 
 def _shortcuts(of_images: dict) -> tuple[str, list[Finding]]:

@@ -13,6 +13,7 @@ CHECKS = {
     "near-copies": "images that were turned, compressed, made brighter or cut out of another",
     "identity": "which images are of one animal or patient",
     "shortcuts": "classes told apart without what the images show",
+    "privacy": "what identifies a person: tags of DICOM files, their values in names of files, text in the pixels",
     "pipeline": "a score after labels were permuted",
     "fitted-state": "what is fitted before the test, with other test images",
 }
@@ -116,6 +117,12 @@ def named(pairs: Sequence[tuple[str, str, str, float]]) -> str:
     """The first of some pairs, for a line."""
     shown = "; ".join(f"{one} and {other}" for one, other, *_ in pairs[:SHOWN])
     return f"{shown}; {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else shown
+
+
+def counted_files(rows: Sequence[int], files: Sequence[str]) -> str:
+    """How many files, and the first of them, for a line."""
+    shown = ", ".join(files[row] for row in rows[:SHOWN])
+    return f"{counted(len(rows), 'file')} ({shown}{', …' if len(rows) > SHOWN else ''})"
 
 
 def counted(number: int, what: str) -> str:

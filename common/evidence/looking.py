@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.data.folding import Fold
+from common.data.scans import tags_in_files
 from common.evidence.alike import alike
 from common.evidence.permuted import away_from_chance, permuted_aucs
 from common.evidence.shortcuts import shortcuts
@@ -20,7 +21,8 @@ def look_at_images(table, units: np.ndarray) -> dict:
     -------
     dict
         ``alike``: a list of :class:`common.evidence.alike.Likeness`, None for arrays; ``untold``; ``together``: pairs
-        of rows; ``shortcuts``: by name, ROC AUC and its limits, without those that have none.
+        of rows; ``shortcuts``: by name, ROC AUC and its limits, without those that have none; ``tags``: of DICOM
+        files, see :func:`common.medical.look_at_tags`.
     """
     near = alike(table.pixels, units) if not table.is_arrays and table.pixels.shape[1] in (1, 3) else None
     found = {} if table.is_arrays else shortcuts(table, units)
@@ -28,6 +30,7 @@ def look_at_images(table, units: np.ndarray) -> dict:
         "alike": near and [list(pair) for pair in near.pairs],
         "untold": near.untold if near else {},
         "together": taken_together(table),
+        "tags": tags_in_files(table, units) if table.has_scans else None,
         "shortcuts": {name: [of.value, *map(float, of.limits)] for name, of in found.items() if of.limits},
     }
 

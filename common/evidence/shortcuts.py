@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from common.data.decoding import FORMATS
 from common.data.images import ImageTable
+from common.data.scans import is_scan, technical_tags
 from common.evaluation.delong import auc_interval
 from common.evaluation.statistics import Interval
 from common.evaluation.tested import OuterFold
@@ -26,7 +27,8 @@ BORDER = 6 / 224
 LEAST_SIDE = 96
 """Pixels per side from which on a border is apart from what the image shows."""
 TAGS = ("Make", "Model", "Software", "BodySerialNumber", "Orientation", "XResolution")
-"""EXIF tags that are looked at: their most frequent values, and whether they are there."""
+DICOM_TAGS = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "InstitutionName", "StationName")
+"""Tags of EXIF and of DICOM that are looked at: their most frequent values, and whether they are there."""
 
 
 def shortcuts(table, units: np.ndarray) -> dict[str, Interval]:
@@ -84,6 +86,8 @@ def _of_files(table: ImageTable) -> dict[str, np.ndarray]:
 
 
 def _of_file(path: Path) -> tuple[list, dict[str, str]]:
+    if is_scan(path):
+        return technical_tags(path, DICOM_TAGS)
     n_bytes = path.stat().st_size
     try:
         with warnings.catch_warnings():
@@ -110,7 +114,7 @@ def exif_of(image: Image.Image) -> dict[str, str]:
 
 
 def _indicators(tags: tuple[Mapping[str, str], ...]) -> Iterator[np.ndarray]:
-    for name in TAGS:
+    for name in (*TAGS, *DICOM_TAGS):
         values, counts = np.unique([of.get(name, "") for of in tags], return_counts=True)
         for value in values[np.argsort(-counts)][:10]:
             yield np.array([of.get(name, "") == value for of in tags], float)

@@ -2,7 +2,7 @@
 
 ``python -m common.production.predict --model pets cat.jpg photos/ --output predictions.csv``
 
-Images may be in a gzipped idx file, such as ``t10k-images-idx3-ubyte.gz``, too.
+Images may be in a gzipped idx file, such as ``t10k-images-idx3-ubyte.gz``, too, or in DICOM and NIfTI files.
 
 ``python -m common.production.predict --model eeg new.npz recording.edf`` does so for arrays and recordings, with a
 model that was trained on arrays.
@@ -119,6 +119,8 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
         raise UserError(f"--output {output}: {len(files)} images; a grid has room for {MOST}, a .csv for any number")
 
     model = _load(args)
+    files = _parts(files, model)
+    paths = [file for file in files if isinstance(file, Path)]
     if kind == ".png" and _takes_arrays(model):
         raise UserError(f"--output {output}: expected a .csv, as {args.model} takes arrays")
     table = _table(model, files)
@@ -156,6 +158,16 @@ def _files(paths: Sequence[Path]) -> list[Path | IdxImage]:
             raise UserError(f"{path}: no images in this folder")
         files += found
     return files
+
+
+def _parts(files: list[Path | IdxImage], model) -> list[Path | IdxImage]:
+    """The same, where of medical images come the slices and frames that the model was trained on."""
+    from common.data.scans import images_in, is_scan
+
+    if _takes_arrays(model) or not any(isinstance(file, Path) and is_scan(file) for file in files):
+        return files
+    settings = (model.get_raw_model().about or {}).get("scans")
+    return [image for file in files for image in (images_in(file, settings) if isinstance(file, Path) else [file])]
 
 
 def _takes_arrays(model) -> bool:
@@ -196,12 +208,17 @@ def _rows(model, images: Sequence[bytes], names: Sequence[object]) -> pd.DataFra
 
 
 def _read(file: Path | IdxImage) -> bytes:
-    if isinstance(file, IdxImage):
-        from common.data.decoding import as_png
+    from common.data.decoding import as_png, png_of
+    from common.data.scans import is_scan
 
+    if isinstance(file, IdxImage):
         return as_png(file.pixels[None])
     try:
+        if is_scan(file):
+            return png_of(file)
         return regular(file).read_bytes()
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
 

@@ -16,6 +16,8 @@ OPTIONAL = {
     "confluent_kafka",
     "google",
     "mne",
+    "pydicom",
+    "nibabel",
     "dask",
     "distributed",
     "dask_jobqueue",

@@ -47,6 +47,11 @@ def refusal(folder, wing):
         done = run(folder, *step, KAFKA_HOST="127.0.0.1:1", KAFKA_TOPIC="training")
     elif wing == "evidence":
         done = run(folder, *step, "--waive", "shortcuts", "of no matter")
+    elif wing == "medical":
+        for name in ("healthy/1.dcm", "lesion/1.dcm"):
+            (folder / "scans" / name).parent.mkdir(parents=True)
+            (folder / "scans" / name).touch()
+        done = run(folder, "step_5/train.py", "--data", "scans", *QUICK)
     elif wing == "params":
         (folder / "my_params.py").write_text(PARAMS)
         done = run(folder, "step_5/train.py", "my_params.py", "--data", "tiny", *QUICK)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +17,15 @@ from common.seeds import Stream
 from common.state import whole_folder
 
 CLASSES = ("healthy", "lesion")
+
+
+class Slice(NamedTuple):
+    """A slice through a head: which patient's and which of these, its class, and uint8 (size, size)."""
+
+    patient: int
+    number: int
+    name: str
+    pixels: np.ndarray
 
 
 def make_phantoms(folder: Path, n_patients: int = 150, n_slices: int = 4, size: int = 128, seed: int = 0) -> None:
@@ -50,18 +61,24 @@ def make_phantoms(folder: Path, n_patients: int = 150, n_slices: int = 4, size: 
     ):
         for name in CLASSES:
             (scratch / name).mkdir()
-        for number in range(n_patients):
-            stream = Stream(seed).at("phantoms", str(number))
-            lesion = number % 2 == 1
-            patient = a_patient(stream.numpy(), lesion)
-            for i in range(n_slices):
-                rng = stream.at(str(i)).numpy()
-                level = patient.level + 0.2 * ((i + between(rng, 0.2, 0.8)) / n_slices - 0.5)
-                name = f"{CLASSES[lesion]}/patient_{number:03d}_{i}.png"
-                (scratch / name).write_bytes(grey_png(draw_slice(patient, level, rng, size)))
-                rows.append(f"{name},patient_{number:03d}\n")
-                bar.update()
+        for patient, number, name, pixels in draw_phantoms(n_patients, n_slices, size, seed):
+            file = f"{name}/patient_{patient:03d}_{number}.png"
+            (scratch / file).write_bytes(grey_png(pixels))
+            rows.append(f"{file},patient_{patient:03d}\n")
+            bar.update()
         (scratch / "groups.csv").write_text("files,group\n" + "".join(sorted(rows)), newline="\n")
+
+
+def draw_phantoms(n_patients: int, n_slices: int, size: int, seed: int) -> Iterator[Slice]:
+    """The slices of :func:`make_phantoms`, patient by patient."""
+    for number in range(n_patients):
+        stream = Stream(seed).at("phantoms", str(number))
+        lesion = number % 2 == 1
+        patient = a_patient(stream.numpy(), lesion)
+        for i in range(n_slices):
+            rng = stream.at(str(i)).numpy()
+            level = patient.level + 0.2 * ((i + between(rng, 0.2, 0.8)) / n_slices - 0.5)
+            yield Slice(number, i, CLASSES[lesion], draw_slice(patient, level, rng, size))
 
 
 def grey_png(pixels: np.ndarray) -> bytes:
