@@ -113,6 +113,28 @@ def slurm_of_all_tests():
         yield slurm
 
 
+@pytest.fixture
+def browser(tmp_path):
+    """A headless Chromium that fetches nothing but what it is sent to."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no Chromium with its chromedriver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.binary_location = chromium
+    quiet = ["gpu", "background-networking", "component-update", "sync", "extensions", "default-apps", "dev-shm-usage"]
+    for flag in ["headless=new", "no-sandbox", "no-first-run", *(f"disable-{feature}" for feature in quiet)]:
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1400,900")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    browser = webdriver.Chrome(options, Service(driver, env=os.environ | {"SE_OFFLINE": "true"}))
+    yield browser
+    browser.quit()
+
+
 @pytest.fixture(scope="session")
 def tiny_pets(tmp_path_factory):
     """24 pictures in Oxford layout, 40 px, each of another animal: cats are bright at the top, dogs at the bottom."""

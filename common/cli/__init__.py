@@ -1,6 +1,6 @@
 """The command line: flags, errors of one line, and how a script ends."""
 
-from common.cli.analysis_flags import analysis_parser
+from common.cli.analysis_flags import analysis_parser, score_flags
 from common.cli.converters import MODEL_NAME, seed, whole_number
 from common.cli.errors import (
     WINGS,

@@ -13,6 +13,12 @@ def analysis_parser(description: str | None, step: int) -> argparse.ArgumentPars
     flags = parser(description)
     if step >= 2:
         flags.add_argument("--run-id", metavar="ID", help="a finished root run (default: the newest)")
+    score_flags(flags)
+    return flags
+
+
+def score_flags(flags: argparse.ArgumentParser) -> None:
+    """Add the flags that say which further scores are wanted: ``--prevalence``, ``--subgroups``, ``--info``."""
     flags.add_argument(
         "--prevalence", type=_share, metavar="P", help="share of class 1 where it is to be used: for PPV and NPV"
     )
@@ -20,7 +26,6 @@ def analysis_parser(description: str | None, step: int) -> argparse.ArgumentPars
         "--subgroups", metavar="COLUMN", help="of info.csv, or site, maker, study_year, sex of DICOM files"
     )
     flags.add_argument("--info", type=Path, metavar="FILE", help="another CSV file for --subgroups")
-    return flags
 
 
 def _share(text: str) -> float:

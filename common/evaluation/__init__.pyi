@@ -16,7 +16,7 @@ from .predictions import (
     results_of as results_of,
 )
 from .repeats import repeat as repeat
-from .report import results_table as results_table, summary as summary
+from .results_text import results_table as results_table, summary as summary
 from .scored import as_metrics as as_metrics, more_test_scores as more_test_scores
 from .statistics import (
     corrected_resampled_interval as corrected_resampled_interval,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from common.evaluation.report import WIDTH, has_many_classes, results_table
+from common.evaluation.results_text import WIDTH, has_many_classes, results_table
 from common.evaluation.scored import Score, more_test_scores
 from common.evaluation.tested import units_called
 

@@ -21,7 +21,7 @@ from common import cli, tracking
 from common.cli import UserError, escaped
 from common.evaluation.delong import auc_interval
 from common.evaluation.pairwise import Compared, Pair, on_shared_folds, pairs_of
-from common.evaluation.report import has_many_classes
+from common.evaluation.results_text import has_many_classes
 from common.evaluation.statistics import LEAST_FOLDS, Difference, Interval
 from common.evaluation.tested import has_groups
 from common.state import state_folder

@@ -12,7 +12,7 @@ import pandas as pd
 
 from common import tracking
 from common.evaluation.predictions import ensemble_scores
-from common.evaluation.report import results_table, summary
+from common.evaluation.results_text import results_table, summary
 from common.evaluation.tested import has_groups
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from common import tracking
 from common.evaluation.compare import draw_runs
-from common.evaluation.report import SCORES_SHOWN
+from common.evaluation.results_text import SCORES_SHOWN
 
 
 class Repeat(NamedTuple):

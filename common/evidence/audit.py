@@ -19,6 +19,7 @@ from common.data.folding import Fold
 from common.data.scans import UNSURE
 from common.evidence.audit_page import audit_page
 from common.evidence.findings import PERMUTATIONS, Audit, Finding, as_json, counted, named, waivers
+from common.evidence.flow import flow_of
 from common.evidence.medical_tags import of_one_patient, privacy
 from common.state import cache_folder, data_folder, whole_file
 
@@ -230,7 +231,8 @@ def before_run(table, roots, args) -> dict[str, str]:
     found = audit(table, folds, coarse_features(table), args.independent, waivers(args.waive))
     _say(found, table)
     found.check_stops()
-    return {"audit.json": as_json(found), "audit.html": audit_page(found, table)}
+    flow = json.dumps(flow_of(table, folds))
+    return {"audit.json": as_json(found), "audit.html": audit_page(found, table), "flow.json": flow}
 
 
 def _say(found: Audit, table, path: Path | None = None) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from common.data.decoding import as_png
 
 _STYLE = """
-:root { color-scheme: light dark; }
+:root { background: #fff; color: #1b1b1b; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) { :root { background: #121212; color: #ececec; } }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 960px; padding: 0 1rem; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; }
@@ -26,15 +27,15 @@ figcaption { font-size: 0.85rem; overflow-wrap: anywhere; }
 """
 
 
-def document(title: str, body: str) -> str:
-    """A page with a title and a body of HTML, in a light and a dark look, on a phone as on paper."""
+def document(title: str, body: str, style: str = "") -> str:
+    """A page with a title and a body of HTML, in a light and a dark look, on a phone as on paper; `style` is added."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{_STYLE}{style}</style>
 </head>
 <body>
 <main>

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from common.evaluation.delong import auc_interval
 from common.evaluation.metrics import confusion
-from common.evaluation.report import has_many_classes
+from common.evaluation.results_text import has_many_classes
 from common.evaluation.tested import tested_folds
 from common.plots import many_classes
 from common.plots.figures import GREY, INK, PALE, Plot, name_axes

@@ -14,7 +14,7 @@ from common.state import PROJECT
 
 SHOWS = {"cli", "events", "lesson", "locks", "moved", "plots", "production", "progress", "tracking", "versions"}
 """Rooms of `common` that only show, tell or keep: no number depends on them."""
-REPORTS = {"compare.py", "ending.py", "repeats.py", "report.py"}
+REPORTS = {"compare.py", "ending.py", "repeats.py", "results_text.py"}
 """What does so in `common/evaluation`."""
 
 

@@ -97,7 +97,7 @@ def test_comments_docstrings_layout_and_what_shows_or_tells_change_nothing(edit,
     for room in ("plots", "events", "versions", "lesson", "production"):
         for path in (folder / "common" / room).glob("*.py"):
             edit(f"common/{room}/{path.name}", r"\Z", "\nprint('changed')\n")
-    edit("common/evaluation/report.py", r"\Z", "\nNEW = 1\n")
+    edit("common/evaluation/results_text.py", r"\Z", "\nNEW = 1\n")
     assert digests() == before
 
 

@@ -7,8 +7,6 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
@@ -20,24 +18,6 @@ from conftest import PROJECT
 PATIENCE = 120
 WIDTH = 613
 SHOWN = "return [...document.images].some(i => i.complete && i.naturalWidth == arguments[0])"
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """A headless Chromium that fetches nothing but what it is sent to."""
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no Chromium with its chromedriver (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    quiet = ["gpu", "background-networking", "component-update", "sync", "extensions", "default-apps", "dev-shm-usage"]
-    for flag in ["headless=new", "no-sandbox", "no-first-run", *(f"disable-{feature}" for feature in quiet)]:
-        options.add_argument(f"--{flag}")
-    options.add_argument("--window-size=1400,900")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    browser = webdriver.Chrome(options, Service(driver, env=os.environ | {"SE_OFFLINE": "true"}))
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture
