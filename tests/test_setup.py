@@ -35,7 +35,14 @@ ELSEWHERE = {
     | {"train/", "train/info.csv", "val/"},
     "a name in TensorBoard": {"test/...", "train/...", "val/..."},
     "in a folder of the project": {"configs/"},
-    "an artifact of a run": {"results.csv"},
+    "an artifact of a run": {
+        "audit/audit.json",
+        "audit/flow.json",
+        "predictions.csv",
+        "provenance/",
+        "reproduction.txt",
+    }
+    | {"results.csv"},
     "with a .gitignore of its own": {"dvcstore/"},
     "a file that git is to keep": {".dvc/config", "data/waves.npz.dvc", "requirements-own.txt"},
     "the project": {"reproai/"},
