@@ -217,7 +217,7 @@ def record_of_tests(evidence: Evidence) -> Iterator[Block]:
         lines = [json.loads(line) for line in evidence.text(name).splitlines()]
         rows = [
             [Cell(str(line["fold"]), line["fold"]), line["time"], Cell(str(line["n_configs"]), line["n_configs"])]
-            for line in lines
+            for line in sorted(lines, key=lambda line: line["fold"])
         ]
         most = max(line["n_configs"] for line in lines)
     except (ValueError, KeyError, TypeError) as error:
