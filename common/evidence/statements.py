@@ -216,7 +216,7 @@ class Evidence:
         """An artifact that is a CSV file; :class:`Unsayable` where it cannot be read, or lacks columns."""
         content = io.BytesIO(self.bytes_of(name))
         try:
-            found = pd.read_csv(content, dtype={"group": str}, float_precision="round_trip")
+            found = pd.read_csv(content, dtype={"group": str})
         except ValueError as error:
             raise Unsayable(f"artifact {name} of run {self.run.run_id} is no CSV file") from error
         if lacking := [column for column in NEEDED.get(name, ()) if column not in found]:

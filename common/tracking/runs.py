@@ -253,7 +253,7 @@ class Run(Placed):
                 path = self.client.download_artifacts(self.run_id, artifact, folder)
             except UserError as error:
                 raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
-            return pd.read_csv(path, dtype={"group": str}, float_precision="round_trip")  # some groups are numbers
+            return pd.read_csv(path, dtype={"group": str})  # some groups are numbers
 
     @contextlib.contextmanager
     def _fluent(self) -> Iterator[None]:
