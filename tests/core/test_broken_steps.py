@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
-from conftest import PROJECT
+from conftest import PROJECT, pytest_configure
 
 BEHAVIOURS = {
     "groups_torn": "test_groups_stay_whole",
@@ -94,7 +95,7 @@ def test_a_broken_step_fails_in_that_behaviour_alone(name, report):
     [("no_such_step", "no such folder (a relative path starts at"), ("tests", "no train.py in it")],
 )
 def test_a_folder_without_a_script_is_refused_with_one_line(folder, found):
-    command = [sys.executable, "-m", "pytest", "tests/core/test_step_contract.py", "-n", "0", "--step-dir", folder]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 4
-    assert f"ERROR: --step-dir {folder}: {found}" in done.stderr + done.stdout
+    config = SimpleNamespace(getoption=lambda name: [folder])
+    with pytest.raises(pytest.UsageError) as error:
+        pytest_configure(config)
+    assert str(error.value).startswith(f"--step-dir {folder}: {found}") and "\n" not in str(error.value)

@@ -12,6 +12,7 @@ from serving import Gate, Server
 
 from common.cli import UserError, masked
 from common.events.broker import plain
+from common.search.studies import create_study
 from common.tracking.runs import Run
 
 PASSWORD = "s3cret-Pa55"
@@ -88,7 +89,9 @@ def nowhere(project, *dones):
 
 
 @hostile
-@pytest.mark.parametrize("script", ["step_2/train.py", "common/production/predict.py"])
+@pytest.mark.parametrize(
+    "script", [pytest.param("step_2/train.py", marks=pytest.mark.slow), "common/production/predict.py"]
+)
 def test_a_tracking_server_that_does_not_let_in_is_named_without_its_password(
     script, project, run_script, refusing, tiny_pets
 ):
@@ -101,11 +104,15 @@ def test_a_tracking_server_that_does_not_let_in_is_named_without_its_password(
 
 
 @hostile
-def test_a_database_of_studies_that_fails_is_named_without_its_password(project, run_script, tiny_pets):
-    url = f"postgresql://bob:{PASSWORD}@127.0.0.1:9/db"
-    done = run_script("step_4/train.py", "--fast", "--n-jobs", 1, "--data", tiny_pets, OPTUNA_STORAGE=url)
-    assert done.returncode == 2 and "error: studies at " in done.stderr and "***" in done.stderr
-    nowhere(project, done)
+def test_a_database_of_studies_that_fails_is_named_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    monkeypatch.setenv("OPTUNA_STORAGE", f"postgresql://bob:{PASSWORD}@127.0.0.1:9/db")
+    with pytest.raises(
+        UserError, match=r"^studies at postgresql://bob:\*\*\*@127\.0\.0\.1:9/db cannot be used"
+    ) as error:
+        create_study("study", 2)
+    assert PASSWORD not in str(error.value)
+    nowhere(tmp_path)
 
 
 @hostile

@@ -47,6 +47,7 @@ from common.production.registry import load_production, load_version, register_v
 from common.production.scope import StoredData, check_scope
 from common.tracking.upkeep import look_after, store_uri
 from conftest import PROJECT, copy_code
+from step_4 import train
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PRELOADED = ["pytest", "common.production.ensemble", "common.model.classifier", "common.production.registry"]
@@ -90,9 +91,9 @@ def pets(empty, tiny_pets, tmp_path_factory):
 
 def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_end_while_processes_register(database):
     rng = random.Random(0)
-    scores = [*(repr(rng.choice([0.1, 0.2, 0.3, rng.random() * 0.8 - 0.4])) for _ in range(16)), *["nan"] * 3]
+    scores = [*(repr(rng.choice([0.1, 0.2, 0.3, rng.random() * 0.8 - 0.4])) for _ in range(8)), *["nan"] * 2]
     rng.shuffle(scores)
-    scores = ["nan", "nan", *scores, *["0.8125"] * 5]  # the best ones are ties
+    scores = ["nan", "nan", *scores, *["0.8125"] * 4]  # the best ones are ties
     parts = [scores[start::4] for start in range(4)]
     uri = store_uri(database)
     workers = [PROCESSES.Process(target=create_versions, args=(uri, part)) for part in parts]
@@ -105,7 +106,7 @@ def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_en
     found, best = check_production(database)
     assert sorted(map(repr, found)) == sorted(scores)
     assert found[best - 1] == 0.8125 and best == found.index(0.8125) + 1
-    assert seen == sorted(seen) and len(seen) > 20, "production never gets worse"
+    assert seen == sorted(seen) and len(seen) > 10, "production never gets worse"
     assert production_version("pets") == best
 
 
@@ -331,14 +332,14 @@ def test_three_classes_of_grey_images_and_an_image_that_is_none(tmp_path):
     assert list(model.predict({"image": []})) == columns
 
 
-def test_images_of_other_classes_are_refused_under_a_name_before_anything_is_trained(pets, tmp_path):
+def test_images_of_other_classes_are_refused_under_a_name_before_anything_is_trained(pets, tmp_path, monkeypatch):
     make_phantoms(tmp_path / "heads", n_patients=24, n_slices=1, size=32)
-    command = [sys.executable, "step_4/train.py", "--fast", "--data", tmp_path / "heads", "--register", "pets"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "REPROAI_STATE": str(pets.database.parent)}
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr == (
-        "error: --register pets: its versions tell cat, dog apart, the data heads have the classes healthy, lesion; "
-        "expected the same, or another name\n"
+    monkeypatch.setenv("REPROAI_STATE", str(pets.database.parent))
+    with pytest.raises(UserError) as error:
+        train.main(["--fast", "--data", str(tmp_path / "heads"), "--register", "pets"])
+    assert str(error.value) == (
+        "--register pets: its versions tell cat, dog apart, the data heads have the classes healthy, lesion; "
+        "expected the same, or another name"
     )
     client = MlflowClient(store_uri(pets.database))
     assert client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.step = 'step_4'") == []
