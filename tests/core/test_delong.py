@@ -91,7 +91,7 @@ def test_without_errors_the_limit_is_that_of_disjoint_pairs_of_patients():
 
 def test_intervals_hold_the_truth_of_real_cross_validation(monkeypatch, tmp_path):
     monkeypatch.setattr(coverage, "AUCS", (0.9,))
-    monkeypatch.setitem(coverage.SIZES, "fast", 100)
+    monkeypatch.setitem(coverage.SIZES, "fast", 50)
     for figure in coverage.measure("fast", tmp_path):
         assert figure.values["these models"] > 0.88
         assert figure.values.get("by image", 0.7) < 0.85
