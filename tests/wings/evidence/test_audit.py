@@ -17,12 +17,11 @@ from common.cli import UserError
 from common.config import TrainingConfig
 from common.data.folding import Fold
 from common.data.made.drawn import make_drawn_pets
+from common.data.made.phantoms import make_phantoms
 from common.evidence import audit, looking, untouched
 from common.evidence.alike import alike
 from common.evidence.findings import as_json, waivers
 from common.training.features import frozen_features
-
-PLANTED = 100
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +53,31 @@ def levels(found):
 KINDS = {"renamed": lambda image, rng: image, **leaks.KINDS}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_of_100_planted_copies_at_least_95_are_found_and_nothing_else(kind, drawn, tmp_path):
+def test_of_planted_copies_of_each_kind_95_in_100_are_found_and_nothing_else(drawn, tmp_path):
     folder, rng = tmp_path / "pets", np.random.default_rng(1)
     shutil.copytree(drawn, folder)
     names = sorted(path.name for path in (folder / "images").iterdir())
-    lines, planted = [], set()
-    for number, row in enumerate(rng.permutation(len(names))[:PLANTED]):
+    lines, planted = [], defaultdict(set)
+    for number, row in enumerate(rng.permutation(len(names))):
+        kind = list(KINDS)[number % len(KINDS)]
         image = Image.open(folder / "images" / names[row]).convert("RGB")
         copy = f"images/{'Copy' if names[row][0].isupper() else 'copy'}_{number + 1}.png"
         KINDS[kind](image, rng).save(folder / copy)
         lines.append(f"{copy},animal {number}\n")
-        planted.add(frozenset((f"images/{names[row]}", copy)))
+        planted[kind].add(frozenset((f"images/{names[row]}", copy)))
     with (folder / "groups.csv").open("a") as file:
         file.writelines(lines)
     table = table_of(folder)
-    if kind == "renamed":
-        assert len(set(table.unit_of[[table.files.index(name) for name in next(iter(planted))]])) == 1
-    found = audited(table)
-    pairs = {frozenset(pair[:2]) for one in found.findings for pair in one.pairs}
-    print(f"{kind}: found {len(pairs & planted)} of {PLANTED}, {len(pairs - planted)} others")
-    assert len(pairs & planted) >= 95 and not pairs - planted
-    levels_found = {one.level for one in found.findings if one.check in ("copies", "near-copies")}
-    assert levels_found <= {"renamed": {"note"}, "cropped": {"warn"}}.get(kind, {"stop", "warn"})
-    assert found.passed == (kind in ("renamed", "cropped"))
+    renamed = [table.files.index(name) for name in next(iter(planted["renamed"]))]
+    assert len(set(table.unit_of[renamed])) == 1
+    level_of = {frozenset(pair[:2]): one.level for one in audited(table).findings for pair in one.pairs}
+    for kind, pairs in planted.items():
+        found = pairs & level_of.keys()
+        print(f"{kind}: found {len(found)} of {len(pairs)}")
+        assert len(found) >= 0.95 * len(pairs), kind
+        levels_of_kind = {level_of[pair] for pair in found}
+        assert levels_of_kind <= {"renamed": {"note"}, "cropped": {"warn"}}.get(kind, {"stop", "warn"}), kind
+    assert level_of.keys() <= set().union(*planted.values())
 
 
 def test_copies_among_learning_images_alone_are_a_warning(drawn):
@@ -98,13 +98,23 @@ def test_copies_among_learning_images_alone_are_a_warning(drawn):
         assert levels(audited(double, [fold])) == {("near-copies", level)}
 
 
-@pytest.mark.parametrize("name", ["drawn", "phantoms", "digits"])
-def test_clean_data_are_not_stopped(name, monkeypatch, tmp_path):
-    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
-    table = data.load_images(name, 64)
+def check_clean(table):
     found = audited(table)
     assert found.passed and not [pair for one in found.findings for pair in one.pairs], found.lines()
     assert list(found.checks) == ["copies", "near-copies", "identity", "shortcuts", "pipeline"]
+
+
+def test_clean_data_are_not_stopped(drawn, tmp_path):
+    check_clean(table_of(drawn))
+    make_phantoms(tmp_path / "heads", n_patients=60, size=64)
+    check_clean(table_of(tmp_path / "heads"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["drawn", "phantoms", "digits"])
+def test_the_sources_that_are_made_here_are_not_stopped(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    check_clean(data.load_images(name, 64))
 
 
 def test_of_the_real_photos_the_same_scenes_are_found_and_nothing_else_stops(pets_dir):
@@ -226,8 +236,6 @@ def test_a_run_on_data_with_a_leak_ends_before_its_first_fit_and_goes_on_when_wa
     )
     page = re.search(r"(?m)^page: (.+)$", stopped.stdout)[1]
     assert "data:image/png;base64," in Path(page).read_text()
-    for wrong in (("copies-near", "x"), ("near-copies", " ")):
-        assert run_script(*command, "--waive", *wrong).returncode == 2
     went_on = run_script(*command, "--waive", "near-copies", "they <b>are</b> twins")
     assert went_on.returncode == 0, went_on.stderr
     assert "; waived: they <b>are</b> twins" in went_on.stdout
