@@ -46,6 +46,7 @@ def text_of(browser):
     return browser.find_element(By.TAG_NAME, "body").text
 
 
+@pytest.mark.slow
 def test_the_runs_and_a_plot_are_seen_in_a_new_browser_after_the_folder_was_moved(moved, browser, tmp_path):
     folder, page = moved
     with mlflow_ui(folder, log=tmp_path / "ui.log") as address:
