@@ -35,7 +35,9 @@ def go_on_until_the_end(run, killer, whole):
     assert killer.state() == whole
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
+@pytest.mark.parametrize(
+    "moment", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_a_run_that_was_killed_becomes_the_uninterrupted_one(moment, killer, whole):
     state, seconds = whole
     killer.clean(databases=moment > 0)
@@ -121,6 +123,7 @@ def test_a_helper_that_the_system_kills_is_one_line_and_the_run_goes_on(of_serve
     assert roots == 1 or killer.state() == state
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_processes_to_come_still_import_is_one_line(killer):
     killer.clean()
     command = [sys.executable, "step_3/train.py", "--fast", "--data", killer.data, "--n-jobs", "2"]
@@ -165,13 +168,13 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, 
 
 def test_other_settings_a_finished_run_and_fresh_start_anew_and_what_is_given_up_is_marked_killed(killer):
     killer.clean()
-    one_trial = ("--root-splits", 1, "--n-trials", 1)
-    killer.run(*one_trial, phases=2)
+    one_fit = ("--root-splits", 1, "--inner-splits", 1, "--n-trials", 1)
+    killer.run(*one_fit, phases=1)
     ((first, _),) = killer.roots()
-    ended = killer.run(*one_trial, "--seed", 1)
+    ended = killer.run(*one_fit, "--seed", 1)
     assert f"a new run: the unfinished run {first} differs in --seed 1 (was 0)" in ended.output
-    after_finished = killer.run(*one_trial, "--seed", 1, phases=killer.phases() + 1)
-    fresh = killer.run(*one_trial, "--seed", 1, "--fresh")
+    after_finished = killer.run(*one_fit, "--seed", 1, phases=killer.phases() + 1)
+    fresh = killer.run(*one_fit, "--seed", 1, "--fresh")
     assert "resuming" not in after_finished.output + fresh.output and fresh.code == 0
     assert [status for _, status in killer.roots()] == ["KILLED", "FINISHED", "KILLED", "FINISHED"]
     assert killer.query("mlflow.db", "SELECT COUNT(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]
@@ -197,10 +200,8 @@ def damage(path, where):
 
 
 @pytest.mark.hostile("a damaged checkpoint or kept network counts as absent, and says so")
-@pytest.mark.parametrize(
-    ("where", "phases"),
-    [(0.7, 8), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.3, 5), (0.7, 5), ("cut", 5), ("cut", 8)))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "phases"), [(0.7, 8), (0.3, 5), (0.7, 5), ("cut", 5), ("cut", 8)])
 def test_a_run_that_goes_on_over_damaged_files_becomes_the_uninterrupted_one(where, phases, killer, whole):
     state, _ = whole
     killer.clean()

@@ -21,7 +21,9 @@ from mlflow import MlflowClient
 from mlflow.server import get_app_client
 from serving import free_port
 
+from common.cli import UserError
 from common.search.studies import create_study
+from common.tracking.store import open_store
 from conftest import PROJECT
 
 SCRIPT = PROJECT / "docker" / "tracking_server.bash"
@@ -154,34 +156,41 @@ def test_a_search_gives_the_same_results_there_and_keeps_all_of_them_there(
     assert ended(other_start) == f"error: {server.folder}: its server is running, or it cannot be written"
 
 
-def test_who_has_no_password_or_a_wrong_one_gets_one_line(server, run_script, few_pets, tmp_path) -> None:
+def test_who_has_no_password_or_a_wrong_one_gets_one_line(server, run_script, few_pets, tmp_path, monkeypatch) -> None:
     wrong = tmp_path / "pgpass"
     wrong.write_text("*:*:*:*:not-the-right-one")
     wrong.chmod(0o600)
     tracking, storage = server.addresses.values()
-    for changed, told in [
-        ({"MLFLOW_TRACKING_PASSWORD": "not-the-right-one"}, f"error: tracking at {tracking} cannot be used: "),
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path / "state"))
+    none = {"MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""}
+    for use, changed, told in [
+        (lambda: open_store("step_4"), none, f"tracking at {tracking} cannot be used: "),
+        (lambda: create_study("study", 2), {"PGPASSFILE": str(wrong)}, f"studies at {storage} cannot be used: "),
+        (lambda: create_study("study", 2), {"PGPASSFILE": str(tmp_path)}, f"studies at {storage} cannot be used: "),
         (
-            {"MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""},
-            f"error: tracking at {tracking} cannot be used: ",
+            lambda: create_study("study", 2),
+            {"OPTUNA_STORAGE": storage.replace("/optuna", "/mlflow")},  # not a member's
+            "studies at ",
         ),
-        ({"PGPASSFILE": str(wrong)}, f"error: studies at {storage} cannot be used: "),
-        ({"PGPASSFILE": str(tmp_path / "none")}, f"error: studies at {storage} cannot be used: "),
-        ({"OPTUNA_STORAGE": storage.replace("/optuna", "/mlflow")}, "error: studies at "),  # not a member's
     ]:
-        variables = {"REPROAI_STATE": str(tmp_path / "state")} | server.member | changed
-        done = run_script("step_4/train.py", "--fast", "--n-jobs", 1, "--data", few_pets, **variables)
-        assert done.returncode == 2 and "Traceback" not in done.stderr
-        (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-        assert line.startswith(told)
-        nowhere(server, done.stdout + done.stderr)
-        assert "not-the-right-one" not in done.stdout + done.stderr
+        for name, value in (server.member | changed).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError) as error:
+            use()
+        said = str(error.value)
+        assert said.startswith(told) and "\n" not in said and "not-the-right-one" not in said
+        nowhere(server, said)
+    variables = server.member | {"MLFLOW_TRACKING_PASSWORD": "not-the-right-one"}
+    done = run_script("step_4/train.py", "--fast", "--n-jobs", 1, "--data", few_pets, **variables)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert line.startswith(f"error: tracking at {tracking} cannot be used: ")
+    nowhere(server, done.stdout + done.stderr)
+    assert "not-the-right-one" not in done.stdout + done.stderr
 
 
-SLOW = (pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGINT))
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_it_can_be_ended_and_started_again_in_the_middle_of_a_study(server, as_member, number) -> None:
     experiment = as_member.create_experiment(number.name)
     run = as_member.create_run(experiment).info.run_id

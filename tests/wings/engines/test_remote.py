@@ -34,7 +34,7 @@ def dask(killer):
 @pytest.fixture(scope="module")
 def whole(dask, killer):  # the workers start meanwhile
     """What the same command leaves with one process of this machine."""
-    return killer.undisturbed(step=4)
+    return killer.undisturbed(step=3)
 
 
 def meanwhile(call):
@@ -64,7 +64,7 @@ def test_a_worker_is_lost_and_another_joins_and_the_results_are_those_of_one_pro
 
     done: list = []
     losing = meanwhile(lose_a_worker)
-    ended = killer.run("--engine", dask.address, step=4)
+    ended = killer.run("--engine", dask.address, step=3)
     losing.join(10)
     assert ended.code == 0 and done, ended.output
     lines_of(ended)
@@ -73,7 +73,7 @@ def test_a_worker_is_lost_and_another_joins_and_the_results_are_those_of_one_pro
 
 def test_after_ctrl_c_no_fit_goes_on_and_no_run_is_open(dask, killer, whole):
     killer.clean()
-    ended = killer.run("--engine", dask.address, "--image-size", 512, step=4, phases=2, number=signal.SIGINT)
+    ended = killer.run("--engine", dask.address, "--image-size", 512, step=3, phases=2, number=signal.SIGINT)
     fits = [pid for worker in dask.workers for pid, is_fit in processes_of(worker.pid).items() if is_fit]
     wait_until(lambda: not are_busy(fits), "the fits of some seconds are ended", 2)
     assert (ended.code, lines_of(ended)[-1]) == (130, "interrupted"), ended.output
@@ -91,7 +91,7 @@ def test_an_error_of_a_fit_ends_the_run_at_once_with_its_line(dask, killer, whol
     killer.clean()
     config = killer.folder / "diverges.py"
     config.write_text(CONFIG)
-    ended = killer.run(config, "--engine", dask.address)
+    ended = killer.run(config, "--engine", dask.address, "--root-splits", 1, "--inner-splits", 1)
     last = lines_of(ended)[-1]
     assert ended.code == 2 and last.startswith("error: ") and "the loss is nan in seed 0 / root " in last, last
     assert ended.seconds < 60
@@ -99,7 +99,8 @@ def test_an_error_of_a_fit_ends_the_run_at_once_with_its_line(dask, killer, whol
 
 
 @pytest.mark.slow
-def test_a_run_whose_scheduler_was_killed_goes_on_with_another(dask, killer, whole):
+def test_a_run_whose_scheduler_was_killed_goes_on_with_another(dask, killer):
+    whole = killer.undisturbed(step=4)
     killer.clean()
 
     def kill():
@@ -156,7 +157,7 @@ def is_server(pid):
 
 def test_an_address_of_nobody_is_one_line(killer):
     killer.clean()
-    ended = killer.run("--engine", "tcp://127.0.0.1:1", step=4)
+    ended = killer.run("--engine", "tcp://127.0.0.1:1", step=3)
     assert (ended.code, len(ended.output.strip().splitlines())) == (2, 1), ended.output
     assert ended.output.startswith("error: --engine tcp://127.0.0.1:1: no Dask scheduler answers (")
     assert ended.seconds < 10
@@ -165,7 +166,7 @@ def test_an_address_of_nobody_is_one_line(killer):
 
 def test_other_words_and_no_dask_are_one_line(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
-        cli.train_parser("", step=4).parse_args(["--engine", "nonsense"])
+        cli.train_parser("", step=3).parse_args(["--engine", "nonsense"])
     line = "error: argument --engine: expected local, tcp://HOST:PORT or tls://HOST:PORT, found 'nonsense'"
     assert capsys.readouterr().err.startswith(line)
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -92,22 +92,34 @@ def test_with_the_groups_certificate_fits_run_and_on_two_kinds_of_machines_only_
     assert len(kinds) == 2 and {tags["machine"] for tags in folds} == kinds
 
 
-def test_who_has_no_certificate_or_that_of_others_is_refused_in_one_line(
-    address, certificates, run_script, tiny_pets, project
-):
-    ours, theirs = certificates
+def test_with_the_groups_certificate_a_call_goes_to_a_worker(address, certificates, project):
     command = [sys.executable, "-c", ON_WORKER, address]
-    here, there = subprocess.check_output(command, cwd=project, env={**os.environ, **ours}, text=True).split()
+    here, there = subprocess.check_output(
+        command, cwd=project, env={**os.environ, **certificates[0]}, text=True
+    ).split()
     assert int(here) != int(there)
-    client = {name: value for name, value in theirs.items() if "CLIENT" in name}
-    expected = f"expected {TLS}CA_FILE, __CLIENT__CERT and __CLIENT__KEY, see docs/cluster.md"
-    for variables, at, begin, end in (
-        ({}, address, "certificate: not there; ", expected),
-        (theirs, address, "no Dask scheduler answers (", "certificate does not match"),
-        (ours | client, address, "no Dask scheduler answers (", ""),
-        (ours | {f"{TLS}CLIENT__KEY": "/nowhere/key.pem"}, address, "certificate: ", expected),
-        ({}, address.replace("tls", "tcp"), "no Dask scheduler answers (", ""),
-    ):
-        done = run_script("step_3/train.py", "--data", tiny_pets, *QUICK, "--engine", at, **variables)
-        (line,) = done.stderr.strip().splitlines()
-        assert done.returncode == 2 and line.startswith(f"error: --engine {at}: {begin}") and end in line, line
+
+
+EXPECTED = f"expected {TLS}CA_FILE, __CLIENT__CERT and __CLIENT__KEY, see docs/cluster.md"
+WHO = {
+    "none": (lambda ours, theirs: {}, "certificate: not there; ", EXPECTED),
+    "theirs": (lambda ours, theirs: theirs, "no Dask scheduler answers (", "certificate does not match"),
+    "mixed": (
+        lambda ours, theirs: ours | {name: value for name, value in theirs.items() if "CLIENT" in name},
+        "no Dask scheduler answers (",
+        "",
+    ),
+    "no key": (lambda ours, theirs: ours | {f"{TLS}CLIENT__KEY": "/nowhere/key.pem"}, "certificate: ", EXPECTED),
+    "no TLS": (lambda ours, theirs: {}, "no Dask scheduler answers (", ""),
+}
+
+
+@pytest.mark.parametrize("who", ["none", "theirs", *(pytest.param(w, marks=pytest.mark.slow) for w in list(WHO)[2:])])
+def test_who_has_no_certificate_or_that_of_others_is_refused_in_one_line(
+    who, address, certificates, run_script, tiny_pets
+):
+    variables, begin, end = WHO[who]
+    at = address.replace("tls", "tcp") if who == "no TLS" else address
+    done = run_script("step_3/train.py", "--data", tiny_pets, *QUICK, "--engine", at, **variables(*certificates))
+    (line,) = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and line.startswith(f"error: --engine {at}: {begin}") and end in line, line
