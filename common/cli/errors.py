@@ -16,6 +16,7 @@ WINGS = {
     "medical": "data with DICOM or NIfTI files",
     "params": "--data digits, or `params` in a config file",
     "production": "--register",
+    "results": "REPROAI_DISK",
     "versions": "data under DVC",
 }
 """Folders of `common` that may be left out, and what needs them."""

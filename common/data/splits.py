@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import PARTS, UserError, escaped
+from common.data import given_folds
 from common.data.extending import extend_splits
 from common.data.folding import check_sides, folds_of
 from common.data.images import ImageTable
@@ -53,8 +54,10 @@ def own_splits(table: ImageTable, path: Path) -> dict:
     Parameters
     ----------
     path : Path
-        A CSV ``files,part`` where each image of the table is for ``train``, ``val`` (or none) or ``test``; or a JSON
-        file with ``files`` and ``root_splits`` as :func:`make_splits` returns them, of these images in any order.
+        A CSV ``files,part`` where each image of the table is for ``train``, ``val`` (or none) or ``test``; or one of
+        more folds, see :func:`common.data.given_folds.roots_of_csv`; or a JSON file with ``files`` and ``root_splits``
+        as :func:`make_splits` returns them, of these images in any order, or with the pairs that scikit-learn's
+        splitters give, see :func:`common.data.given_folds.roots_of_pairs`.
 
     Raises
     ------
@@ -62,7 +65,16 @@ def own_splits(table: ImageTable, path: Path) -> dict:
         When it is not such a file, names other images, or shares an image or a group between parts.
     """
     with _readable(path):
-        if path.suffix.lower() == ".csv":
+        roots: list[dict] | None = None
+        if path.suffix.lower() != ".csv":
+            pairs = given_folds.pairs_in(path)
+            roots = None if pairs is None else given_folds.roots_of_pairs(table, pairs, path)
+        elif set(given_folds.csv_header(path)) & {given_folds.FOLD, *given_folds.COLUMNS[:2]}:
+            files, roots = given_folds.roots_of_csv(table, path)
+            _check_same_files(table, files, path)
+        if roots is not None:
+            splits = _given(table, roots)
+        elif path.suffix.lower() == ".csv":
             part_of = read_pairs(path, "files", "part")
             _check_same_files(table, part_of, path)
             for file, part in part_of.items():
@@ -86,11 +98,15 @@ def own_splits(table: ImageTable, path: Path) -> dict:
                 | {"nested_splits": [mapped(n, "train_indices", "dev_indices") for n in root["nested_splits"]]}
                 for root in found["root_splits"]
             ]
-            n_nested = min(len(root["nested_splits"]) for root in roots)
-            settings = dict(zip(FOLDS, (len(roots), 1, n_nested, 1), strict=True))
-            splits = splits_record(table, 0, settings, roots, given=True)
+            splits = _given(table, roots)
         _check_folds(table, splits, path)
     return splits
+
+
+def _given(table: ImageTable, roots: list[dict]) -> dict:
+    n_nested = min(len(root["nested_splits"]) for root in roots)
+    settings = dict(zip(FOLDS, (len(roots), 1, n_nested, 1), strict=True))
+    return splits_record(table, 0, settings, roots, given=True)
 
 
 def _check_same_files(table: ImageTable, files: Iterable[str], path: Path) -> None:

@@ -95,6 +95,16 @@ def storage_url() -> str:
     return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{state_folder() / 'optuna.db'}"
 
 
+def connect() -> RDBStorage:
+    """The database of studies; the project's own is made if there is none. Whoever makes it holds its lock."""
+    url, own = storage_url(), state_folder() / "optuna.db"
+    if url == f"sqlite:///{own}" and not own.exists():
+        _make_database(own)
+    # A database server may have been started again between two trials: its connections are tried before use.
+    options = {"connect_args": {"timeout": 60}} if "sqlite" in url else {"pool_pre_ping": True}
+    return RDBStorage(url, engine_kwargs=options)
+
+
 def create_study(name: str, n_folds: int, n_startup_trials: int = 10, lag: int = 1) -> optuna.Study:
     """The study of that name, new or as it was left, that maximises the mean score over `n_folds` folds.
 
@@ -110,14 +120,9 @@ def create_study(name: str, n_folds: int, n_startup_trials: int = 10, lag: int =
     UserError
         When the database cannot be used.
     """
-    url, own = storage_url(), state_folder() / "optuna.db"
     try:
         with locked(work_folder("optuna")):
-            if url == f"sqlite:///{own}" and not own.exists():
-                _make_database(own)
-            # A database server may have been started again between two trials: its connections are tried before use.
-            options = {"connect_args": {"timeout": 60}} if "sqlite" in url else {"pool_pre_ping": True}
-            storage = RDBStorage(url, engine_kwargs=options)
+            storage = connect()
             study = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -129,7 +134,7 @@ def create_study(name: str, n_folds: int, n_startup_trials: int = 10, lag: int =
             study.set_user_attr("lag", lag)
             return study
     except Exception as error:  # each database has errors of its own
-        raise UserError(f"studies at {url} cannot be used: {str(error).splitlines()[0]}") from None
+        raise UserError(f"studies at {storage_url()} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _make_database(path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
@@ -52,6 +53,8 @@ class Run(Placed):
         Whether each epoch is printed, and whether the runs below are not made, but write to this one.
     recorded : OnRecord or None
         What the ledger says of it, see :meth:`record`; None where there is none.
+    tables : dict of str to DataFrame
+        Those that it has stored as artifacts, by their names.
     """
 
     uri: str = field(repr=False)
@@ -64,6 +67,7 @@ class Run(Placed):
     verbose: bool = False
     alone: bool = False
     recorded: OnRecord | None = None
+    tables: dict[str, Any] = field(default_factory=dict, repr=False)
     _logged: set[tuple[str, int]] = field(default_factory=set, repr=False)
     _below: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
     _unclosed: set[tuple[str, ...]] = field(default_factory=set, repr=False)
@@ -174,6 +178,10 @@ class Run(Placed):
         """Put test predictions on the record, before they are scored: :func:`common.evidence.ledger.put_on_record`."""
         if self.recorded:
             predicted(self.place["root_run_id"], self.recorded, predictions)
+
+    def table(self, table, artifact: str) -> None:
+        self.tables[artifact] = table
+        super().table(table, artifact)
 
     def event(self, kind: str, once: str, payload: dict[str, object]) -> None:
         """Tell the brokers of its events, see :mod:`common.events`."""

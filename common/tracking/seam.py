@@ -1,4 +1,4 @@
-"""Where tracking reaches wings: `events`, if the environment names a broker, `production`, and `evidence`."""
+"""Where tracking reaches wings: `events`, if the environment names a broker, `production`, `evidence` and `results`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.cli import SOURCES, UserError, lacking
+from common.cli import SOURCES, UserError, command_of, lacking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,3 +147,39 @@ def check_registration(uri: str, name: str, table) -> None:
     from common.production.scope import check_scope
 
     check_scope(uri, name, table)
+
+
+def describe(run: Any, args: argparse.Namespace, step: int) -> None:
+    """As :func:`common.results.ending_note.describe_run`; nothing where the folder is left out."""
+    if not lacking("results"):
+        from common.results.ending_note import describe_run
+
+        describe_run(run, command_of(step, args), run.tables)
+
+
+def prune(run: Any) -> None:
+    """As :func:`common.results.kept_networks.keep_best_networks`; nothing where the folder is left out."""
+    if not lacking("results"):
+        from common.results.kept_networks import keep_best_networks
+
+        keep_best_networks(run)
+
+
+def check_space(n_networks: int, summary: str) -> None:
+    """As :func:`common.results.budget.warn_of_space`, where a budget is set; and whether ``REPROAI_NETWORKS`` is right.
+
+    Raises
+    ------
+    UserError
+        When one of the two is set and is wrong, or the folder is left out.
+    """
+    if os.environ.get("REPROAI_NETWORKS") and not lacking("results"):
+        from common.results.kept_networks import networks_to_keep
+
+        networks_to_keep()
+    if os.environ.get("REPROAI_DISK"):
+        if missing := lacking("results"):
+            raise UserError(missing)
+        from common.results.budget import warn_of_space
+
+        warn_of_space(n_networks, summary)

@@ -29,7 +29,16 @@ from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of, try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
-from common.tracking.seam import audited, check_registration, lines_on_record, on_record, telling
+from common.tracking.seam import (
+    audited,
+    check_registration,
+    check_space,
+    describe,
+    lines_on_record,
+    on_record,
+    prune,
+    telling,
+)
 from common.tracking.store import Connection, open_store
 
 NEWEST_FIRST = "attributes.start_time DESC"
@@ -77,6 +86,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     audit = audited(table, folds, args)
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
+    check_space(sum(map(len, folds)) if step > 2 else 1, summary)
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
@@ -136,7 +146,9 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             raise
         if recorded:
             run.text(lines_on_record(run.run_id), "ledger.jsonl")
+        describe(run, args, step)
         outbox_of(uri).drain()
+        prune(run)
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)

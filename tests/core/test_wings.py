@@ -57,6 +57,8 @@ def refusal(folder, wing):
         done = run(folder, "step_5/train.py", "my_params.py", "--data", "tiny", *QUICK)
     elif wing == "production":
         done = run(folder, *step, "--register", "pets")
+    elif wing == "results":
+        done = run(folder, *step, REPROAI_DISK="1TB")
     else:
         (folder / "tiny.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: tiny\n")
         done = run(folder, *step)

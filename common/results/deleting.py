@@ -1,0 +1,196 @@
+"""Root runs that go for good, with all that is theirs and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from common.cli import UserError, reason_of
+from common.locks import locked
+from common.results.listing import ledger
+from common.results.opening import open_trees
+from common.results.trees import ADDING, DELETING, ROOT, Trees, local_folder
+from common.search.kept import delete_studies, study_names
+from common.state import cache_folder, state_folder, sync, work_folder
+from common.tracking.at_work import kept_from_work
+
+PREFIXES = ("images", "features", "copies", "arrays", "audit")
+"""Of cached files, whose names go on with 24 digits of their data's fingerprint."""
+
+
+def delete_runs(run_ids: Sequence[str], force: bool = False) -> list[str]:
+    """Remove root runs for good: rows, artifacts, models, studies, checkpoints and what is cached for them alone.
+
+    Nothing is removed unless all of them may go. What was interrupted is finished by the same call.
+
+    Parameters
+    ----------
+    run_ids : sequence of str
+        Of root runs, or how each begins.
+    force : bool
+        Delete runs that the ledger or a report names, and registered versions in production; the ledger says so.
+
+    Returns
+    -------
+    list of str
+        A line for each run: what went, and what is left to do on a server.
+
+    Raises
+    ------
+    UserError
+        When there is no such run, a process works on one, or one may not go.
+    """
+    trees = open_trees()
+    ids = [root_id(trees, text, (ROOT, DELETING, ADDING)) for text in run_ids]
+    with contextlib.ExitStack() as held:
+        for run_id in dict.fromkeys(ids):
+            held.enter_context(kept_from_work(run_id))
+            _check(trees, run_id, force)
+        return [_delete(trees, run_id, force) for run_id in dict.fromkeys(ids)]
+
+
+def root_id(trees: Trees, text: str, levels: Sequence[str] = (ROOT,)) -> str:
+    """The id of the root run that is, or begins with, a text.
+
+    Raises
+    ------
+    UserError
+        When there is none, or more than one.
+    """
+    known = {root.run_id for level in levels for root in trees.roots(level)}
+    found = [text] if text in known else sorted(run_id for run_id in known if text and run_id.startswith(text))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"run {text}: {len(found)} root runs begin so; expected more of its id")
+    raise UserError(f"run {text}: no such root run; python -m common.results list shows those there are")
+
+
+def _check(trees: Trees, run_id: str, force: bool) -> None:
+    run = trees.client.get_run(run_id)
+    if run.data.tags["run_level"] == DELETING:
+        return
+    folder = work_folder("folder_id")
+    here = folder.read_text() if folder.exists() else ""
+    if run.info.status == "RUNNING" and run.data.tags.get("folder", here) != here and not force:
+        raise UserError(f"run {run_id}: runs in another folder; expected one that ended, or --force")
+    if force:
+        return
+    for name, version in versions_in_production(trees, run_id):
+        raise UserError(f"run {run_id}: version {version} of {name} is in production; --force deletes it all the same")
+    if lines := [line for line in ledger() if line.get("run") == run_id and line.get("what") != "deleted"]:
+        raise UserError(
+            f"run {run_id}: {len(lines)} lines of ledger.jsonl name it; --force deletes it, and the ledger says so"
+        )
+    for path in sorted((state_folder() / "reports").glob("**/*")):
+        if path.is_file() and (run_id in path.name or run_id.encode() in path.read_bytes()):
+            raise UserError(f"run {run_id}: {path} names it; --force deletes it, and the ledger says so")
+
+
+def versions_in_production(trees: Trees, run_id: str) -> list[tuple[str, str]]:
+    """Registered versions of a run that are in production: model and version."""
+    found = []
+    for version in trees.client.search_model_versions(f"run_id = '{run_id}'"):
+        aliases = trees.client.get_registered_model(version.name).aliases
+        if str(aliases.get("production")) == str(version.version):
+            found.append((version.name, str(version.version)))
+    return found
+
+
+def _delete(trees: Trees, run_id: str, force: bool) -> str:
+    """The root's row goes last: as long as it is there, the same command goes on."""
+    client, run = trees.client, trees.client.get_run(run_id)
+    was = run.data.tags["run_level"]
+    if was != DELETING:
+        forced = force and (was == ROOT) and _is_named(trees, run_id)
+        if forced:
+            _note(run_id)
+        client.set_tag(run_id, "run_level", DELETING)
+    fingerprint = run.data.params.get("data_fingerprint", "")
+    delete_studies([name for name in study_names() if name.startswith(run_id)])
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        client.delete_model_version(version.name, version.version)
+    remove_work_of(run_id)
+    if fingerprint and not any(
+        root.params.get("data_fingerprint") == fingerprint and root.run_id != run_id
+        for level in (ROOT, ADDING)
+        for root in trees.roots(level)
+    ):
+        for path in cached_for(fingerprint):
+            path.unlink(missing_ok=True)
+    run_ids, model_ids = trees.below(run_id)
+    for model_id in model_ids:
+        remove_files(trees.model_files, model_id)
+    for each in run_ids[::-1]:
+        remove_files(trees.artifacts, each)
+    trees.remove(run_ids[:0:-1], model_ids)
+    trees.remove([run_id], [])
+    said = f"deleted: run {run_id}, with {len(run_ids) - 1} runs below it"
+    if trees.uri.startswith("http"):
+        again = f"mlflow gc --backend-store-uri DATABASE --run-ids {','.join(run_ids)}"
+        said += f"; the server keeps their rows, marked as deleted, until its owner calls: {again}"
+    return said
+
+
+def remove_files(files_of: Callable, each: str) -> None:
+    """Remove what a store keeps for a run or a model; what is gone already is no error."""
+    try:
+        files = files_of(each)
+        if (folder := local_folder(files)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.name == "artifacts":
+                shutil.rmtree(folder.parent, ignore_errors=True)
+            if folder.exists():
+                raise OSError(f"{folder}: cannot be removed")
+        else:
+            files.delete_artifacts()
+    except (MlflowException, OSError, NotImplementedError) as error:
+        if "404" not in str(error):
+            raise UserError(f"artifacts of {each}: cannot be removed ({reason_of(error)})") from None
+
+
+def remove_work_of(run_id: str) -> None:
+    """Remove checkpoints, the counter of events and the summary of the network of a run."""
+    counter = hashlib.sha256(run_id.encode()).hexdigest()[:32]
+    shutil.rmtree(work_folder("checkpoints") / run_id, ignore_errors=True)
+    shutil.rmtree(work_folder("outbox") / run_id, ignore_errors=True)  # of an earlier version
+    (work_folder("events") / "numbers" / counter).unlink(missing_ok=True)
+    (state_folder() / "models" / f"model_summary_{run_id}.txt").unlink(missing_ok=True)
+
+
+def cached_for(fingerprint: str) -> list[Path]:
+    """What is cached for data of a fingerprint, with the notes and locks beside it."""
+    return sorted(
+        path
+        for path in cache_folder().glob(f"*{fingerprint[:24]}*")
+        if path.is_file() and path.name.startswith(PREFIXES)
+    )
+
+
+def _is_named(trees: Trees, run_id: str) -> bool:
+    try:
+        _check(trees, run_id, False)
+    except UserError:
+        return True
+    return False
+
+
+def _note(run_id: str) -> None:
+    """Say in the ledger that a run which it, or a report, names has been deleted."""
+    path = state_folder() / "ledger.jsonl"
+    with locked(path):
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        before = hashlib.sha256(lines[-1]).hexdigest() if lines else "0" * 64
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {"time": time, "what": "deleted", "run": run_id, "before": before}
+        with open(path, "ab+") as file:
+            file.truncate(sum(len(text) + 1 for text in lines))  # a line that a power cut left half is none
+            file.write(json.dumps(line).encode() + b"\n")
+            sync(file)
