@@ -218,6 +218,7 @@ def test_deleting_an_artifact_turns_its_sentences_into_boxes(store, reported, tm
     assert ("Nothing is claimed here" not in page) == is_claimed == bool(WORDS.search(page + text))
 
 
+@pytest.mark.slow
 def test_of_a_planted_patient_leak_nothing_is_claimed_and_hostile_names_are_text(store, tmp_path):
     data = tmp_path / "leak"
     make_phantoms(data, 20, 2, 64)
@@ -241,6 +242,7 @@ def test_of_a_planted_patient_leak_nothing_is_claimed_and_hostile_names_are_text
     assert store.verify(tmp_path / "leak.html", tmp_path / "leak.md")[0] == 0
 
 
+@pytest.mark.slow
 def test_runs_are_compared_and_a_repeat_with_its_verdict_is_told(store, tmp_path):
     run = tracking.find_root(store.runs[1])
     with run.child("reproduction", run_level="reproduction", verdict="bitwise identical") as tracked:
@@ -335,6 +337,7 @@ def axe_core():
     return (Path(spec.origin).parent / "axe.min.js").read_text()
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_page_has_no_error_nothing_serious_and_no_sideways_scroll(store, reported, browser):
     for width, scheme in ((390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

@@ -30,6 +30,7 @@ def heads(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_step_4_runs_and_keeps_no_value_that_identifies_a_person(heads, run_script, project):
     options = ("--n-trials", "1", "--register", "heads", "--waive", "shortcuts", "few patients")
     done = run_script("step_4/train.py", "--data", heads, *QUICK, *options)
