@@ -44,7 +44,8 @@ def ledger_lines() -> list[Line]:
     ``before`` (``sha256`` of the line before) and ``sha256`` (of this line, with "" in its place).
 
     A line of ``predicted`` also has ``commit``, ``config``, ``data``, ``splits``, ``fold``, ``test_set`` (of the names
-    and contents of the test images) and ``digest`` (of the predictions); one of ``read`` has ``test_sets``, ``reason``.
+    and contents of the test images) and ``digest`` (of the predictions); one of ``read`` has ``test_sets`` and
+    ``reason``; one of ``deleted`` says that a person deleted the run.
 
     Raises
     ------
@@ -138,10 +139,16 @@ def read_scores(
     return f"{said}; were they equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
 
 
+def note_deleted(run_id: str) -> None:
+    """Put on the record that a run which it names was deleted."""
+    with _open() as lines:
+        _append(lines, {"what": "deleted", "run": run_id})
+
+
 def missing_folds(run_id: str, predictions: pd.DataFrame, own_lines: str = "") -> list[int]:
     """The outer folds whose test predictions are not on the record, or not as they are now; see :func:`read_scores`."""
-    lines = [*ledger_lines(), *map(json.loads, own_lines.splitlines())]
-    known = {(line["test_set"], line["digest"]) for line in lines if line["run"] == run_id and "digest" in line}
+    lines = [line for line in ledger_lines() if line["run"] == run_id] + [*map(json.loads, own_lines.splitlines())]
+    known = {(line["test_set"], line["digest"]) for line in lines if "digest" in line}
     return sorted(fold for fold, found in _digests(predictions).items() if found not in known)
 
 
@@ -158,12 +165,10 @@ def main(argv: list[str] | None = None) -> list[Line]:
     args = flags.parse_args(argv)
     lines = ledger_lines()
     for line in lines:
-        what = f"fold {line['fold']}" if "fold" in line else f"{len(line['test_sets'])} folds"
-        about = (
-            f"config {line['config']}, predictions {line['digest'][:16]}" if "digest" in line else line.get("reason")
-        )
-        configs = counted(line["n_configs"], "config")
-        print(escaped(f"{line['time']}  {line['what']:<9}  run {line['run'][:8]}  {what:<7}  {configs:<9}  {about}"))
+        folds = f"fold {line['fold']}" if "fold" in line else counted(len(line.get("test_sets", ())), "fold")
+        about = f"predictions {line['digest'][:16]}" if "digest" in line else line.get("reason", "")
+        configs = counted(line.get("n_configs", 0), "config")
+        print(escaped(f"{line['time']}  {line['what']:<9}  run {line['run'][:8]}  {folds:<7}  {configs:<9}  {about}"))
     runs = 0
     for run_id, text in tracking.texts_on_record():
         runs += 1

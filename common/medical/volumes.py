@@ -43,7 +43,7 @@ def save_volumes(source: str, path: Path, shape: Sequence[int], window: Sequence
         Naming the file, what was found and what was expected.
     """
     from common.data import find_images
-    from common.medical.windows import settings_of
+    from common.medical.windows import medical_settings
 
     table = find_images(source)
     rows: dict[str, int] = {}
@@ -52,7 +52,7 @@ def save_volumes(source: str, path: Path, shape: Sequence[int], window: Sequence
     strays = [file for file in rows if not file.lower().endswith(NIFTI)]
     if strays:
         raise UserError(f"{table.root / strays[0]}: expected NIfTI files; dcm2niix makes one of a DICOM series")
-    window = window or settings_of(table.root)["window"] or ()
+    window = window or medical_settings(table.root)["window"] or ()
 
     def read(file: str) -> np.ndarray:
         try:

@@ -47,7 +47,7 @@ def as_grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(255 * np.clip(np.nan_to_num(shares, posinf=1, neginf=0), 0, 1)).astype(np.uint8)
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
+def medical_settings(folder: Path) -> dict[str, Any]:
     """The settings in the ``medical.toml`` of a folder, or of the one above it; else :data:`DEFAULTS`.
 
     Raises

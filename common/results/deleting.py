@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
 from common.cli import UserError, reason_of
-from common.locks import locked
 from common.results.listing import ledger
 from common.results.opening import open_trees
 from common.results.trees import ADDING, DELETING, ROOT, Trees, local_folder
 from common.search.kept import delete_studies, study_names
-from common.state import cache_folder, state_folder, sync, work_folder
+from common.state import cache_folder, state_folder, work_folder
 from common.tracking.at_work import kept_from_work
+from common.tracking.seam import deleted_on_record
 
 PREFIXES = ("images", "features", "copies", "arrays", "audit")
 """Of cached files, whose names go on with 24 digits of their data's fingerprint."""
@@ -111,7 +109,7 @@ def _delete(trees: Trees, run_id: str, force: bool) -> str:
     if was != DELETING:
         forced = force and (was == ROOT) and _is_named(trees, run_id)
         if forced:
-            _note(run_id)
+            deleted_on_record(run_id)
         client.set_tag(run_id, "run_level", DELETING)
     fingerprint = run.data.params.get("data_fingerprint", "")
     delete_studies([name for name in study_names() if name.startswith(run_id)])
@@ -180,17 +178,3 @@ def _is_named(trees: Trees, run_id: str) -> bool:
     except UserError:
         return True
     return False
-
-
-def _note(run_id: str) -> None:
-    """Say in the ledger that a run which it, or a report, names has been deleted."""
-    path = state_folder() / "ledger.jsonl"
-    with locked(path):
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        before = hashlib.sha256(lines[-1]).hexdigest() if lines else "0" * 64
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"time": time, "what": "deleted", "run": run_id, "before": before}
-        with open(path, "ab+") as file:
-            file.truncate(sum(len(text) + 1 for text in lines))  # a line that a power cut left half is none
-            file.write(json.dumps(line).encode() + b"\n")
-            sync(file)

@@ -13,7 +13,7 @@ from common.cli import UserError, reason_of
 from common.locks import locked
 from common.results.archive import Archive, open_archive
 from common.results.deleting import remove_files, remove_work_of
-from common.results.incoming import Source, put_files, put_splits, put_versions
+from common.results.incoming import Incoming, put_files, put_splits, put_versions
 from common.results.opening import open_trees
 from common.results.trees import ADDING, ORIGIN, ROOT, KeptModel, KeptRun, Tree, Trees, line_key, with_ids
 from common.search.kept import delete_studies, put_studies, study_names
@@ -52,7 +52,7 @@ def import_results(path: str | Path) -> list[str]:
             return [take_in(trees, source) for source in sources]
 
 
-def source_of(archive: Archive, run_id: str) -> Source:
+def source_of(archive: Archive, run_id: str) -> Incoming:
     """One root run of an archive.
 
     Raises
@@ -71,10 +71,10 @@ def source_of(archive: Archive, run_id: str) -> Source:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{archive.path}: run {run_id!r:.40} is not as expected ({reason_of(error)})") from None
     extract = lambda name, to: archive.extract(f"{run_id}/{name}", to)  # noqa: E731
-    return Source(tree, studies, versions, archive.read(f"{run_id}/ledger.jsonl"), archive.names(run_id), extract)
+    return Incoming(tree, studies, versions, archive.read(f"{run_id}/ledger.jsonl"), archive.names(run_id), extract)
 
 
-def take_in(trees: Trees, source: Source) -> str:
+def take_in(trees: Trees, source: Incoming) -> str:
     """Add one root run, unless it is there; returns a line that says so.
 
     The runs are shown when all else is there: until then the root's level is :data:`ADDING`.
@@ -147,7 +147,7 @@ def _free_ids(trees: Trees, tree: Tree) -> dict[str, str]:
     return {each: uuid.uuid4().hex for each in ids - trees.free(ids)}
 
 
-def _add_missing(trees: Trees, source: Source, there: str) -> int:
+def _add_missing(trees: Trees, source: Incoming, there: str) -> int:
     """Add what a tree that is here lacks: runs, and what came to those that were interrupted; how many."""
     here = {run.run_id: run for run in trees.tree(there).runs}
     known = {run.tags.get(ORIGIN, run.run_id): run_id for run_id, run in here.items()} | {each: each for each in here}

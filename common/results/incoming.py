@@ -20,7 +20,7 @@ ELSEWHERE = "ledger_elsewhere.jsonl"
 Extract = Callable[[str, Path], None]
 
 
-class Source(NamedTuple):
+class Incoming(NamedTuple):
     """One root run that comes in: its tree, and what else an archive has of it.
 
     Attributes
@@ -42,7 +42,7 @@ class Source(NamedTuple):
     extract: Extract
 
 
-def put_files(trees: Trees, source: Source, new: dict[str, str]) -> None:
+def put_files(trees: Trees, source: Incoming, new: dict[str, str]) -> None:
     """Copy artifacts and the files of models to where the store keeps them."""
     its = {run.run_id for run in source.tree.runs}
     models = {model.model_id for model in source.tree.models}
@@ -74,7 +74,7 @@ def _by_id(files: Sequence[str], kind: str) -> Iterator[tuple[str, list[str]]]:
     yield from sorted(found.items())
 
 
-def put_splits(source: Source) -> None:
+def put_splits(source: Incoming) -> None:
     """Splits that are not here; others of the same images stay, and a line says so."""
     with tempfile.TemporaryDirectory() as temporary:
         for file in (name for name in source.files if name.startswith("splits/")):
@@ -93,7 +93,7 @@ def put_splits(source: Source) -> None:
                     whole.write(content)
 
 
-def put_versions(trees: Trees, source: Source, new: dict[str, str]) -> None:
+def put_versions(trees: Trees, source: Incoming, new: dict[str, str]) -> None:
     """Register the versions that the run had, where this registry has none of it."""
     client, root_id = trees.client, source.tree.root.run_id
     known = {version.name for version in client.search_model_versions(f"run_id = '{root_id}'")}

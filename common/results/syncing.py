@@ -13,7 +13,7 @@ from common.locks import locked
 from common.results.deleting import root_id
 from common.results.exporting import tree_files
 from common.results.importing import take_in
-from common.results.incoming import Source
+from common.results.incoming import Incoming
 from common.results.opening import trees_at
 from common.results.trees import Trees
 from common.state import state_folder, work_folder
@@ -76,7 +76,7 @@ def _sync(here: Trees, there: Trees, run_id: str) -> str:
 
             kept = [name for name in files if name.startswith(("artifacts/", "models/"))]
             versions = json.loads(files["versions.json"] if isinstance(files["versions.json"], bytes) else b"[]")
-            source = Source(
+            source = Incoming(
                 here.tree(run_id), [], versions, ledger if isinstance(ledger, bytes) else b"", kept, extract
             )
             return take_in(there, source)

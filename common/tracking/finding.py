@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from common.cli import UserError
 from common.tracking.runs import Run
 from common.tracking.seam import read_on_record
+from common.tracking.starting import folder_id
 from common.tracking.store import open_store, open_tracking
 
 if TYPE_CHECKING:
@@ -100,10 +101,11 @@ def show_scores(run: Run, predictions: pd.DataFrame, reason: str) -> str:
 
 
 def texts_on_record() -> Iterator[tuple[str, str]]:
-    """The root runs that are on the record, and their artifacts ``ledger.jsonl``; oldest first."""
+    """The root runs of this folder that are on the record, and their artifacts ``ledger.jsonl``; oldest first."""
     run = Run(open_tracking(), "", "")
     everywhere = [known.experiment_id for known in run.client.search_experiments()]
-    kept = "tags.run_level = 'root' and tags.recorded = 'yes' and attributes.status = 'FINISHED'"
+    ours = f"tags.recorded = 'yes' and tags.folder = '{folder_id()}'"
+    kept = f"attributes.status = 'FINISHED' and tags.run_level = 'root' and {ours}"
     for found in run.client.search_runs(everywhere, kept, max_results=10_000, order_by=["attributes.start_time"]):
         yield found.info.run_id, Run(run.uri, found.info.experiment_id, found.info.run_id).read_text("ledger.jsonl")
 

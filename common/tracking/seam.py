@@ -135,6 +135,14 @@ def read_on_record(
     return read_scores(run_id, predictions, reason, predictions_of, own_lines)
 
 
+def deleted_on_record(run_id: str) -> None:
+    """As :func:`common.evidence.ledger.note_deleted`; nothing where the folder is left out."""
+    if not lacking("evidence"):
+        from common.evidence.ledger import note_deleted
+
+        note_deleted(run_id)
+
+
 def lines_on_record(run_id: str) -> str:
     """As :func:`common.evidence.ledger.lines_of`."""
     from common.evidence.ledger import lines_of

@@ -117,7 +117,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
                 **source_tags(f"step_{step}/train.py", came_from[0]),
                 "command": json.dumps([masked(word) for word in command_of(step, args)]),
                 "fingerprint": identities.fingerprint(parts),
-                "folder": _folder_id(),
+                "folder": folder_id(),
                 "identity": json.dumps(parts),
                 **({"recorded": "yes"} if recorded else {}),
             }
@@ -195,7 +195,7 @@ def _record(run: Run, config, summary: str, table, audit: dict[str, str], params
 
 def _unfinished(client, step: str, parts: dict[str, str], fresh: bool, held: contextlib.ExitStack):
     """The newest unfinished run of this folder and identity, locked; its others that nobody works on become killed."""
-    resumable, last, ours = None, None, _folder_id()
+    resumable, last, ours = None, None, folder_id()
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
     for found in client.search_runs(everywhere, f"{ROOT} and tags.step = '{step}'", order_by=[NEWEST_FIRST]):
         if client.uri.startswith("http") and found.data.tags.get("folder", ours) != ours:
@@ -271,7 +271,7 @@ def _lock(run_id: str) -> BaseFileLock:
     return locked(work_folder("checkpoints") / run_id)
 
 
-def _folder_id() -> str:
+def folder_id() -> str:
     """A random name of the folder whose locks tell which of its runs are at work."""
     path = work_folder("folder_id")
     if not path.exists():

@@ -5,6 +5,7 @@ import json
 import math
 import time
 
+import pandas as pd
 import pytest
 from kept_results import everything, leave_checkpoint, make_run, new_home, of_run, register
 from mlflow import MlflowClient
@@ -12,6 +13,7 @@ from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric
 
 from common import results
 from common.cli import UserError
+from common.evidence import ledger
 from common.results.__main__ import main
 from common.results.opening import open_trees
 from common.state import state_folder
@@ -143,8 +145,16 @@ def test_a_run_at_work_in_production_or_named_by_ledger_or_report_is_refused(cap
     (state_folder() / "reports" / "a.html").write_text(f"<p>{run_id}")
     refused("a.html names it", "delete", run_id, "--yes")
     (state_folder() / "reports" / "a.html").unlink()
-    line = json.dumps({"what": "predicted", "run": run_id, "before": "0" * 64})
-    (state_folder() / "ledger.jsonl").write_text(f"{line}\n")
+    row = {
+        "root_split": 0,
+        "inner_split": 0,
+        "part": "test",
+        "file": "a",
+        "digest": "d",
+        "probability": 0.5,
+        "threshold": 0.5,
+    }
+    ledger.put_on_record(run_id, {}, pd.DataFrame([row]))
     refused("1 lines of ledger.jsonl name it", "delete", other, run_id, "--yes")
     refused("asks before it removes", "delete", run_id)
     after = {name: digest for name, digest in everything().items() if name != "ledger.jsonl"}
@@ -153,10 +163,10 @@ def test_a_run_at_work_in_production_or_named_by_ledger_or_report_is_refused(cap
     refused("version 1 of pets is in production", "delete", run_id, "--yes")
     main(["delete", run_id, "--yes", "--force"])
     assert "deleted: run" in capsys.readouterr().out
-    lines = (state_folder() / "ledger.jsonl").read_text().splitlines()
-    last = json.loads(lines[1])
-    assert (last["what"], last["run"]) == ("deleted", run_id) and lines[0] == line
-    assert last["before"] == hashlib.sha256(line.encode()).hexdigest()
+    assert [(line["what"], line["run"]) for line in ledger.ledger_lines()] == [
+        ("predicted", run_id),
+        ("deleted", run_id),
+    ]
     assert results.list_runs()["run"].tolist() == [other]
 
 

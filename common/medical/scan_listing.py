@@ -13,7 +13,7 @@ from common.data.scans import NIFTI, UNSURE, Listed, is_scan
 from common.medical.dicom import tags_of
 from common.medical.nifti import volume_shape
 from common.medical.patients import patient_key, pseudonym
-from common.medical.windows import PLANES, chosen, settings_of, window_part
+from common.medical.windows import PLANES, chosen, medical_settings, window_part
 from common.progress import in_threads
 
 BIDS_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[_/])")
@@ -51,7 +51,7 @@ def list_scans(folder: Path, labels: Mapping[str, str], groups: Mapping[str, str
     UserError
         Naming ``medical.toml`` and its field, or what is not installed.
     """
-    settings, files = settings_of(folder), sorted(labels)
+    settings, files = medical_settings(folder), sorted(labels)
     found = dict(zip(files, in_threads(partial(_look_at, folder, settings), files, "tags"), strict=True))
     images = {f"{file}#{part}" if part else file: file for file in files for part in found[file].parts}
     grouped_by, names = "group", groups
@@ -75,7 +75,7 @@ def parts_of(file: Path, settings: Mapping[str, Any] | None) -> list[Path]:
     """
     if not file.is_file():
         return [file]  # a part of one already
-    parts = _look_at(file.parent, settings or settings_of(file.parent), file.name).parts
+    parts = _look_at(file.parent, settings or medical_settings(file.parent), file.name).parts
     return [file.with_name(f"{file.name}#{part}") if part else file for part in parts]
 
 
