@@ -144,10 +144,12 @@ def subgroups(evidence: Evidence, column: str | None, info: Path | None) -> Iter
     predictions, given = evidence.table("predictions.csv"), tracking.data_of(evidence.run)
     found = subgroup_scores(predictions, column, info, given)
     tables = [info] if info else [path for glob in ("info.csv", "*/info.csv") for path in Path(str(given)).glob(glob)]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(tables))).hexdigest()
+    in_tags = repr([(one.value, one.n_images) for one in found]).encode()
+    content = b"".join(path.read_bytes() for path in sorted(tables)) if tables else in_tags
+    of_data = f"{tables[0].name if tables else f'tag {column}'} of the data"
     source = (
         *evidence.sources("predictions.csv"),
-        Source(evidence.run.run_id, f"{tables[0].name} of the data", digest),
+        Source(evidence.run.run_id, of_data, hashlib.sha256(content).hexdigest()),
     )
     names, rows = ("roc_auc", "sensitivity", "specificity"), []
     for one in found:
