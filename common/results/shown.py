@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from common import tracking
 from common.cli import UserError, escaped
 from common.results.deleting import root_id
 from common.results.listing import ledger, row_of, test_reads
@@ -137,7 +138,11 @@ def _scores(trees: Trees, tree: Tree, row: dict) -> str:
         found = summary(_table(trees, tree.root.run_id, "predictions.csv"), results)["ci"]
         low, high = found if isinstance(found, list) else (math.nan, math.nan)
     interval = f" (95 % interval {low:.3f} to {high:.3f})" if not math.isnan(low) else ""
-    return f"{table}\ntest ROC AUC {row['test_roc_auc']:.3f}{interval}"
+    said = f"{table}\ntest ROC AUC {row['test_roc_auc']:.3f}{interval}"
+    if tree.root.status == "FINISHED":
+        run, predictions = tracking.find_root(tree.root.run_id), _table(trees, tree.root.run_id, "predictions.csv")
+        said = f"{said}\n{tracking.show_scores(run, predictions, 'results show')}".rstrip()
+    return said
 
 
 def _table(trees: Trees, run_id: str, name: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from kept_results import everything, leave_checkpoint, make_run, new_home, of_run
@@ -39,7 +40,8 @@ class Commands:
         pid, begin = int(self._forker.stdout.readline()), time.monotonic()
         if after is not None:
             time.sleep(after)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return int(self._forker.stdout.readline()), time.monotonic() - begin
 
     def close(self):
@@ -74,9 +76,12 @@ def copies(tmp_path, monkeypatch):
 
 def moments(commands, copies, number, *argv):
     """So many moments in the time that an undisturbed command takes; a command that was killed is really killed."""
-    copies()
-    code, seconds = commands.run(*argv)
-    assert code == 0, commands.log.read_text()
+    seconds = 60.0
+    for _ in range(2):  # the first one may be slow
+        copies()
+        code, took = commands.run(*argv)
+        assert code == 0, commands.log.read_text()
+        seconds = min(seconds, took)
     wanted = everything()
     rng = random.Random(number)
     killed = 0

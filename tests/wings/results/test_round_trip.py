@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -42,7 +43,7 @@ def postgresql():
         for name in ("runs", "studies"):
             subprocess.run([PROGRAMS[-1] / "createdb", *to, name], check=True)
         yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # at once, whoever is connected
         process.wait()
 
 
