@@ -120,6 +120,11 @@ def in_words(value: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
+def count_folds(folds) -> int:
+    """How many folds there are in nested lists of them."""
+    return sum(map(count_folds, folds)) if isinstance(folds, (list, tuple)) else 1
+
+
 def _indices(folds) -> list[bytes]:
     if isinstance(folds, (list, tuple)):
         return [part for some in folds for part in _indices(some)]

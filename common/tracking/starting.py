@@ -86,7 +86,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     audit = audited(table, folds, args)
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
-    check_space(sum(map(len, folds)) if step > 2 else 1, summary)
+    check_space(identities.count_folds(folds), summary)
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
