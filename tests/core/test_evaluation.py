@@ -9,7 +9,7 @@ import pytest
 from common import plots
 from common.data.folding import Fold
 from common.data.images import ImageTable
-from common.evaluation import metrics, predictions, report, statistics, weighted
+from common.evaluation import metrics, predictions, results_text, statistics, weighted
 from step_4.analyze_predictions import plot
 
 CLASSES = ("cat", "dog")
@@ -196,10 +196,10 @@ def results_of(test_roc_auc):
 def test_the_procedures_interval_weighs_outer_folds_the_same_and_counts_dev_as_learned_from():
     # means of outer folds 0.7 to 0.9, s² = 0.01 · 10 / 16, n_test / (n_train + n_dev) = 1/2, t(0.975, 4) = 2.7764451
     half_width = 2.7764451 * np.sqrt((1 / 5 + 1 / 2) * 0.00625)
-    low, high = report.retrained(results_of([[0.6, 0.8], [0.75], [0.8, 0.8, 0.8], [0.85], [0.9]]))
+    low, high = results_text.retrained(results_of([[0.6, 0.8], [0.75], [0.8, 0.8, 0.8], [0.85], [0.9]]))
     assert (low, high) == pytest.approx((0.8 - half_width, 0.8 + half_width))
-    assert report.retrained(results_of([[0.7], [0.8], [0.9], [0.75]])) is None
-    assert report.retrained(results_of([[0.9]] * 5)) is None
+    assert results_text.retrained(results_of([[0.7], [0.8], [0.9], [0.75]])) is None
+    assert results_text.retrained(results_of([[0.9]] * 5)) is None
 
 
 def test_results_table_shows_folds_choices_and_what_the_data_support():
@@ -210,14 +210,14 @@ def test_results_table_shows_folds_choices_and_what_the_data_support():
     found, results = a_run()
     found["group"] = found["file"].str[:3]
     results = results.assign(root_splits=10)
-    (auc, (low, high)), by_fold = report.summary(found, results).values(), results.groupby("root_split").mean()
+    (auc, (low, high)), by_fold = results_text.summary(found, results).values(), results.groupby("root_split").mean()
     table = [
         [name, *(f"{row[score]:.3f}" for score in ("test_roc_auc", "test_balanced_accuracy", "test_mcc", "optimism"))]
         for name, row in [("0", by_fold.loc[0]), ("1", by_fold.loc[1]), ("mean", by_fold.mean())]
     ]
     table[0].insert(1, "2")
     table[1].insert(1, "2")
-    lines = report.results_table(found, results, chosen).splitlines()
+    lines = results_text.results_table(found, results, chosen).splitlines()
     assert lines[0] == "root split  models  test ROC AUC  balanced accuracy     MCC  dev - test ROC AUC"
     assert [line.split() for line in lines[1::2][:2]] + [lines[5].split()] == table
     assert lines[2:5:2] == [
@@ -233,16 +233,16 @@ def test_results_table_shows_folds_choices_and_what_the_data_support():
 
 def test_perfect_folds_give_a_bound_and_one_patient_of_a_class_no_interval():
     found, results = a_run(strength=100, n_test=20)
-    assert report.summary(found, results) == {"test_roc_auc": 1, "ci": pytest.approx([0.025 ** (1 / 20), 1])}
-    assert "0.832 to 1.000: these models, new images; bound: no error)" in report.results_table(found, results)
+    assert results_text.summary(found, results) == {"test_roc_auc": 1, "ci": pytest.approx([0.025 ** (1 / 20), 1])}
+    assert "0.832 to 1.000: these models, new images; bound: no error)" in results_text.results_table(found, results)
     found["group"] = found["class"]
-    assert report.summary(found, results)["ci"] is None
-    assert "no interval: an outer fold has one group or image of a class" in report.results_table(found, results)
+    assert results_text.summary(found, results)["ci"] is None
+    assert "no interval: an outer fold has one group or image of a class" in results_text.results_table(found, results)
 
 
 def test_results_table_of_many_choices_fits_in_100_columns():
     names = [f"a_setting_of_a_long_name_{i}" for i in range(6)]
-    lines = report.results_table(*a_run(), {0: dict.fromkeys(names, 1.23456e-05)}).splitlines()
+    lines = results_text.results_table(*a_run(), {0: dict.fromkeys(names, 1.23456e-05)}).splitlines()
     assert max(map(len, lines)) <= 100
     assert all(any(f"{name} 1.23e-05" in line for line in lines) for name in names)
 
@@ -274,7 +274,7 @@ def test_plots_state_the_numbers_of_the_table():
     found, results = a_run(root_splits=3)
     figures = plot(found, results)
     by_fold = results.groupby("root_split").mean()
-    low, high = report.summary(found, results)["ci"]
+    low, high = results_text.summary(found, results)["ci"]
     assert f"mean (AUC {by_fold['test_roc_auc'].mean():.3f})" in legend_texts(figures["roc"])
     assert f"found, 95 % interval (Brier {by_fold['test_brier'].mean():.3f})" in legend_texts(figures["calibration"])
     slope, intercept = by_fold[["test_calibration_slope", "test_calibration_intercept"]].mean()

@@ -160,7 +160,7 @@ def test_status_warns_where_an_old_gitignore_hides_data_from_dvc(tracked):
     before = Path(".gitignore").read_text()
     Path(".gitignore").write_text(before.replace("/data/?*", "/data/*"))
     for name, says in (("data/motor.npz", True), ("other", False)):
-        assert ("dvc checkout would delete the data (.gitignore:5: /data/*)" in status(name)) == says
+        assert ("dvc checkout would delete the data (.gitignore:6: /data/*)" in status(name)) == says
     write("data/motor.npz", "changed")
     with pytest.raises(UserError, match=r"with /data/\?\* in place of that line"):
         track("data/motor.npz")
