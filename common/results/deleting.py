@@ -123,18 +123,24 @@ def _delete(trees: Trees, run_id: str, force: bool) -> str:
     ):
         for path in cached_for(fingerprint):
             path.unlink(missing_ok=True)
-    run_ids, model_ids = trees.below(run_id)
-    for model_id in model_ids:
-        remove_files(trees.model_files, model_id)
-    for each in run_ids[::-1]:
-        remove_files(trees.artifacts, each)
-    trees.remove(run_ids[:0:-1], model_ids)
-    trees.remove([run_id], [])
+    run_ids = remove_tree(trees, run_id)
     said = f"deleted: run {run_id}, with {len(run_ids) - 1} runs below it"
     if trees.uri.startswith("http"):
         again = f"mlflow gc --backend-store-uri DATABASE --run-ids {','.join(run_ids)}"
         said += f"; the server keeps their rows, marked as deleted, until its owner calls: {again}"
     return said
+
+
+def remove_tree(trees: Trees, root_id: str) -> list[str]:
+    """Remove a root run and all below it, files first and the root last; returns their ids."""
+    run_ids, model_ids = trees.below(root_id)
+    for model_id in model_ids:
+        remove_files(trees.model_files, model_id)
+    for run_id in run_ids[::-1]:
+        remove_files(trees.artifacts, run_id)
+    trees.remove(run_ids[:0:-1], model_ids)
+    trees.remove([root_id], [])
+    return run_ids
 
 
 def remove_files(files_of: Callable, each: str) -> None:

@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param, RunTag
 from common.cli import UserError, reason_of
 from common.locks import locked
 from common.results.archive import Archive, open_archive
-from common.results.deleting import remove_files, remove_work_of
+from common.results.deleting import remove_tree, remove_work_of
 from common.results.incoming import Incoming, put_files, put_splits, put_versions
 from common.results.opening import open_trees
 from common.results.trees import ADDING, ORIGIN, ROOT, KeptModel, KeptRun, Tree, Trees, line_key, with_ids
@@ -126,17 +126,11 @@ def _there(trees: Trees, tree: Tree) -> str | None:
 
 def _undo(trees: Trees, root_id: str) -> None:
     """Remove the half of a run that an interrupted import left."""
-    run_ids, model_ids = trees.below(root_id)
     delete_studies([name for name in study_names() if name.startswith(root_id)])
     for version in trees.client.search_model_versions(f"run_id = '{root_id}'"):
         trees.client.delete_model_version(version.name, version.version)
     remove_work_of(root_id)
-    for model_id in model_ids:
-        remove_files(trees.model_files, model_id)
-    for run_id in run_ids[::-1]:
-        remove_files(trees.artifacts, run_id)
-    trees.remove(run_ids[:0:-1], model_ids)
-    trees.remove([root_id], [])
+    remove_tree(trees, root_id)
 
 
 def _free_ids(trees: Trees, tree: Tree) -> dict[str, str]:
