@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import UserError, escaped
-from common.data.cache import New, cached_array, copied_array, open_array
+from common.data.cache import cached_array, copied_array, open_array
 from common.data.copies import first_copies, united
-from common.data.decoding import png_of, read_image
-from common.data.scans import decoders, file_and_part
-from common.progress import in_threads
-from common.state import cache_folder, regular
+from common.data.decoded import cache_name, decode_all, digest_files
+from common.data.decoding import png_of
+from common.data.scans import decoders
+from common.state import cache_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ class ImageTable:
 
     def _find(self, path: Path, size: int) -> np.ndarray:
         """The pixels on this machine: in a cache of its own, on a disk that it shares, or decoded from the images."""
-        own, decoded = cache_folder() / path.name, cache_folder() / f"{_cache_name(self, size)}.npy"
+        own, decoded = cache_folder() / path.name, cache_folder() / f"{cache_name(self, size)}.npy"
         for there in (own, decoded):
             if there.exists():
                 return open_array(there)
@@ -166,7 +166,7 @@ class ImageTable:
             if digest_files(self.root, list(self.files)) != self.digests:
                 found = f"other images than those of the run, fingerprint {self.fingerprint[:12]}"
                 raise UserError(f"{here}: {self.root}: {found}")
-            pixels, notes = _decode_all(self, size, new)
+            pixels, notes = decode_all(self, size, new)
             for file, reason in notes["unreadable"].items():
                 raise UserError(f"{here}: {self.root / file}: {reason}; the run could read it")
             return pixels, notes
@@ -221,25 +221,6 @@ class ImageTable:
         )
 
 
-def digest_files(root: Path, files: list[str]) -> tuple[str, ...]:
-    """SHA-256 (hex) of the bytes of each file, or of its digest and the part of it that an image is."""
-
-    def digest(name: str) -> str:
-        try:
-            with open(regular(root / name), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{root / name}: {error.strerror}") from error
-
-    places = [file_and_part(Path(name)) for name in files]
-    once = list(dict.fromkeys(str(file) for file, _ in places))
-    of_file = dict(zip(once, in_threads(digest, once, "reading files"), strict=True))
-    return tuple(
-        hashlib.sha256(f"{of_file[str(file)]}#{part}".encode()).hexdigest() if part else of_file[str(file)]
-        for file, part in places
-    )
-
-
 def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> ImageTable:
     """The table with its `pixels` at `size` x `size`, decoded once and kept under ``cache/`` unless it is not `cached`.
 
@@ -251,45 +232,14 @@ def decode(table: ImageTable, size: int, skip_unreadable: bool = False) -> Image
     if table.is_arrays or (table.pixels is not None and table.pixels.shape[-1] == size):
         return table
 
-    make = partial(_decode_all, table, size)
-    pixels, notes = cached_array(_cache_name(table, size), make, table.cached)
+    make = partial(decode_all, table, size)
+    pixels, notes = cached_array(cache_name(table, size), make, table.cached)
     unreadable = notes["unreadable"]
     if unreadable and not skip_unreadable:
         file, reason = next(iter(unreadable.items()))
         more = f"; {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
         raise UserError(f"{table.root / file}: {reason}{more}; --skip-unreadable leaves such images out")
     return replace(table.without(unreadable), pixels=pixels)
-
-
-def _cache_name(table: ImageTable, size: int) -> str:
-    return f"images-{table.fingerprint[:24]}-{size}-{decoders(table.has_scans)}"
-
-
-def _decode_all(table: ImageTable, size: int, new: New) -> tuple[np.ndarray, dict]:
-    pixels = new((len(table), 3, size, size), "uint8")
-    unreadable: dict[str, str] = {}
-    coloured: set[int] = set()
-
-    def read(row: int) -> None:
-        try:
-            image = pixels[row] = read_image(table.root / table.files[row], size)
-        except ValueError as error:
-            unreadable[table.files[row]] = str(error)
-        else:
-            if (image != image[:1]).any():
-                coloured.add(row)
-
-    for _ in in_threads(read, range(len(table)), "decoding images"):
-        pass
-    for row in [row for row, file in enumerate(table.files) if unreadable.pop(file, None)]:
-        read(row)  # again and alone: others may have taken the memory
-    channels = 3 if coloured else 1
-    if unreadable or channels == 1:
-        kept = [i for i, file in enumerate(table.files) if file not in unreadable]
-        every, pixels = pixels, new((len(kept), channels, size, size), "uint8")
-        for row, i in enumerate(kept):
-            pixels[row] = every[i, :channels]
-    return pixels, {"unreadable": dict(sorted(unreadable.items()))}
 
 
 def check_classes(table: ImageTable) -> ImageTable:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from common.cli import SOURCES, UserError, parts_in
 from common.data.arrays import load_arrays
-from common.data.decoding import FORMATS
-from common.data.images import ImageTable, check_classes, decode, digest_files
+from common.data.decoded import digest_files
+from common.data.image_files import list_images
+from common.data.images import ImageTable, check_classes, decode
 from common.data.pairs import read_pairs
 from common.data.scans import UNSURE, is_scan, listed_scans, value_for
 from common.locks import locked
@@ -233,44 +233,6 @@ def _joined(root: Path, parts: dict[str, str]) -> _Found:
     unlabelled = sum(part.unlabelled for part in read.values())
     scans = next((part.scans for part in read.values() if part.scans), None)
     return _Found(labels, groups, others, unlabelled, grouped_by, scans)
-
-
-def list_images(root: Path) -> tuple[list[str], Counter]:
-    """Files with the suffix of an image, or DICOM without one, sorted; and a count of the other files by suffix."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
-    images, others = [], Counter()
-    for folder, names in _folders(root):
-        for name in names:
-            path = (folder / name).relative_to(root)
-            if name.startswith("."):
-                continue
-            if path.suffix.lower() in suffixes or is_scan(folder / name):
-                images.append(path.as_posix())
-            elif len(path.parts) > 1 and path.parts[0] != "annotations":
-                others[path.suffix] += 1
-    return sorted(images), others
-
-
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders with the names of their files: real ones first, then where links lead, but none twice, nor above root."""
-
-    def identity(folder: Path) -> tuple[int, int]:
-        return folder.stat().st_dev, folder.stat().st_ino
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    seen, tops = set(map(identity, root.resolve().parents)), [root]
-    for top in tops:
-        for name, folders, names in os.walk(top, onerror=refuse):
-            folder = Path(name)
-            if identity(folder) in seen:
-                folders.clear()
-                continue
-            seen.add(identity(folder))
-            folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
-            tops += [folder / f for f in folders if (folder / f).is_symlink()]
-            yield folder, names
 
 
 def _labels_from_breeds(paths: list[str], root: Path) -> dict[str, str]:

@@ -139,7 +139,7 @@ def _predict(args: argparse.Namespace) -> pd.DataFrame:
 
 def _files(paths: Sequence[Path]) -> list[Path | IdxImage]:
     """The images among the paths, those in folders, sorted within each, and those in idx files."""
-    from common.data.sources import list_images
+    from common.data.image_files import list_images
 
     files: list[Path | IdxImage] = []
     for path in paths:

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 
 from common import data
 from common.cli import UserError
-from common.data import images, load_images
+from common.data import decoded as module, load_images
 from common.data.decoding import read_image
 from common.seeds import Stream
 from common.state import data_folder
@@ -186,7 +186,7 @@ def test_any_change_changes_the_fingerprint(pets):
 def test_images_are_decoded_once_and_a_copy_elsewhere_is_the_same_data(pets, home, monkeypatch):
     first = load(pets)
     shutil.copytree(pets, home / "copy")
-    monkeypatch.setattr(images, "read_image", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(module, "read_image", lambda *_: pytest.fail("decoded again"))
     for table in (load(pets), load(home / "copy")):
         assert table.fingerprint == first.fingerprint and (table.pixels == first.pixels).all()
 
@@ -208,7 +208,7 @@ def decode_slowly(root, home, start, decoded):
         time.sleep(0.05)
         return read_image(path, size)
 
-    images.read_image = slow
+    module.read_image = slow
     start.wait()
     assert len(load(root)) == 12
 
@@ -233,7 +233,7 @@ def test_an_interrupted_decoding_leaves_no_cache(pets, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(images, "read_image", interrupted)
+        patch.setattr(module, "read_image", interrupted)
         load(pets)
     assert load(pets).pixels.any(axis=(1, 2, 3)).all()
 

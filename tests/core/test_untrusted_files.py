@@ -18,7 +18,7 @@ from common.config.file import load_experiment
 from common.data import find_images, load_images
 from common.data.decoding import FORMATS, decode_image
 from common.data.folding import Fold
-from common.data.sources import list_images
+from common.data.image_files import list_images
 from common.data.splits import load_splits, save_splits, splits_file
 from common.data.splitting import make_splits
 from common.evaluation import predictions_table
