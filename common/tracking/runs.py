@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,19 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
 from common import progress
-from common.cli import UserError, masked
+from common.cli import masked
 from common.tracking import records
 from common.tracking.closing import closing
 from common.tracking.identity import flatten
 from common.tracking.outbox import outbox_of
 from common.tracking.pages import runs_page
+from common.tracking.readable import Readable
 from common.tracking.records import FitRun, Log, Placed, Record, place_of
 from common.tracking.seam import OnRecord, predicted, tell
-from common.tracking.store import Connection
 
 PARENT = "mlflow.parentRunId"
 OF_TEST = ("test_", "ensemble_test_", "optimism")
@@ -34,7 +32,7 @@ _open: dict[str, Run] = {}
 
 
 @dataclass(eq=False)
-class Run(Placed):
+class Run(Placed, Readable):
     """One open MLflow run of this process. Where it is pickled, for a fit elsewhere, a :class:`FitRun` arrives.
 
     Attributes
@@ -74,11 +72,6 @@ class Run(Placed):
 
     def __reduce__(self):
         return FitRun, (self.run_id, self.place)
-
-    @cached_property
-    def client(self) -> Connection:
-        """Its connection to the server or database."""
-        return Connection(self.uri)
 
     @contextlib.contextmanager
     def child(self, name: str, **tags: object) -> Iterator[Run]:
@@ -239,45 +232,6 @@ class Run(Placed):
 
     def _at(self, path: tuple[str, ...]) -> Run:
         return self._below[path] if path else self
-
-    def read_text(self, artifact: str) -> str:
-        """A text as :meth:`text` stored it; empty where the run has no such artifact."""
-        with self._fluent(), tempfile.TemporaryDirectory() as folder, contextlib.suppress(UserError):
-            return Path(self.client.download_artifacts(self.run_id, artifact, folder)).read_text()
-        return ""
-
-    def read_table(self, artifact: str):
-        """A pandas DataFrame as :meth:`table` stored it.
-
-        Raises
-        ------
-        UserError
-            When the run has no such artifact.
-        """
-        import pandas as pd
-
-        with self._fluent(), tempfile.TemporaryDirectory() as folder:
-            try:
-                path = self.client.download_artifacts(self.run_id, artifact, folder)
-            except UserError as error:
-                raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
-            return pd.read_csv(path, dtype={"group": str})  # some groups are numbers
-
-    @contextlib.contextmanager
-    def _fluent(self) -> Iterator[None]:
-        """Point mlflow's module-level functions at this run's server and experiment."""
-        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-        environment = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_experiment(experiment_id=self.experiment_id)
-        try:
-            yield
-        finally:
-            mlflow.set_tracking_uri(before)
-            for name, value in environment.items():  # the functions above set these too
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
 
 
 def deliver(said: list[Record]) -> None:
