@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -101,6 +102,20 @@ def decoders(scans: bool) -> str:
 def lacking_package(name: str) -> UserError:
     """What to say when a package of the extra is not installed."""
     return UserError(f"DICOM and NIfTI files need {name}, which is not installed; expected pip install .[medical]")
+
+
+def installed(name: str) -> Any:
+    """A module of a package of the extra.
+
+    Raises
+    ------
+    UserError
+        When it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise lacking_package(name.partition(".")[0]) from None
 
 
 def scan_image(source: Path | BinaryIO) -> Image.Image:

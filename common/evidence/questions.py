@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.cli import UserError, did_you_mean, escaped, reason_of
+from common.cli import UserError
+from common.cli.toml_files import read_toml
 from common.evidence.statements import Ask
-from common.state import regular, whole_file
+from common.state import whole_file
 
 QUESTIONS: dict[str, dict[str, str]] = {
     "title": {
@@ -74,13 +74,8 @@ def read_answers(path: Path) -> dict[str, str]:
     known = [key for keys in QUESTIONS.values() for key in keys]
     if not path.exists():
         return {}
-    try:
-        found = tomllib.loads(regular(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a TOML file ({reason_of(error)})") from error
+    found = read_toml(path, known)
     for key, answer in found.items():
-        if key not in known:
-            raise UserError(f"{path}: {escaped(key)}: no such question; see docs/report.md{did_you_mean(key, known)}")
         if not isinstance(answer, str):
             raise UserError(f"{path}: {key}: expected a text between quotes, found {answer!r:.40}")
     return {key: answer.strip() for key, answer in found.items()}

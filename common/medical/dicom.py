@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from common.data.scans import lacking_package
+from common.data.scans import installed
 from common.medical.windows import FUNCTIONS, as_grey, windowed
 from common.state import regular
 
@@ -25,17 +25,9 @@ FRAMES = (0x52009229, 0x52009230)
 
 
 def import_pydicom():
-    """The package pydicom, which takes values as they are, also odd ones.
-
-    Raises
-    ------
-    UserError
-        When it is not installed.
-    """
-    try:
-        import pydicom.pixels
-    except ModuleNotFoundError:
-        raise lacking_package("pydicom") from None
+    """The package pydicom, which takes values as they are, also odd ones; raises as :func:`installed`."""
+    pydicom = installed("pydicom")
+    installed("pydicom.pixels")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     return pydicom
 

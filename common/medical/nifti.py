@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.scans import lacking_package
+from common.data.scans import installed
 from common.medical.windows import PLANES, as_grey, windowed
 from common.state import regular
 
@@ -24,17 +24,8 @@ _one_at_a_time: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
 def import_nibabel():
-    """The package nibabel, quiet about oddities of headers.
-
-    Raises
-    ------
-    UserError
-        When it is not installed.
-    """
-    try:
-        import nibabel
-    except ModuleNotFoundError:
-        raise lacking_package("nibabel") from None
+    """The package nibabel, quiet about oddities of headers; raises as :func:`common.data.scans.installed`."""
+    nibabel = installed("nibabel")
     nibabel.imageglobals.logger.setLevel("ERROR")
     return nibabel
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.cli import UserError, did_you_mean
+from common.cli import UserError
+from common.cli.toml_files import read_toml
 from common.data.scans import SETTINGS_FILE
-from common.state import regular
 
 PLANES = ("sagittal", "coronal", "axial")
 """The planes of a volume, by the axis that they cut: from left to right, from back to front, from below upwards."""
@@ -58,13 +57,8 @@ def medical_settings(folder: Path) -> dict[str, Any]:
     path = next((where / SETTINGS_FILE for where in (folder, folder.parent) if (where / SETTINGS_FILE).exists()), None)
     if path is None:
         return dict(DEFAULTS)
-    try:
-        found = tomllib.loads(regular(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a TOML file ({error})") from error
+    found = read_toml(path, DEFAULTS)
     for name, value in found.items():
-        if name not in DEFAULTS:
-            raise UserError(f"{path}: {name}: expected one of {', '.join(DEFAULTS)}{did_you_mean(name, DEFAULTS)}")
         if expected := _not_as_expected(name, value):
             raise UserError(f"{path}: {name}: expected {expected}, found {value!r}")
     return {**DEFAULTS, **found}

@@ -267,7 +267,7 @@ def test_bad_input_is_one_line(store, tmp_path):
         (["--verify", tmp_path / "no.html"], "no.html: expected a report"),
         (
             [run, "--output", tmp_path / "odd.html"],
-            "odd.toml: fundin: no such question; see docs/report.md; did you mean",
+            "odd.toml: fundin: no such key; did you mean",
         ),
         ([run, "--output", tmp_path / "x.txt"], "expected a name that ends with .html"),
         ([run, "--subgroups", "colour"], "colour"),
