@@ -17,13 +17,13 @@ HERE = socket.gethostname()
 READ = """
 import pickle, sys
 from common.cli import UserError
-from common.data import images
+from common.data import decoded
 
-read, count = images.read_image, []
+read, count = decoded.read_image, []
 def counted(*arguments):
     count.append(arguments)
     return read(*arguments)
-images.read_image = counted
+decoded.read_image = counted
 try:
     table = pickle.load(open(sys.argv[1], "rb"))
 except UserError as error:

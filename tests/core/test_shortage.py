@@ -15,9 +15,9 @@ LOAD = """
 import resource, sys
 from pathlib import Path
 from common import cli
-from common.data import images, load_images
+from common.data import decoded, load_images
 
-read = images.read_image
+read = decoded.read_image
 if sys.argv[2] == "memory":
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + 80_000_000
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -25,7 +25,7 @@ else:
     def read_image(path, size):
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
         return read(path, size)
-    images.read_image = read_image
+    decoded.read_image = read_image
 cli.run(lambda: load_images(sys.argv[1], 64, "--skip-unreadable" in sys.argv))
 """
 
