@@ -134,7 +134,8 @@ def read_scores(
     others = [found for run in runs[-MOST:] if (found := predictions_of(run)) is not None]
     optimism, n_found = expected_optimism([predictions, *others])
     if optimism is None:
-        return f"{said}; how much better the best looks cannot be told from so few images"
+        why = "from so few images" if n_found > 1 else "as none of the others has predictions of all these folds here"
+        return f"{said}; how much better the best looks cannot be told {why}"
     of = f"{n_found}" if n_found == n_configs else f"{n_found} of them that can be compared"
     return f"{said}; were they equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
 
