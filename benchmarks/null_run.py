@@ -11,7 +11,7 @@ class NullRun:
 
     run_id = "none"
     resumed = is_over = False
-    checkpoint = None
+    checkpoint = recorded = None
     uri = page = "nowhere"
 
     @contextmanager
@@ -24,4 +24,4 @@ class NullRun:
     def ignore(self, *args: object, **values: object) -> None:
         """Nothing."""
 
-    log = params = tags = text = table = file = model = flush = ignore
+    log = params = tags = text = table = file = model = record = flush = ignore
