@@ -15,8 +15,8 @@ from benchmarks.figures import Figure, as_table
 from common import cli
 
 ROWS = ("usual", "bare", "tracking", "growth", "first", "precision", "coverage", "idx", "engines", "leaks")
-ASKED = ("pruning", "sampler", "peers", "gpu")
-"""Rows only when they are named: they ask which default is best, or need the internet or a GPU."""
+ASKED = ("pruning", "sampler", "heads", "peers", "gpu")
+"""Rows only when they are named: they ask which default or way is best, or need the internet or a GPU."""
 RESULTS = cli.PROJECT / "benchmarks" / "results"
 DRAWN = cli.PROJECT / "data" / "drawn"
 
