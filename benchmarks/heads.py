@@ -72,8 +72,8 @@ def _search(size: Size, bar) -> Figure:
         f"faster heads are worth it from {WORTH} on",
         None,
         f"minima of {size.repetitions}",
-        "whole scripts over their fits; the ratio is the most that any faster training of heads can bring to a search of heads on "
-        "frozen features",
+        "whole scripts, by fit; the ratio is the most that any faster training of heads can bring to a search of heads "
+        "on frozen features",
     )
 
 
