@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -52,9 +53,32 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
+def project(empty_stores, tmp_path_factory):
     """A copy of the code, so that the scripts' state (runs, caches, data) is not the developer's."""
-    return copy_code(tmp_path_factory.mktemp("project") / "with a space")
+    folder = copy_code(tmp_path_factory.mktemp("project") / "with a space")
+    shutil.copy(empty_stores / "mlflow.db", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_stores(tmp_path_factory):
+    """A folder with empty databases of MLflow and Optuna: they take seconds to make, so all processes share them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "empty stores"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            from common.search.studies import create_study
+            from common.tracking.upkeep import look_after
+
+            part = tmp_path_factory.mktemp("stores") / "part"
+            part.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("REPROAI_STATE", str(part))
+                patch.delenv("OPTUNA_STORAGE", raising=False)
+                create_study("empty", 2)
+            look_after(part / "mlflow.db")
+            part.rename(folder)
+    return folder
 
 
 def copy_code(folder):
@@ -84,12 +108,12 @@ def run_script(project):
     forks.close()
 
 
-@pytest.fixture(scope="module")
-def killer(few_pets, tmp_path_factory):
+@pytest.fixture(scope="session")
+def killer(few_pets, empty_stores, tmp_path_factory):
     """Runs scripts that are ended at any moment, in a copy of the project of its own."""
     from killing import Killer
 
-    killer = Killer(tmp_path_factory.mktemp("killed"), few_pets)
+    killer = Killer(tmp_path_factory.mktemp("killed"), few_pets, empty_stores)
     yield killer
     killer.close()
 

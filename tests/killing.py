@@ -65,21 +65,14 @@ class Ended:
 class Killer:
     """A copy of the project whose scripts run in processes forked from one that has imported everything."""
 
-    def __init__(self, folder: Path, data: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, data: Path, empty_stores: Path):
+        self.folder, self._empty = folder, empty_stores
         for name in ("common", *(f"step_{i}" for i in range(1, 6))):
             shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
         shutil.copy(PROJECT / "requirements.txt", folder)
         self.data = str(data)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
         self.environment = {**kept, "PYTHONPATH": str(folder)}
-        self._empty = folder / "empty"
-        make = "from common.search.studies import create_study; from common.tracking.store import open_store; "
-        make += "create_study('empty', 2), open_store('step_5')"
-        subprocess.run([sys.executable, "-c", make], cwd=folder, env=self.environment, check=True)
-        self._empty.mkdir()
-        for name in ("mlflow.db", "optuna.db"):
-            (folder / name).rename(self._empty / name)
         self._forker = subprocess.Popen(
             [sys.executable, "-c", FORKER],
             cwd=folder,

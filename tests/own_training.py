@@ -13,24 +13,15 @@ from torch import nn
 
 from common.params import build_classifier, train
 from common.params.idx import write_standin
-from common.tracking.upkeep import look_after
 from conftest import PROJECT
 
 
-@pytest.fixture(name="empty", scope="module")
-def empty_store(tmp_path_factory):
-    """A new database, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    look_after(path)
-    return path
-
-
 @pytest.fixture(name="home", autouse=True)
-def a_home(empty, tmp_path, monkeypatch):
+def a_home(empty_stores, tmp_path, monkeypatch):
     """A project with no runs, and a few digits in ``data``."""
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty, tmp_path)
+    shutil.copy(empty_stores / "mlflow.db", tmp_path)
     write_standin(tmp_path / "data", 120, 20)
     return tmp_path
 

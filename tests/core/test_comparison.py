@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import pytest
 from mlflow.entities import Dataset, DatasetInput
@@ -16,9 +17,10 @@ from common.tracking.store import open_store
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(empty_stores, tmp_path_factory):
     """Keeps a run, made of a predictions table and the results that follow; returns its id."""
     state = tmp_path_factory.mktemp("state")
+    shutil.copy(empty_stores / "mlflow.db", state)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(state))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

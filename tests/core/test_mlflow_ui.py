@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from serving import mlflow_ui
 
-from common.tracking.upkeep import look_after, store_uri
+from common.tracking.upkeep import store_uri
 from conftest import PROJECT
 
 OPEN = {"LISTEN": "0.0.0.0", "HOST": "0.0.0.0", "MLFLOW_HOST": "0.0.0.0", "UVICORN_HOST": "0.0.0.0", "PORTS": "80"}
@@ -46,8 +46,10 @@ def listened_on(port):
         ),
     ],
 )
-def test_only_the_image_can_make_the_ui_listen_elsewhere_and_the_address_is_printed(variables, listens, tmp_path):
-    look_after(tmp_path / "mlflow.db")
+def test_only_the_image_can_make_the_ui_listen_elsewhere_and_the_address_is_printed(
+    variables, listens, empty_stores, tmp_path
+):
+    shutil.copy(empty_stores / "mlflow.db", tmp_path)
     log = tmp_path / "ui.log"
     with mlflow_ui(PROJECT, tmp_path, log=log, host=listens, **variables) as address:
         port = int(address.split(":")[-1].strip("/"))

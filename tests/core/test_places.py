@@ -45,26 +45,18 @@ def test_such_a_name_is_refused_before_anything_is_written(where, project, run_s
 
 
 @pytest.mark.parametrize("name", ["EEG %Y-%m-%d", "a?b #1", "%%25", "$HOME", "Größe: 1"])
-def test_other_names_are_folders_of_mlruns(name, tmp_path, monkeypatch, database):
+def test_other_names_are_folders_of_mlruns(name, tmp_path, monkeypatch, empty_stores):
     from common.tracking import store
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
-    shutil.copy(database, tmp_path / "mlflow.db")
+    shutil.copy(empty_stores / "mlflow.db", tmp_path)
     expanded = datetime.now().strftime(train_parser("", 5).parse_args(["--experiment", name]).experiment)
     uri, experiment = store.open_store(expanded)
     client = MlflowClient(uri)
     run = client.create_run(experiment).info.run_id
     client.log_text(run, "kept", "provenance/a.txt")
     assert (tmp_path / "mlruns" / expanded / run / "artifacts" / "provenance" / "a.txt").read_text() == "kept"
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """An empty database, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture

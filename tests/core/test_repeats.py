@@ -1,6 +1,7 @@
 """One experiment from several root seeds: which runs are made, and whence their scores differ."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def test_variances_of_seeds_and_splits_are_right_on_average():
 
 
 def test_repeats_run_what_has_not_finished_on_the_same_splits_and_on_others(
-    run_script, tiny_pets, tmp_path, monkeypatch
+    run_script, tiny_pets, empty_stores, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    shutil.copy(empty_stores / "mlflow.db", tmp_path)
     command = ("step_3/train.py", "--data", tiny_pets, "--fast", "--inner-splits", 1, "--n-jobs", 1, "--json")
     before = json.loads(run_script(*command, "--seed", 8).stdout.splitlines()[-1])
     done = run_script(*command, "--seed", 7, "--repeats", 2, "--resplit")

@@ -8,6 +8,7 @@ How it computes in several processes is not looked at. ``--step-dir`` may be giv
 and 4 are checked, to save time: test_broken_steps.py holds altered copies of steps 2 and 4 against the same behaviours.
 """
 
+import shutil
 from collections import Counter
 from itertools import combinations
 from types import SimpleNamespace
@@ -49,8 +50,9 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory):
+def state(empty_stores, tmp_path_factory):
     state = tmp_path_factory.mktemp("state")
+    shutil.copy(empty_stores / "mlflow.db", state)
     return state, make_state(state)
 
 

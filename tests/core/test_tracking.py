@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -46,23 +47,15 @@ def start(experiment="step_2", seed=7, config=CONFIG):
     return start_step(int(experiment[-1]), args, 1, TABLE, FOLD, config, compute, Stream(seed))
 
 
-@pytest.fixture(scope="module")
-def new_database(tmp_path_factory):
-    """An empty database, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
-
-
 @pytest.fixture
 def compute():
     return set_up("cpu", "fp32")
 
 
 @pytest.fixture
-def client(tmp_path, new_database, monkeypatch):
+def client(tmp_path, empty_stores, monkeypatch):
     """An own database, and a project folder that is no repository."""
-    (tmp_path / "mlflow.db").write_bytes(new_database)
+    shutil.copy(empty_stores / "mlflow.db", tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -17,9 +17,10 @@ LINK = "\\ No newline at end of file\n"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(empty_stores, tmp_path_factory):
     """A repository with a store that others write to as well."""
     repository = Repository(tmp_path_factory.mktemp("shared"))
+    shutil.copy(empty_stores / "mlflow.db", repository.folder)
     repository.git("checkout", "--quiet", "--", ".")
     (repository.folder.parent / "evil.py").write_text("open('evil was here', 'w')\n")
     return repository

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 from datetime import datetime
 
 import pandas as pd
@@ -26,9 +27,10 @@ ONE = ("--root-splits", 1, "--inner-splits", 1, "--device", "cpu", "--n-jobs", 1
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory):
+def day(empty_stores, tmp_path_factory):
     """Two models on one split, and what the script said."""
     state = tmp_path_factory.mktemp("state")
+    shutil.copy(empty_stores / "mlflow.db", state)
     make_epochs([str(state / "eight.npz"), "--n-subjects", "8", "--n-trials", "6"])
     (state / "config.py").write_text(CONFIG.format(data=str(state / "eight.npz")))
     days, said = [datetime.now()], io.StringIO()

@@ -1,6 +1,7 @@
 """Models of arrays in the registry: they answer for `.npz` files and for recordings, here and over HTTP."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,9 +25,10 @@ from common.training import test_model
 
 
 @pytest.fixture(scope="module")
-def motor(tmp_path_factory):
+def motor(empty_stores, tmp_path_factory):
     """A project with two versions of the model `motor`, trained (or as good as) on epochs of two recordings."""
     folder = tmp_path_factory.mktemp("project")
+    shutil.copy(empty_stores / "mlflow.db", folder)
     rng = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(folder))

@@ -1,6 +1,7 @@
 """What a run of step 5 sends to a broker, whatever happens to the broker; what is answered from a topic."""
 
 import json
+import shutil
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -145,9 +146,10 @@ def test_events_are_shown_as_progress(monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")
-def registered(tiny_pets, tmp_path_factory):
+def registered(tiny_pets, empty_stores, tmp_path_factory):
     """A project with the model `pets` in production, and a photo."""
     folder, photo = tmp_path_factory.mktemp("registered"), (tiny_pets / "images" / "Bengal_1.jpg").read_bytes()
+    shutil.copy(empty_stores / "mlflow.db", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from own_training import a_home, empty_store  # noqa: F401
+from own_training import a_home  # noqa: F401
 from test_reproduce import Repository
 
 from common.cli import UserError

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from own_training import a_home, begun, client, empty_store, fit, model_of, scalars, small, train_step  # noqa: F401
+from own_training import a_home, begun, client, fit, model_of, scalars, small, train_step  # noqa: F401
 from sklearn.metrics import matthews_corrcoef
 from torch import nn
 

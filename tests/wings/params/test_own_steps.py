@@ -11,7 +11,7 @@ import brokers
 import numpy as np
 import pytest
 import torch
-from own_training import a_home, client, empty_store, fit, model_of, scalars, small, test_step, train_step  # noqa: F401
+from own_training import a_home, client, fit, model_of, scalars, small, test_step, train_step  # noqa: F401
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 
@@ -17,10 +18,12 @@ from conftest import PROJECT
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registry(tiny_pets, tmp_path_factory):
+def registry(tiny_pets, empty_stores, tmp_path_factory):
     """A project of its own, with two versions of the model `pets`, the first of which is in production."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPROAI_STATE", str(tmp_path_factory.mktemp("project")))
+        folder = tmp_path_factory.mktemp("project")
+        shutil.copy(empty_stores / "mlflow.db", folder)
+        patch.setenv("REPROAI_STATE", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert [register_pets(tiny_pets, test_mcc=score) for score in (0.5, 0.25)] == [1, 2]
         yield

@@ -45,7 +45,7 @@ from common.production.ensemble import Ensemble, UnreadableImage
 from common.production.promotion import create_version, production_version, promote, registry_at, standing
 from common.production.registry import load_production, load_version, register_version
 from common.production.scope import StoredData, check_scope
-from common.tracking.upkeep import look_after, store_uri
+from common.tracking.upkeep import store_uri
 from conftest import PROJECT, copy_code
 from step_4 import train
 
@@ -55,11 +55,9 @@ PROCESSES.set_forkserver_preload(PRELOADED)
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A new database, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    look_after(path)
-    return path
+def empty(empty_stores):
+    """A new database."""
+    return empty_stores / "mlflow.db"
 
 
 @pytest.fixture
