@@ -101,23 +101,28 @@ def test_comments_docstrings_layout_and_what_shows_or_tells_change_nothing(edit,
     assert digests() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        ("common/training/loop.py", r"epoch > 0", "epoch > 1"),
-        ("common/training/stopping.py", r"\Z", "\nNEW = 1\n"),
-        ("common/model/small_cnn.py", r"nn\.Conv2d", "nn.LazyConv2d"),
-        ("common/evaluation/metrics.py", r"\Z", "\nNEW = 1\n"),
-        ("common/seeds.py", r"\Z", "\nNEW = 1\n"),
-        ("step_5/train.py", r"N_TRIALS = 5", "N_TRIALS = 6"),
-        ("my_config.py", r"1\.5", "1.6"),
-        ("my_layers.py", r"flatten\(1\)", "flatten(start_dim=1)"),
-        ("my_numbers.py", r"1", "2"),
-    ],
-)
-def test_a_change_of_what_computes_is_named_with_its_file(name, old, new, edit, digests, before):
-    edit(name, old, new)
-    assert differences(digests(), before) == [f"code of {name}"]
+CHANGES = [
+    ("common/training/loop.py", r"epoch > 0", "epoch > 1"),
+    ("common/training/stopping.py", r"\Z", "\nNEW = 1\n"),
+    ("common/model/small_cnn.py", r"nn\.Conv2d", "nn.LazyConv2d"),
+    ("common/evaluation/metrics.py", r"\Z", "\nNEW = 1\n"),
+    ("common/seeds.py", r"\Z", "\nNEW = 1\n"),
+    ("step_5/train.py", r"N_TRIALS = 5", "N_TRIALS = 6"),
+    ("my_config.py", r"1\.5", "1.6"),
+    ("my_layers.py", r"flatten\(1\)", "flatten(start_dim=1)"),
+    ("my_numbers.py", r"1", "2"),
+]
+
+
+def test_changes_of_what_computes_are_named_with_their_files(edit, digests, before):
+    edit(*CHANGES[0])
+    assert differences(digests(), before) == [f"code of {CHANGES[0][0]}"]
+    for change in CHANGES[1:]:
+        edit(*change)
+    after = digests()
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {
+        f"code.{name}" for name, *_ in CHANGES
+    }
 
 
 def test_a_wing_counts_where_the_config_reaches_it_alone(edit, folder, digests, before):
