@@ -78,12 +78,14 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path):
-    return Repository(tmp_path)
+def repository(empty_stores, tmp_path):
+    repository = Repository(tmp_path)
+    shutil.copy(empty_stores / "mlflow.db", repository.folder)
+    return repository
 
 
 def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(repository):
-    run_id = repository.train(3, "--n-jobs", 1, "--precision", "measure")
+    run_id = repository.train(3, "--root-splits", 1, "--n-jobs", 1, "--precision", "measure")
     before = repository.client.get_run(run_id).to_dictionary()
     repository.change_training()
     repository.commit("another learning rate")
@@ -96,11 +98,11 @@ def test_a_run_is_repeated_with_its_own_code_and_in_place_with_the_code_of_now(r
     assert (tracked.data.tags["verdict"], tracked.info.status) == ("bitwise identical", "FINISHED")
     assert [path.name for path in (repository.folder / ".git").glob("worktrees/*")] == []
 
-    done = repository.reproduce(run_id, "--in-place", "--only", "root_split=1")
+    done = repository.reproduce(run_id, "--in-place", "--only", "root_split=0")
     verdict = done.stdout.split("verdict: ")[1].splitlines()[0]
     assert (done.returncode, verdict) in [(0, "within tolerance"), (1, "differs")]
     assert "changed: code of " in done.stdout
-    assert "they part at root split 1, trial 0, inner split 0, warm-up, epoch 1: " in done.stdout
+    assert "they part at root split 0, trial 0, inner split 0, warm-up, epoch 1: " in done.stdout
     assert "the standard error over its 2 folds" in done.stdout
 
 
