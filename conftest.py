@@ -4,6 +4,11 @@ import functools
 import math
 import os
 import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests share the cores: threads that wait must not spin
 
@@ -13,6 +18,27 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 TOLERANCE = 0.05
 LONGEST = {"test_killed", "test_steps", "test_reporting", "test_brain", "test_registry", "lesson"}
 """Files that begin first, so that none is left to one process at the end."""
+
+
+MEMORY = Path("/dev/shm")
+
+
+def pytest_configure():
+    """Temporary files lie in memory where there is room and programs may run: databases then wait for no disk."""
+    if "TMPDIR" in os.environ or not MEMORY.is_dir() or os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        return
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 6 * 2**30:
+        os.environ["TMPDIR"], tempfile.tempdir = str(MEMORY), None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Memory is given back, unless a test failed."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if exitstatus == 0 and factory is not None and not session.config.option.basetemp:
+        base = factory.getbasetemp()
+        if base.is_relative_to(MEMORY):
+            shutil.rmtree(base, ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers():

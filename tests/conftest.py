@@ -1,6 +1,7 @@
 """Fixtures: tiny pictures, the real photos, and a copy of the project that scripts run in."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -61,24 +62,38 @@ def project(empty_stores, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def empty_stores(tmp_path_factory):
-    """A folder with empty databases of MLflow and Optuna: they take seconds to make, so all processes share them."""
+def once(tmp_path_factory):
+    """``once(name, make)`` is a folder that `make` has filled, once for all processes of the tests."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "empty stores"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            from common.search.studies import create_study
-            from common.tracking.upkeep import look_after
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
-            part = tmp_path_factory.mktemp("stores") / "part"
-            part.mkdir()
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("REPROAI_STATE", str(part))
-                patch.delenv("OPTUNA_STORAGE", raising=False)
-                create_study("empty", 2)
-            look_after(part / "mlflow.db")
-            part.rename(folder)
-    return folder
+    def made(name, make):
+        folder = shared / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                part = tmp_path_factory.mktemp(name)
+                make(part)
+                part.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def empty_stores(once):
+    """A folder with empty databases of MLflow and Optuna, which take seconds to make."""
+
+    def make(folder):
+        from common.search.studies import create_study
+        from common.tracking.upkeep import look_after
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REPROAI_STATE", str(folder))
+            patch.delenv("OPTUNA_STORAGE", raising=False)
+            create_study("empty", 2)
+        look_after(folder / "mlflow.db")
+
+    return once("empty_stores", make)
 
 
 def copy_code(folder):
@@ -116,6 +131,17 @@ def killer(few_pets, empty_stores, tmp_path_factory):
     killer = Killer(tmp_path_factory.mktemp("killed"), few_pets, empty_stores)
     yield killer
     killer.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(once, killer):
+    """``undisturbed(step)`` is what a run of the killer leaves that nobody disturbs."""
+
+    def of(step):
+        make = lambda folder: (folder / "left").write_bytes(pickle.dumps(killer.undisturbed(step)))  # noqa: E731
+        return pickle.loads((once(f"undisturbed_{step}", make) / "left").read_bytes())
+
+    return of
 
 
 @pytest.fixture

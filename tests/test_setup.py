@@ -262,6 +262,7 @@ def test_unusable_calls_are_one_line_and_exit_code_2(ready: Path) -> None:
 # ---- .venv
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("packages that a user adds survive, or are refused in one line", cases=6)
 def test_first_use_installs_the_hashed_lock_and_ones_own_packages_and_a_change_of_either_installs_again(
     tmp_path: Path,

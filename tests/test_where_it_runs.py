@@ -97,6 +97,7 @@ def jupyter_lab(folder: Path, listens: str = "127.0.0.1", **variables: str):
         process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.hostile("only this machine reaches the MLflow UI and JupyterLab", cases=2)
 def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for_and_fetches_no_news(
     tmp_path: Path,

@@ -182,7 +182,7 @@ def first_two(folder, at_once, name):
     return found, list(run_fits(fit, [0, 1]))
 
 
-@pytest.mark.parametrize("n_jobs", [1, pytest.param(4, marks=pytest.mark.slow), 6])
+@pytest.mark.parametrize("n_jobs", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6))])
 def test_processes_are_filled_and_fits_that_are_not_asked_for_are_interrupted(n_jobs, tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()

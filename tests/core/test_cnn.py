@@ -56,7 +56,7 @@ def test_random_architectures_are_built_run_forward_and_backward_and_are_built_a
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=image_size))
     space, seen = CNNSpace(max_blocks=6, max_width=24), set()
     draw = random.Random(image_size)
-    for _ in range(40):
+    for _ in range(20):
         trial = study.ask()
         channels, n_classes = draw.choice([1, 3]), draw.choice([2, 5])
         network = optuna_cnn(trial, channels, image_size, n_classes, space)
@@ -72,7 +72,7 @@ def test_random_architectures_are_built_run_forward_and_backward_and_are_built_a
             assert str(rebuilt) == str(network)
             assert all(torch.equal(value, before[name]) for name, value in rebuilt.state_dict().items())
         seen.add(str(network))
-    assert len(seen) > 35
+    assert len(seen) > 16
     assert {trial.params["model.n_blocks"] for trial in study.trials} == set(
         range(1, min(6, image_size.bit_length() - 2) + 1)
     )

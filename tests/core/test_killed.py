@@ -13,13 +13,24 @@ import pytest
 from filelock import FileLock
 
 MOMENTS = 3
+ONE_FOLD = ("--root-splits", 1)
 
 
 @pytest.fixture(scope="module")
 def whole(killer):
     """What an uninterrupted run leaves, and how long it takes."""
+    return uninterrupted(killer)
+
+
+@pytest.fixture(scope="module")
+def whole_of_one(killer):
+    """The same of a run of one outer fold."""
+    return uninterrupted(killer, *ONE_FOLD)[0]
+
+
+def uninterrupted(killer, *flags):
     killer.clean()
-    ended = killer.run()
+    ended = killer.run(*flags)
     assert ended.code == 0, ended.output
     state = killer.state()
     assert (list(state["statuses"]), state["doubled"], state["left"]) == (["FINISHED"], [], [])
@@ -35,9 +46,8 @@ def go_on_until_the_end(run, killer, whole):
     assert killer.state() == whole
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_run_that_was_killed_becomes_the_uninterrupted_one(moment, killer, whole):
     state, seconds = whole
     killer.clean(databases=moment > 0)
@@ -76,25 +86,25 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(killer, whole):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_an_interrupted_run_is_closed_says_how_to_go_on_and_does_unless_another_process_is_on_it(
-    number, code, killer, whole
+def test_a_run_that_was_killed_and_then_interrupted_is_closed_and_goes_on_unless_another_process_is_on_it(
+    number, code, killer, whole_of_one
 ):
-    state, _ = whole
     killer.clean()
-    ended = killer.run(phases=5, number=number)
+    assert killer.run(*ONE_FOLD, phases=2).code == -signal.SIGKILL
+    ended = killer.run(*ONE_FOLD, phases=4, number=number)
     assert ended.code == code
     assert "the same command goes on from here" in ended.output
     statuses = {status for (status,) in killer.query("mlflow.db", "SELECT status FROM runs")}
     assert statuses <= {"FINISHED", "KILLED"} and "KILLED" in statuses
     ((run_id, _),) = killer.roots()
     with FileLock(killer.folder / "cache" / "checkpoints" / f"{run_id}.lock"):  # as another process holds it
-        second = killer.run()
+        second = killer.run(*ONE_FOLD)
     assert second.code == 2
     assert f"error: run {run_id}: another process is working on it" in second.output
-    again = killer.run()
+    again = killer.run(*ONE_FOLD)
     assert f"resuming run {run_id}: " in again.output
-    assert " of 8 fits done" in again.output
-    assert (again.code, killer.state()) == (0, state)
+    assert " of 4 fits done" in again.output
+    assert (again.code, killer.state()) == (0, whole_of_one)
 
 
 @pytest.mark.slow
@@ -168,13 +178,13 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, 
 
 def test_other_settings_a_finished_run_and_fresh_start_anew_and_what_is_given_up_is_marked_killed(killer):
     killer.clean()
-    one_fit = ("--root-splits", 1, "--inner-splits", 1, "--n-trials", 1)
-    killer.run(*one_fit, phases=1)
+    run = partial(killer.run, "--root-splits", 1, "--inner-splits", 1, step=3)
+    run(phases=1)
     ((first, _),) = killer.roots()
-    ended = killer.run(*one_fit, "--seed", 1)
+    ended = run("--seed", 1)
     assert f"a new run: the unfinished run {first} differs in --seed 1 (was 0)" in ended.output
-    after_finished = killer.run(*one_fit, "--seed", 1, phases=killer.phases() + 1)
-    fresh = killer.run(*one_fit, "--seed", 1, "--fresh")
+    after_finished = run("--seed", 1, phases=killer.phases() + 1)
+    fresh = run("--seed", 1, "--fresh")
     assert "resuming" not in after_finished.output + fresh.output and fresh.code == 0
     assert [status for _, status in killer.roots()] == ["KILLED", "FINISHED", "KILLED", "FINISHED"]
     assert killer.query("mlflow.db", "SELECT COUNT(*) FROM runs WHERE status = 'RUNNING'") == [(0,)]

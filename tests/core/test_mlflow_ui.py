@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow import MlflowClient
-from serving import mlflow_ui
+from serving import free_port, mlflow_ui
 
 from common.tracking.upkeep import store_uri
 from conftest import PROJECT
@@ -35,17 +35,33 @@ def listened_on(port):
     return {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port}
 
 
-@pytest.mark.hostile("only this machine reaches the MLflow UI and JupyterLab")
-@pytest.mark.parametrize(
+LISTENS = pytest.mark.parametrize(
     ("variables", "listens"),
     [
         pytest.param(OPEN | {"REPROAI_LISTEN": "0.0.0.0"}, "127.0.0.1", id="outside"),
-        pytest.param(OPEN | {"REPROAI_IMAGE": "1"}, "127.0.0.1", id="inside", marks=pytest.mark.slow),
-        pytest.param(
-            {"REPROAI_IMAGE": "1", "REPROAI_LISTEN": "127.0.0.2"}, "127.0.0.2", id="asked for", marks=pytest.mark.slow
-        ),
+        pytest.param(OPEN | {"REPROAI_IMAGE": "1"}, "127.0.0.1", id="inside"),
+        pytest.param({"REPROAI_IMAGE": "1", "REPROAI_LISTEN": "127.0.0.2"}, "127.0.0.2", id="asked for"),
     ],
 )
+
+
+@pytest.mark.hostile("only this machine reaches the MLflow UI and JupyterLab")
+@LISTENS
+def test_mlflow_is_told_where_to_listen(variables, listens, tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    (tmp_path / "tools").mkdir()
+    for name, does in (("python", "true"), ("mlflow", 'echo "$@"')):
+        (tmp_path / "tools" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "tools" / name).chmod(0o755)
+    own = {"RUNNER": "none", "PATH": f"{tmp_path / 'tools'}:/usr/bin:/bin"}
+    command = ["bash", PROJECT / "run_mlflow_ui.bash", tmp_path, str(free_port())]
+    words = subprocess.check_output(command, env=own | variables, text=True).splitlines()[-1].split()
+    assert words[0] == "server" and [words[i + 1] for i, word in enumerate(words) if word == "--host"] == [listens]
+
+
+@pytest.mark.slow
+@pytest.mark.hostile("only this machine reaches the MLflow UI and JupyterLab")
+@LISTENS
 def test_only_the_image_can_make_the_ui_listen_elsewhere_and_the_address_is_printed(
     variables, listens, empty_stores, tmp_path
 ):

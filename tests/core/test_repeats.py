@@ -41,7 +41,8 @@ def test_repeats_run_what_has_not_finished_on_the_same_splits_and_on_others(
 ):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     shutil.copy(empty_stores / "mlflow.db", tmp_path)
-    command = ("step_3/train.py", "--data", tiny_pets, "--fast", "--inner-splits", 1, "--n-jobs", 1, "--json")
+    command = ("step_3/train.py", "--data", tiny_pets, "--fast", "--root-splits", 1, "--inner-splits", 1)
+    command += ("--n-jobs", 1, "--json")
     before = json.loads(run_script(*command, "--seed", 8).stdout.splitlines()[-1])
     done = run_script(*command, "--seed", 7, "--repeats", 2, "--resplit")
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 from serving import Gate, Server
@@ -12,9 +13,9 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 @pytest.fixture(scope="module")
-def whole(killer):
+def whole(undisturbed):
     """What an undisturbed run of step 3 leaves in the project's own store."""
-    return killer.undisturbed(step=3)
+    return undisturbed(3)
 
 
 @pytest.fixture
@@ -62,14 +63,17 @@ def test_runs_that_were_doubled_and_may_not_be_deleted_are_closed_and_never_take
     assert set(names) == {("double",)}
 
 
-def test_a_run_of_another_folder_on_the_server_is_neither_taken_up_nor_closed(killer, whole, server, tmp_path):
-    one_fit = ("--root-splits", 1, "--inner-splits", 1)
-    assert killer.run(*one_fit, step=3, phases=1, MLFLOW_TRACKING_URI=server.uri).code < 0
+@pytest.mark.parametrize("where", ["database", pytest.param("server", marks=pytest.mark.slow)])
+def test_a_run_of_another_folder_is_neither_taken_up_nor_closed(where, killer, request, tmp_path):
+    killer.clean()
+    uri = f"sqlite:///{killer.folder / 'mlflow.db'}" if where == "database" else request.getfixturevalue("server").uri
+    run = partial(killer.run, "--root-splits", 1, "--inner-splits", 1, step=3, MLFLOW_TRACKING_URI=uri)
+    assert run(phases=1).code < 0
     ((first, _),) = killer.roots()
-    other = killer.run(*one_fit, step=3, MLFLOW_TRACKING_URI=server.uri, REPROAI_STATE=str(tmp_path))
+    other = run(REPROAI_STATE=str(tmp_path))
     assert other.code == 0 and "resuming" not in other.output
     assert dict(killer.roots())[first] == "RUNNING"
-    again = killer.run(*one_fit, step=3, MLFLOW_TRACKING_URI=server.uri)
+    again = run()
     assert again.code == 0 and f"resuming run {first}" in again.output
     assert [status for _, status in killer.roots()] == ["FINISHED", "FINISHED"]
 

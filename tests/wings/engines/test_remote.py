@@ -32,9 +32,9 @@ def dask(killer):
 
 
 @pytest.fixture(scope="module")
-def whole(dask, killer):  # the workers start meanwhile
+def whole(dask, undisturbed):  # the workers start meanwhile
     """What the same command leaves with one process of this machine."""
-    return killer.undisturbed(step=3)
+    return undisturbed(3)
 
 
 def meanwhile(call):
@@ -71,6 +71,7 @@ def test_a_worker_is_lost_and_another_joins_and_the_results_are_those_of_one_pro
     same(killer.state(), whole)
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_no_fit_goes_on_and_no_run_is_open(dask, killer, whole):
     killer.clean()
     ended = killer.run("--engine", dask.address, "--image-size", 512, step=3, phases=2, number=signal.SIGINT)
@@ -87,6 +88,7 @@ def are_busy(processes):
     return any(seconds_of(pid) > before[pid] + 0.05 for pid in processes)
 
 
+@pytest.mark.slow
 def test_an_error_of_a_fit_ends_the_run_at_once_with_its_line(dask, killer, whole):
     killer.clean()
     config = killer.folder / "diverges.py"

@@ -92,6 +92,7 @@ def test_with_the_groups_certificate_fits_run_and_on_two_kinds_of_machines_only_
     assert len(kinds) == 2 and {tags["machine"] for tags in folds} == kinds
 
 
+@pytest.mark.slow
 def test_with_the_groups_certificate_a_call_goes_to_a_worker(address, certificates, project):
     command = [sys.executable, "-c", ON_WORKER, address]
     here, there = subprocess.check_output(
@@ -114,7 +115,7 @@ WHO = {
 }
 
 
-@pytest.mark.parametrize("who", ["none", "theirs", *(pytest.param(w, marks=pytest.mark.slow) for w in list(WHO)[2:])])
+@pytest.mark.parametrize("who", ["theirs", *(pytest.param(w, marks=pytest.mark.slow) for w in WHO if w != "theirs")])
 def test_who_has_no_certificate_or_that_of_others_is_refused_in_one_line(
     who, address, certificates, run_script, tiny_pets
 ):

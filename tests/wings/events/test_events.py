@@ -22,6 +22,9 @@ from conftest import PROJECT
 
 GOOGLE = {"PUB_SUB_TOPIC": "x", "PUB_SUB_PROJECT": "p"}
 KEY = "GOOGLE_APPLICATION_CREDENTIALS"
+KAFKA, PUBSUB = (pytest.param(name, marks=pytest.mark.slow) for name in ("kafka", "pubsub"))
+KAFKA_IS_SLOW = pytest.mark.parametrize("broker", [KAFKA, "pubsub"], indirect=True)
+PUBSUB_IS_SLOW = pytest.mark.parametrize("broker", ["kafka", PUBSUB], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +66,7 @@ def wait_until(condition):
     raise AssertionError("it did not come to pass")
 
 
+@KAFKA_IS_SLOW
 def test_a_broker_that_is_killed_and_back_in_mid_run_gets_all_of_500_events_in_order(broker, home, capfd):
     sent = {f"run-{i}": [] for i in range(5)}
     with events.open(broker.environ) as log:
@@ -122,6 +126,7 @@ def sender(broker, home, runs, start, stop):
     )
 
 
+@PUBSUB_IS_SLOW
 def test_events_of_processes_that_are_killed_are_sent_by_the_next_one(broker, home):
     start, random_moment, restarts = 0, random.Random(0), set()
     for is_away in (False, True, False):
@@ -147,6 +152,7 @@ def test_events_of_processes_that_are_killed_are_sent_by_the_next_one(broker, ho
         assert {number for number in numbers if numbers.count(number) > 1} <= restarts
 
 
+@PUBSUB_IS_SLOW
 def test_processes_that_send_at_once_send_each_event_once_and_runs_keep_their_order(broker, home):
     processes = [sender(broker, home, f"own-{i},shared", 100 * i, 100 * i + 100) for i in range(2)]
     errors = [process.communicate()[1] for process in processes]
@@ -159,6 +165,7 @@ def test_processes_that_send_at_once_send_each_event_once_and_runs_keep_their_or
     assert [n for n in shared if n < 100] == found["own-0"]
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_there_but_does_not_answer_delays_no_event_and_no_end(home):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -377,6 +384,7 @@ def serve(broker, handler, until, is_done=True):
         serve_requests(worker, handler)
 
 
+@KAFKA_IS_SLOW
 def test_requests_are_answered_and_what_was_not_done_is_answered_again_with_the_same_id(broker):
     def handler(content):
         if content == b"broken":
@@ -400,6 +408,7 @@ def test_requests_are_answered_and_what_was_not_done_is_answered_again_with_the_
         assert serve_requests(events.only_broker(None, broker.environ), handler, idle=0.1) == 0
 
 
+@KAFKA_IS_SLOW
 def test_a_worker_whose_broker_goes_and_comes_back_answers_everything(broker):
     asked = []
 

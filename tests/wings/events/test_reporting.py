@@ -18,7 +18,8 @@ from common.events.display import Display
 from common.events.reporting import report, reporting
 from common.production import load_production, predict
 
-FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--n-trials", "1", "--n-jobs", "1", "--data")
+FLAGS = ("step_5/train.py", "--fast", "--fresh", "--root-splits", "1", "--inner-splits", "1", "--n-trials", "1")
+FLAGS += ("--n-jobs", "1", "--data")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def events_of(broker):
     return sorted(runs, key=lambda events: events[0]["time"])
 
 
-def check(events, folds=2):
+def check(events, folds=1):
     """A finished run's events: nothing missing."""
     assert [event["sequence"] for event in events] == list(range(len(events)))
     kinds = [event["kind"] for event in events]

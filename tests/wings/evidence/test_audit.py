@@ -32,6 +32,30 @@ def drawn(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def some(drawn, tmp_path_factory):
+    """Those of the first 34 animals."""
+    folder = tmp_path_factory.mktemp("some") / "pets"
+    lines = (drawn / "groups.csv").read_text().splitlines()
+    kept = [line for line in lines[1:] if int(line.rsplit("_", 1)[1]) < 34]
+    (folder / "images").mkdir(parents=True)
+    for line in kept:
+        name = line.split(",")[0]
+        shutil.copy(drawn / name, folder / name)
+    (folder / "groups.csv").write_text("\n".join([lines[0], *kept, ""]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(drawn):
+    return table_of(drawn)
+
+
+@pytest.fixture(scope="module")
+def features(table):
+    return audit.coarse_features(table)
+
+
 def table_of(folder, size=64):
     return data.load_images(str(folder), size, cached=False)
 
@@ -80,8 +104,7 @@ def test_of_planted_copies_of_each_kind_95_in_100_are_found_and_nothing_else(dra
     assert level_of.keys() <= set().union(*planted.values())
 
 
-def test_copies_among_learning_images_alone_are_a_warning(drawn):
-    table = table_of(drawn)
+def test_copies_among_learning_images_alone_are_a_warning(table):
     double = replace(
         table,
         files=(*table.files, "images/Zebra_1.jpg"),
@@ -89,7 +112,7 @@ def test_copies_among_learning_images_alone_are_a_warning(drawn):
         groups=np.append(table.groups, "another"),
         digests=(*table.digests, "0"),
         pixels=np.concatenate([table.pixels, table.pixels[:1, :, :, ::-1]]),
-        root=drawn / "none",
+        root=table.root / "none",
     )
     rows = np.arange(1, 300)
     learnt = Fold(0, 0, np.append(rows[:250], [0, 300]), rows[250:270], rows[270:])
@@ -98,14 +121,14 @@ def test_copies_among_learning_images_alone_are_a_warning(drawn):
         assert levels(audited(double, [fold])) == {("near-copies", level)}
 
 
-def check_clean(table):
-    found = audited(table)
+def check_clean(table, features=None):
+    found = audited(table, features=features)
     assert found.passed and not [pair for one in found.findings for pair in one.pairs], found.lines()
     assert list(found.checks) == ["copies", "near-copies", "identity", "shortcuts", "pipeline"]
 
 
-def test_clean_data_are_not_stopped(drawn, tmp_path):
-    check_clean(table_of(drawn))
+def test_clean_data_are_not_stopped(table, features, tmp_path):
+    check_clean(table, features)
     make_phantoms(tmp_path / "heads", n_patients=60, size=64)
     check_clean(table_of(tmp_path / "heads"))
 
@@ -128,26 +151,26 @@ def test_of_the_real_photos_the_same_scenes_are_found_and_nothing_else_stops(pet
     }
 
 
-def altered(drawn, tmp_path, of_class, change):
+def altered(some, tmp_path, of_class, change):
     """A copy of the drawn pets, each file of a class changed and all saved in one way."""
     folder = tmp_path / "pets"
-    shutil.copytree(drawn, folder)
+    shutil.copytree(some, folder)
     for path in sorted((folder / "images").iterdir()):
         is_cat = path.name[0].isupper()
         change(Image.open(path).convert("RGB"), path, is_cat == (of_class == "cat"))
     return folder
 
 
-def test_a_border_around_the_images_of_one_class_is_found(drawn, tmp_path):
+def test_a_border_around_the_images_of_one_class_is_found(some, tmp_path):
     def change(image, path, is_it):
         (ImageOps.expand(ImageOps.crop(image, 6), 6) if is_it else image).save(path, quality=90)
 
-    found = audited(table_of(altered(drawn, tmp_path, "cat", change)))
+    found = audited(table_of(altered(some, tmp_path, "cat", change)))
     assert ("shortcuts", "stop") in levels(found)
     assert any("border alone tells the classes apart: ROC AUC 1.00" in line for line in found.lines())
 
 
-def test_a_site_with_another_maker_that_has_mostly_one_class_is_found(drawn, tmp_path):
+def test_a_site_with_another_maker_that_has_mostly_one_class_is_found(some, tmp_path):
     rng = np.random.default_rng(0)
 
     def change(image, path, is_it):
@@ -155,14 +178,14 @@ def test_a_site_with_another_maker_that_has_mostly_one_class_is_found(drawn, tmp
         exif[271] = "Maker A" if is_it == (rng.random() < 0.9) else "Maker B"
         image.save(path, quality=90, exif=exif)
 
-    found = audited(table_of(altered(drawn, tmp_path, "dog", change)))
+    found = audited(table_of(altered(some, tmp_path, "dog", change)))
     assert levels(found) == {("shortcuts", "stop")}
     assert "tags alone" in found.lines()[0]
 
 
-def test_a_patient_under_two_names_is_found_by_the_camera_and_the_time(drawn, tmp_path):
+def test_a_patient_under_two_names_is_found_by_the_camera_and_the_time(some, tmp_path):
     folder = tmp_path / "pets"
-    shutil.copytree(drawn, folder)
+    shutil.copytree(some, folder)
     names = sorted(path.name for path in (folder / "images").iterdir())
     for number, name in enumerate(names[:40]):
         exif = Image.Exif()
@@ -175,15 +198,15 @@ def test_a_patient_under_two_names_is_found_by_the_camera_and_the_time(drawn, tm
     assert (finding.level, len(finding.pairs)) == ("stop", 20)
 
 
-def test_images_of_nobody_are_stopped_unless_a_person_says_that_each_is_by_itself(drawn, tmp_path):
-    shutil.copytree(drawn, tmp_path / "pets", ignore=shutil.ignore_patterns("groups.csv"))
+def test_images_of_nobody_are_stopped_unless_a_person_says_that_each_is_by_itself(some, tmp_path):
+    shutil.copytree(some, tmp_path / "pets", ignore=shutil.ignore_patterns("groups.csv"))
     table = table_of(tmp_path / "pets")
-    assert levels(audited(table)) == {("identity", "stop")}
-    assert audited(table, independent=True).findings == []
+    features = audit.coarse_features(table)
+    assert levels(audited(table, features=features)) == {("identity", "stop")}
+    assert audited(table, features=features, independent=True).findings == []
 
 
-def test_a_group_on_both_sides_shows_after_labels_are_permuted(drawn):
-    table = table_of(drawn)
+def test_a_group_on_both_sides_shows_after_labels_are_permuted(table):
     compute = training.set_up(parallel_fits=1, config=TrainingConfig())
     network = training.new_model(TrainingConfig(), table, compute, training_stream())
     features = np.concatenate([frozen_features(network, table), np.eye(300)[table.unit_of] * 20], axis=1)
@@ -214,10 +237,10 @@ def test_what_is_fitted_on_the_test_images_too_is_found(drawn, monkeypatch):
 
 
 def test_a_run_on_data_with_a_leak_ends_before_its_first_fit_and_goes_on_when_waived(
-    run_script, project, drawn, tmp_path
+    run_script, project, some, tmp_path
 ):
     folder = tmp_path / "leaking"
-    shutil.copytree(drawn, folder)
+    shutil.copytree(some, folder)
     names = sorted(path.name for path in (folder / "images").iterdir())
     lines = []
     for number, name in enumerate(names[:30]):
@@ -226,7 +249,8 @@ def test_a_run_on_data_with_a_leak_ends_before_its_first_fit_and_goes_on_when_wa
         lines.append(f"{copy},copy {number}\n")
     with (folder / "groups.csv").open("a") as file:
         file.writelines(lines)
-    command = ("step_3/train.py", "--data", folder, "--fast", "--n-jobs", "1", "--json")
+    flags = ("--root-splits", "1", "--inner-splits", "1", "--n-jobs", "1", "--json")
+    command = ("step_3/train.py", "--data", folder, "--fast", *flags)
     stopped = run_script(*command)
     assert stopped.returncode == 2 and "fits:" not in stopped.stderr
     assert re.search(r"(?m)^audit: near-copies: \d+ pairs of images, nearly the same, with one for", stopped.stdout)
@@ -245,20 +269,21 @@ def test_a_run_on_data_with_a_leak_ends_before_its_first_fit_and_goes_on_when_wa
     assert "they &lt;b&gt;are&lt;/b&gt; twins" in kept.with_name("audit.html").read_text()
 
 
-def test_what_was_found_is_kept_and_survives_a_damaged_file(drawn, monkeypatch, tmp_path):
+def test_what_was_found_is_kept_and_survives_a_damaged_file(some, monkeypatch, tmp_path):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
-    table = data.load_images(str(drawn), 64)
-    first = audited(table)
+    table = data.load_images(str(some), 64)
+    features = audit.coarse_features(table)
+    first = audited(table, features=features)
     for name in ("look_at_images", "look_at_folds"):
         monkeypatch.setattr(looking, name, None)
-    assert audited(table) == first
+    assert audited(table, features=features) == first
     kept = list((tmp_path / "cache").glob("audit-*.json"))
     assert len(kept) == 2
     for path in kept:
         path.write_text("{")
     monkeypatch.undo()
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
-    assert audited(table) == first and json.loads(as_json(first))["passed"]
+    assert audited(table, features=features) == first and json.loads(as_json(first))["passed"]
 
 
 def test_arrays_are_audited_and_the_page_of_their_copies_has_no_pictures(tmp_path, monkeypatch):
@@ -282,10 +307,10 @@ def test_waivers_name_a_check_and_a_reason():
 
 
 @pytest.mark.parametrize("way", range(8))
-def test_turned_pictures_are_copies_whatever_the_turn(way, drawn):
+def test_turned_pictures_are_copies_whatever_the_turn(way, table):
     from common.evidence.alike import turned
 
-    pixels = np.array(table_of(drawn).pixels[:20])
+    pixels = np.array(table.pixels[:20])
     found = alike(np.concatenate([pixels, np.ascontiguousarray(turned(pixels, way))]), np.arange(40))
     by_kind = defaultdict(set)
     for pair in found.pairs:

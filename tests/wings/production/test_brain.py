@@ -10,7 +10,7 @@ from common.data.made.phantoms import make_phantoms
 from common.production.estimate import estimate_of
 from common.tracking.upkeep import store_uri
 
-FLAGS = ("--fast", "--image-size", 32, "--root-splits", 1, "--n-trials", 2, "--json", "--fresh")
+FLAGS = ("--fast", "--image-size", 32, "--root-splits", 1, "--inner-splits", 1, "--n-trials", 2, "--json", "--fresh")
 
 
 @pytest.fixture(scope="module")

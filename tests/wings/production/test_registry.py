@@ -87,6 +87,7 @@ def pets(empty, tiny_pets, tmp_path_factory):
         yield SimpleNamespace(database=database, photos=photos, version=version, networks=networks, own=own)
 
 
+@pytest.mark.slow
 def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_end_while_processes_register(database):
     rng = random.Random(0)
     scores = [*(repr(rng.choice([0.1, 0.2, 0.3, rng.random() * 0.8 - 0.4])) for _ in range(8)), *["nan"] * 2]
@@ -109,7 +110,7 @@ def test_one_version_is_in_production_at_every_moment_and_the_best_one_in_the_en
 
 
 @pytest.mark.hostile("a killed registration leaves one version in production, and the next one puts all right")
-@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("share", [0.8, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.5, 0.95))])
 def test_what_a_killed_registration_has_left_undone_the_next_one_does(share, database, statements):
     uri = store_uri(database)
     create_versions(uri, ["0.25", "nan"])

@@ -127,12 +127,12 @@ def remedied(rules, said):
 @pytest.mark.parametrize(
     ("rules", "name"),
     [
-        (["/data/*", "!/data/*.dvc"], "data/images"),
+        pytest.param(["/data/*", "!/data/*.dvc"], "data/images", marks=pytest.mark.slow),
         (["**/data/*/", "/data/*.npz"], "data/images"),
-        (["data"], "data/images"),
-        (["/data/*"], "data/motor.npz"),
+        pytest.param(["data"], "data/images", marks=pytest.mark.slow),
+        pytest.param(["/data/*"], "data/motor.npz", marks=pytest.mark.slow),
         (["/data/?*", "!/data/*.dvc"], "data/images/cats"),
-        (["*.dvc"], "other"),
+        pytest.param(["*.dvc"], "other", marks=pytest.mark.slow),
     ],
     ids=str,
 )
