@@ -9,8 +9,9 @@ from pathlib import Path
 SERVER = """
 import atexit, json, os, runpy, signal, sys, traceback
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-import matplotlib.figure, mlflow, optuna.storages, pandas, scipy.stats, sklearn.metrics
-import torch, torchvision.transforms.v2
+import matplotlib.backends.backend_agg, matplotlib.figure, mlflow, optuna.storages, pandas, scipy.signal, scipy.stats
+import seaborn, sklearn.linear_model, sklearn.metrics, sklearn.model_selection, sklearn.pipeline, torch, torchinfo
+import torchvision.transforms.v2
 
 for line in sys.stdin:
     job = json.loads(line)

@@ -16,7 +16,9 @@ from conftest import PROJECT
 
 FORKER = """
 import contextlib, json, os, resource, signal, sys
-import common.evaluation.predictions, common.search.studies, common.tracking.starting, common.training.engine
+import matplotlib.backends.backend_agg, seaborn, sklearn.linear_model, sklearn.model_selection, sklearn.pipeline
+import common.evaluation.ending, common.evaluation.predictions, common.evidence.audit, common.search.studies
+import common.tracking.starting, common.training.engine
 from common import cli
 
 for line in sys.stdin:

@@ -98,7 +98,7 @@ def test_without_an_error_the_limit_is_clopper_and_pearsons_of_patients(per_pati
     assert proportion_limits(resampled({"": (weighted.sensitivity_of, wrong)})[""], wrong, [1]).low <= exact
 
 
-@pytest.mark.parametrize("patients", [0, 20], ids=["images", "20 patients"])
+@pytest.mark.parametrize("patients", [pytest.param(0, marks=pytest.mark.slow), 20], ids=["images", "20 patients"])
 def test_sensitivity_covers_its_truth_in_nineteen_of_twenty_simulations(patients):
     random, covered, n_simulations = np.random.default_rng(5), 0, 300
     for _ in range(n_simulations):

@@ -294,7 +294,10 @@ def test_roc_curve_encloses_the_auc_it_states():
     assert np.trapezoid(y, x) == pytest.approx(results["test_roc_auc"].item(), abs=0.005)
 
 
-@pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "horse")], ids=["two", "three"])
+@pytest.mark.parametrize(
+    "classes",
+    [pytest.param(CLASSES, id="two", marks=pytest.mark.slow), pytest.param(("cat", "dog", "horse"), id="three")],
+)
 def test_plots_show_the_test_part_alone(classes):
     found, _ = a_run(classes)
     dev = found["part"] == "dev"

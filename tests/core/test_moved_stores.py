@@ -29,6 +29,7 @@ RENAMES = {
     "down, into what was its mlruns": ("q", "q/mlruns/p"),
     "mlruns in mlruns": ("mlruns/mlruns", "mlruns/mlruns/mlruns"),
 }
+IN_SHORT = ("_ for -", "signs", "into a folder of its name", "up, out of what is its mlruns now")
 
 
 class Project:
@@ -138,7 +139,9 @@ def no_address_stays():
 
 
 @pytest.mark.hostile("a moved store's artifacts are found")
-@pytest.mark.parametrize("rename", RENAMES)
+@pytest.mark.parametrize(
+    "rename", [pytest.param(name, marks=[pytest.mark.slow] * (name not in IN_SHORT)) for name in RENAMES]
+)
 def test_all_artifacts_and_models_open_after_a_rename(rename, made, tmp_path):
     before, after = RENAMES[rename]
     project = made.copy(tmp_path, before)

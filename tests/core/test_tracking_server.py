@@ -63,11 +63,9 @@ def test_runs_that_were_doubled_and_may_not_be_deleted_are_closed_and_never_take
     assert set(names) == {("double",)}
 
 
-@pytest.mark.parametrize("where", ["database", pytest.param("server", marks=pytest.mark.slow)])
-def test_a_run_of_another_folder_is_neither_taken_up_nor_closed(where, killer, request, tmp_path):
-    killer.clean()
-    uri = f"sqlite:///{killer.folder / 'mlflow.db'}" if where == "database" else request.getfixturevalue("server").uri
-    run = partial(killer.run, "--root-splits", 1, "--inner-splits", 1, step=3, MLFLOW_TRACKING_URI=uri)
+@pytest.mark.slow
+def test_a_run_of_another_folder_on_the_server_is_neither_taken_up_nor_closed(killer, server, tmp_path):
+    run = partial(killer.run, "--root-splits", 1, "--inner-splits", 1, step=3, MLFLOW_TRACKING_URI=server.uri)
     assert run(phases=1).code < 0
     ((first, _),) = killer.roots()
     other = run(REPROAI_STATE=str(tmp_path))

@@ -379,7 +379,12 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("case", DEGENERATE)
+ONCE_A_WEEK = ("one value each", "no durations", "equal scores", "some without parameters")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case in ONCE_A_WEEK)) for case in DEGENERATE]
+)
 def test_every_study_gives_clear_plots_without_error_or_warning(case):
     studies = DEGENERATE[case]()
     plots = study_plots(studies)

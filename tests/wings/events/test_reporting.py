@@ -172,6 +172,7 @@ def as_answer(table):
     }
 
 
+@pytest.mark.parametrize("broker", ["kafka", pytest.param("pubsub", marks=pytest.mark.slow)], indirect=True)
 def test_requests_with_images_are_answered_with_probabilities_by_class(broker, registered, monkeypatch, capsys):
     folder, photo = registered
     for name, value in {"REPROAI_STATE": str(folder), "TIMEOUT": "2", **broker.environ}.items():

@@ -55,7 +55,10 @@ def test_the_documented_sample_runs_as_written(home, monkeypatch):
         assert [(m.step, pytest.approx(m.value, rel=1e-5)) for m in history] == values
 
 
-@pytest.mark.parametrize(("freq", "numbers"), [("epoch", []), ("batch", range(12)), (4, [3, 9])])
+@pytest.mark.parametrize(
+    ("freq", "numbers"),
+    [(4, [3, 9]), *(pytest.param(*both, marks=pytest.mark.slow) for both in (("epoch", []), ("batch", range(12))))],
+)
 def test_metrics_come_as_often_as_params_say_and_those_of_torchmetrics_are_of_one_whole_epoch(freq, numbers, home):
     params = small(eval_metric_compute_freq=freq, eval_freq=3, eval_batch_size=4)
     model = fit(home, params, test_torchmetrics=MulticlassAccuracy(10, average="micro"))
@@ -112,7 +115,14 @@ def test_the_test_images_are_read_once_at_the_end_with_the_weights_of_the_best_e
     assert "val_loss" in lines[1] and "test_loss" in lines[-2]
 
 
-@pytest.mark.parametrize("given", ["train", "train test", "train val", "train val test"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "train",
+        "train val test",
+        *(pytest.param(given, marks=pytest.mark.slow) for given in ("train test", "train val")),
+    ],
+)
 def test_parts_that_are_missing_are_held_out_of_the_training_images_by_group(given, home, capsys):
     write_standin(home / "more", 240, 100)
     make_folders(home / "more")

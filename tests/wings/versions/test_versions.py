@@ -146,11 +146,13 @@ def spoil(name):
     ("name", "expected"),
     [
         ("remote gone", r"remote store: .*dvcstore is no folder"),
-        ("no remote", "DVC has no remote; dvc remote add --default NAME URL"),
+        pytest.param("no remote", "DVC has no remote; dvc remote add --default NAME URL", marks=pytest.mark.slow),
         ("git has it", r"DVC: output 'code.py' is already tracked by SCM .* git rm -r --cached 'code.py'"),
         ("missing", "no.csv: no such file or folder"),
-        ("inside", r"b.jpg: inside .*images, which is tracked as a whole; track that"),
-        ("merge", "git commit failed: fatal: cannot do a partial commit during a merge"),
+        pytest.param("inside", "b.jpg: inside .*images, which is tracked as a whole", marks=pytest.mark.slow),
+        pytest.param(
+            "merge", "git commit failed: fatal: cannot do a partial commit during a merge", marks=pytest.mark.slow
+        ),
         ("identity", "git commit failed: (Author identity unknown|fatal: no email was given)"),
         ("far remote", r"DVC: failed to transfer .*Cannot connect to host 127.0.0.1:9"),
     ],
