@@ -188,16 +188,15 @@ def test_a_config_file_with_an_unknown_field(tmp_path, refusal):
     assert "did you mean `epochs`?" in line
 
 
-ONE_FIT = ("--root-splits", 1, "--inner-splits", 1, "--n-trials", 1, "--n-jobs", 1)
-
-
 def test_a_loss_that_is_not_finite(tmp_path, refusal, tiny_pets, new_runs):
     config = tmp_path / "steep.py"
     config.write_text(
         "from common.config import TrainingConfig\n\n"
         "config = TrainingConfig(warmup_epochs=0, epochs=2, batch_size=8, learning_rate=1e30)\n"
     )
-    line = refusal("step_5/train.py", config, "--data", tiny_pets, "--device", "cpu", *ONE_FIT)
+    line = refusal(
+        "step_5/train.py", config, "--data", tiny_pets, "--device", "cpu", "--inner-splits", 1, "--n-jobs", 1
+    )
     assert "the loss is nan in seed 0 / root " in line
     assert "/ epoch 1, batch 1 (step 1), at learning rate 1e+30; expected a finite loss" in line
     found = new_runs()
