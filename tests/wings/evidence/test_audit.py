@@ -140,6 +140,7 @@ def test_the_sources_that_are_made_here_are_not_stopped(name, monkeypatch, tmp_p
     check_clean(data.load_images(name, 64))
 
 
+@pytest.mark.slow
 def test_of_the_real_photos_the_same_scenes_are_found_and_nothing_else_stops(pets_dir):
     found = audited(table_of(pets_dir), independent=True)
     (stop,) = [one for one in found.findings if one.level == "stop"]
@@ -151,26 +152,27 @@ def test_of_the_real_photos_the_same_scenes_are_found_and_nothing_else_stops(pet
     }
 
 
-def altered(some, tmp_path, of_class, change):
+def altered(drawn, tmp_path, of_class, change):
     """A copy of the drawn pets, each file of a class changed and all saved in one way."""
     folder = tmp_path / "pets"
-    shutil.copytree(some, folder)
+    shutil.copytree(drawn, folder)
     for path in sorted((folder / "images").iterdir()):
         is_cat = path.name[0].isupper()
         change(Image.open(path).convert("RGB"), path, is_cat == (of_class == "cat"))
     return folder
 
 
-def test_a_border_around_the_images_of_one_class_is_found(some, tmp_path):
+def test_a_border_around_the_images_of_one_class_is_found(drawn, tmp_path):
     def change(image, path, is_it):
         (ImageOps.expand(ImageOps.crop(image, 6), 6) if is_it else image).save(path, quality=90)
 
-    found = audited(table_of(altered(some, tmp_path, "cat", change)))
+    found = audited(table_of(altered(drawn, tmp_path, "cat", change)))
     assert ("shortcuts", "stop") in levels(found)
     assert any("border alone tells the classes apart: ROC AUC 1.00" in line for line in found.lines())
 
 
-def test_a_site_with_another_maker_that_has_mostly_one_class_is_found(some, tmp_path):
+@pytest.mark.slow
+def test_a_site_with_another_maker_that_has_mostly_one_class_is_found(drawn, tmp_path):
     rng = np.random.default_rng(0)
 
     def change(image, path, is_it):
@@ -178,7 +180,7 @@ def test_a_site_with_another_maker_that_has_mostly_one_class_is_found(some, tmp_
         exif[271] = "Maker A" if is_it == (rng.random() < 0.9) else "Maker B"
         image.save(path, quality=90, exif=exif)
 
-    found = audited(table_of(altered(some, tmp_path, "dog", change)))
+    found = audited(table_of(altered(drawn, tmp_path, "dog", change)))
     assert levels(found) == {("shortcuts", "stop")}
     assert "tags alone" in found.lines()[0]
 
@@ -306,7 +308,7 @@ def test_waivers_name_a_check_and_a_reason():
             waivers([wrong])
 
 
-@pytest.mark.parametrize("way", range(8))
+@pytest.mark.parametrize("way", [0, 3, 5, *(pytest.param(way, marks=pytest.mark.slow) for way in (1, 2, 4, 6, 7))])
 def test_turned_pictures_are_copies_whatever_the_turn(way, table):
     from common.evidence.alike import turned
 
