@@ -92,6 +92,7 @@ def test_runs_are_compared_on_the_outer_folds_that_all_have_whose_groups_one_of_
     assert found["pairs"][0]["procedures"] is None and found["pairs"][0]["models"]["p"] > 0
 
 
+@pytest.mark.slow
 def test_three_classes_are_compared_by_the_mean_of_each_against_all_others(store, capsys):
     tables = [a_run(("cat", "dog", "fox"), root_splits=5, strength=strength) for strength in (1.0, 1.2)]
     found = main([store(of_run, f"drawn seed {i}") for i, of_run in enumerate(tables)])

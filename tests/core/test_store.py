@@ -16,6 +16,7 @@ from common.tracking.upkeep import look_after, store_uri
 OLDER = "6f8d9c3b2a1e"
 
 
+@pytest.mark.slow
 def test_a_store_of_an_older_mlflow_is_migrated_and_the_old_one_is_kept(tmp_path, capsys):
     database = tmp_path / "mlflow.db"
     engine = sqlalchemy.create_engine(f"sqlite:///{database}")

@@ -189,9 +189,10 @@ def test_other_errors_end_the_study_and_one_where_no_trial_completes_says_so(sto
 
 
 @pytest.mark.hostile("trials side by side give what they would give one after the other", cases=2)
-@pytest.mark.parametrize("lag", [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [3, 5])
 def test_trials_side_by_side_depend_on_the_lag_alone_and_not_on_which_is_quicker(lag, storage):
-    found = [searching.side_by_side(n_jobs, lag) for n_jobs in (1, 3 if lag == 3 else 8)]
+    found = [searching.side_by_side(n_jobs, lag) for n_jobs in (1, 8)]
     assert found[0] == found[1] and found[0][0] == found[0][1]
     assert {state for state, *_ in found[0][0]} == {"COMPLETE", "PRUNED"}
     one_by_one = searching.search("one by one", 0)

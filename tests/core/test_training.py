@@ -275,6 +275,7 @@ def test_each_image_is_augmented_by_its_own_draws_and_stays_in_range():
         assert len({copy.numpy().tobytes() for copy in copies}) == 6
 
 
+@pytest.mark.slow
 def test_results_and_errors_do_not_depend_on_the_number_of_processes(table, fold, tmp_path):
     found = []
     for n_jobs in (1, 2):

@@ -59,6 +59,7 @@ def test_a_training_that_is_killed_before_it_saved_anything_stays_open_until_the
         assert len(steps) == len(set(steps)) > 0, name
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_left_as_it_is_may_be_tested_and_may_go_on_for_more_epochs(home, capsys):
     newest = home / "log" / "models" / "epoch-00002.pt"
     fit(home, small(num_epochs=2))
@@ -170,6 +171,7 @@ def cross_entropy_step(x, y, model, optim=None, **kwargs):
     return loss.item(), None
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_kept_if_it_can_be_built_again_and_else_a_line_says_so(home, capsys):
     where = cross_entropy_step, cross_entropy_step, home / "data"
     sums = {}

@@ -175,6 +175,7 @@ def test_what_is_wrong_is_one_line(changes, step, told, home):
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_step_of_evaluation_is_tried_before_training_and_leaves_everything_as_it_was(home):
     accuracy, seen = MulticlassAccuracy(10), []
 
@@ -206,6 +207,7 @@ def test_a_folder_without_images_is_refused(home):
         train(small(), model_of(small()), train_step, test_step, home, home / "other")
 
 
+@pytest.mark.slow
 def test_its_events_are_sent_and_its_saved_models_named(home, monkeypatch):
     broker = brokers.Kafka("training")
     keys = {"KAFKA_HOST": broker.address, "KAFKA_TOPIC": "training"}
