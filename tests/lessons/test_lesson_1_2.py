@@ -1,7 +1,6 @@
 """Lessons 1 and 2: checks accept right answers and refuse wrong ones with a hint that never tells; code, pictures."""
 
 import re
-import shutil
 from itertools import count, repeat
 
 import numpy as np
@@ -136,9 +135,9 @@ def test_no_answer_is_not_judged_and_no_exercise_is_refused(capsys):
 
 
 @pytest.fixture(scope="module")
-def runs(empty_stores, tmp_path_factory):
+def runs(tmp_path_factory):
     """Root runs of seeds 0 and 1, a failed one of seed 1, and a phase below each, in a database of their own."""
-    uri = f"sqlite:///{shutil.copy(empty_stores / 'mlflow.db', tmp_path_factory.mktemp('mlflow'))}"
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("step_2")
     roots = []
