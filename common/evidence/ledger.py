@@ -45,7 +45,8 @@ def ledger_lines() -> list[Line]:
 
     A line of ``predicted`` also has ``commit``, ``config``, ``data``, ``splits``, ``fold``, ``test_set`` (of the names
     and contents of the test images) and ``digest`` (of the predictions); one of ``read`` has ``test_sets`` and
-    ``reason``; one of ``deleted`` says that a person deleted the run.
+    ``reason``; one of ``reported`` says which report names the run, one of ``deleted`` that a person deleted the
+    run, and in spite of what.
 
     Raises
     ------
@@ -140,10 +141,12 @@ def read_scores(
     return f"{said}; were they equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
 
 
-def note_deleted(run_id: str) -> None:
-    """Put on the record that a run which it names was deleted."""
+def note(what: str, run_id: str, reason: str) -> None:
+    """Put on the record, once, that a run was ``reported`` or ``deleted``; see :func:`ledger_lines`."""
+    line = {"what": what, "run": run_id, "reason": reason}
     with _open() as lines:
-        _append(lines, {"what": "deleted", "run": run_id})
+        if not any(line.items() <= known.items() for known in lines):
+            _append(lines, line)
 
 
 def missing_folds(run_id: str, predictions: pd.DataFrame, own_lines: str = "") -> list[int]:

@@ -49,6 +49,7 @@ def _flags() -> argparse.ArgumentParser:
 def _write(args: argparse.Namespace) -> None:
     from common import tracking
     from common.evidence.building import Wanted, build_report, open_questions
+    from common.evidence.ledger import note
     from common.evidence.questions import read_answers, write_questions
     from common.evidence.report_page import report_page
     from common.evidence.report_text import report_text
@@ -69,6 +70,8 @@ def _write(args: argparse.Namespace) -> None:
                 continue
             if said := tracking.show_scores(evidence.run, predictions, f"report {args.output.name}"):
                 print(said)
+    for run_id in (*request.runs, *request.repeats):
+        note("reported", run_id, str(args.output.absolute()))
     about = {**request._asdict(), "matplotlib": version("matplotlib")}
     try:
         is_new = write_questions(toml)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("--yes", action="store_true", help="do not ask")
     command = add("delete", _delete, "remove runs for good, with all that is theirs")
     command.add_argument("runs", nargs="+", metavar="RUN")
-    command.add_argument("--force", action="store_true", help="also one that the ledger, a report or production names")
+    command.add_argument("--force", action="store_true", help="also one in production, in a report, or read")
     command.add_argument("--yes", action="store_true", help="do not ask")
     command = add("export", _export, "write runs into one file, for another machine")
     command.add_argument("runs", nargs="+", metavar="RUN")

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from common.cli import UserError, reason_of
+from common.cli import SOURCES, UserError, reason_of
 from common.results.listing import ledger
 from common.results.opening import open_trees
 from common.results.trees import ADDING, DELETING, ROOT, Trees, local_folder
 from common.search.kept import delete_studies, study_names
 from common.state import cache_folder, state_folder, work_folder
 from common.tracking.at_work import kept_from_work
+from common.tracking.finding import data_of
+from common.tracking.runs import Run
 from common.tracking.seam import deleted_on_record
 
 PREFIXES = ("images", "features", "copies", "arrays", "audit")
@@ -26,14 +28,16 @@ PREFIXES = ("images", "features", "copies", "arrays", "audit")
 def delete_runs(run_ids: Sequence[str], force: bool = False) -> list[str]:
     """Remove root runs for good: rows, artifacts, models, studies, checkpoints and what is cached for them alone.
 
-    Nothing is removed unless all of them may go. What was interrupted is finished by the same call.
+    Nothing is removed unless all of them may go. What was interrupted is finished by the same call. Of a run that the
+    ledger names, its lines stay, and one more says that it was deleted.
 
     Parameters
     ----------
     run_ids : sequence of str
         Of root runs, or how each begins.
     force : bool
-        Delete runs that the ledger or a report names, and registered versions in production; the ledger says so.
+        Delete runs that a report names, whose test scores were shown (but of data that come with the project), or that
+        have a version in production.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def delete_runs(run_ids: Sequence[str], force: bool = False) -> list[str]:
         for run_id in dict.fromkeys(ids):
             held.enter_context(kept_from_work(run_id))
             _check(trees, run_id, force)
-        return [_delete(trees, run_id, force) for run_id in dict.fromkeys(ids)]
+        return [_delete(trees, run_id) for run_id in dict.fromkeys(ids)]
 
 
 def root_id(trees: Trees, text: str, levels: Sequence[str] = (ROOT,)) -> str:
@@ -79,17 +83,23 @@ def _check(trees: Trees, run_id: str, force: bool) -> None:
     here = folder.read_text() if folder.exists() else ""
     if run.info.status == "RUNNING" and run.data.tags.get("folder", here) != here and not force:
         raise UserError(f"run {run_id}: runs in another folder; expected one that ended, or --force")
-    if force:
-        return
+    if (reason := _needed_for(trees, run_id)) and not force:
+        raise UserError(f"run {run_id}: {reason}; --force deletes it, and the ledger says so")
+
+
+def _needed_for(trees: Trees, run_id: str) -> str:
+    """Why a run is deleted with ``--force`` alone; empty for one that nobody has used."""
     for name, version in versions_in_production(trees, run_id):
-        raise UserError(f"run {run_id}: version {version} of {name} is in production; --force deletes it all the same")
-    if lines := [line for line in ledger() if line.get("run") == run_id and line.get("what") != "deleted"]:
-        raise UserError(
-            f"run {run_id}: {len(lines)} lines of ledger.jsonl name it; --force deletes it, and the ledger says so"
-        )
-    for path in sorted((state_folder() / "reports").glob("**/*")):
-        if path.is_file() and (run_id in path.name or run_id.encode() in path.read_bytes()):
-            raise UserError(f"run {run_id}: {path} names it; --force deletes it, and the ledger says so")
+        return f"version {version} of {name} is in production"
+    lines = [line for line in ledger() if line.get("run") == run_id]
+    for line in lines:
+        if line.get("what") == "reported":
+            return f"{line.get('reason')} names it"
+    reads = [line for line in lines if line.get("what") == "read"]
+    its = Run(trees.uri, "", run_id)
+    if reads and (data_of(its) or SOURCES[0]) not in SOURCES:  # data that come with the project are for learning
+        return f"its test scores were shown ({len(reads)} lines of ledger.jsonl: {reads[0].get('reason')})"
+    return ""
 
 
 def versions_in_production(trees: Trees, run_id: str) -> list[tuple[str, str]]:
@@ -102,14 +112,13 @@ def versions_in_production(trees: Trees, run_id: str) -> list[tuple[str, str]]:
     return found
 
 
-def _delete(trees: Trees, run_id: str, force: bool) -> str:
+def _delete(trees: Trees, run_id: str) -> str:
     """The root's row goes last: as long as it is there, the same command goes on."""
     client, run = trees.client, trees.client.get_run(run_id)
-    was = run.data.tags["run_level"]
-    if was != DELETING:
-        forced = force and (was == ROOT) and _is_named(trees, run_id)
-        if forced:
-            deleted_on_record(run_id)
+    if run.data.tags["run_level"] != DELETING:
+        reason = _needed_for(trees, run_id)
+        if reason or any(line.get("run") == run_id for line in ledger()):
+            deleted_on_record(run_id, f"although {reason}" if reason else "")
         client.set_tag(run_id, "run_level", DELETING)
     fingerprint = run.data.params.get("data_fingerprint", "")
     delete_studies([name for name in study_names() if name.startswith(run_id)])
@@ -125,6 +134,8 @@ def _delete(trees: Trees, run_id: str, force: bool) -> str:
             path.unlink(missing_ok=True)
     run_ids = remove_tree(trees, run_id)
     said = f"deleted: run {run_id}, with {len(run_ids) - 1} runs below it"
+    kept = sum(line.get("run") == run_id for line in ledger())
+    said += f"; the ledger keeps its {kept} lines, and the last says so" if kept else ""
     if trees.uri.startswith("http"):
         again = f"mlflow gc --backend-store-uri DATABASE --run-ids {','.join(run_ids)}"
         said += f"; the server keeps their rows, marked as deleted, until its owner calls: {again}"
@@ -176,11 +187,3 @@ def cached_for(fingerprint: str) -> list[Path]:
         for path in cache_folder().glob(f"*{fingerprint[:24]}*")
         if path.is_file() and path.name.startswith(PREFIXES)
     )
-
-
-def _is_named(trees: Trees, run_id: str) -> bool:
-    try:
-        _check(trees, run_id, False)
-    except UserError:
-        return True
-    return False

@@ -79,7 +79,7 @@ def tree_files(trees: Trees, run_id: str, folder: Path, share: bool = False) -> 
         yield name, _json(shared.cleaned(part) if shared else part)
     runs = [asdict(run) for run in tree.runs]
     yield "runs.jsonl", b"\n".join(_json(shared.of_run(run) if shared else run) for run in runs)
-    yield "ledger.jsonl", b"".join(_json(line) + b"\n" for line in lines)
+    yield "ledger.jsonl", b"".join(_json(shared.cleaned(line) if shared else line) + b"\n" for line in lines)
     for path in splits_of(tree):
         yield f"splits/{path.parent.name}/{path.name}", path
     for run in tree.runs:

@@ -1,20 +1,23 @@
-"""Which of a run's networks are kept when it ends: what ``REPROAI_NETWORKS`` says, or as many as take little space."""
+"""Which of a run's networks are kept: what ``REPROAI_NETWORKS`` says, or as many as take little space."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import IO, TYPE_CHECKING
 
 from common.cli import UserError
-from common.results.opening import trees_at
-from common.results.sizes import in_words_of, tree_sizes
-from common.results.space import losing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from common.tracking.runs import Run
 
 LARGE = 10**9
-"""Bytes of a run's networks from which on only the best of each outer fold is kept, unless the environment says."""
+"""Bytes of all networks of a run from which on only the best of each outer fold is kept, unless the environment says."""
+_best: dict[str, dict[str, tuple[tuple[float, int], Run]]] = defaultdict(dict)  # by root run and outer fold
 
 
 def networks_to_keep() -> str | None:
@@ -31,28 +34,69 @@ def networks_to_keep() -> str | None:
     return keep
 
 
-def keep_best_networks(run: Run) -> None:
-    """Remove networks of a root run that are not to be kept, when all is stored; on a server all stay.
+def is_kept(run: Run, size: int, predictions: str | bytes) -> bool:
+    """Whether a network is stored now that its fold is tested. The one that it beats, or it itself, is removed at once.
+
+    Parameters
+    ----------
+    run : Run
+        Of an inner fold.
+    size : int
+        Bytes of the network.
+    predictions : str
+        Its ``predictions.csv``; the best network of an outer fold is that of the highest dev ROC AUC there, of equals
+        that of the first inner fold.
+    """
+    keep = networks_to_keep() or ("all" if run.n_networks * size <= LARGE else "best")
+    if keep == "all" or "inner_split" not in run.place or not isinstance(predictions, str):
+        return True
+    best = _best[run.place["root_run_id"]]
+    if keep == "none":
+        return False
+    try:
+        root_split, inner_split, score = dev_score(io.StringIO(predictions))
+    except (KeyError, ValueError, IndexError):
+        return True
+    rank, before = (score, -inner_split), best.get(str(root_split))
+    if before is not None and before[0] >= rank:
+        _remove(run)  # stored before an interruption, when it was the best so far
+        return False
+    best[str(root_split)] = rank, run
+    if before is not None and before[1].run_id != run.run_id:
+        _remove(before[1])
+    return True
+
+
+def say_what_was_kept(run: Run) -> None:
+    """At the end of a root run: a line, unless all of its networks are kept."""
+    if run.run_id in _best:
+        kept = "the best of each outer fold is" if _best.pop(run.run_id) else "none is"
+        print(f"networks: {kept} kept of {run.n_networks}; REPROAI_NETWORKS=all keeps all")
+
+
+def dev_score(predictions: Path | IO[str]) -> tuple[int, int, float]:
+    """Of the ``predictions.csv`` of a fit its outer and its inner fold, and its dev ROC AUC.
 
     Raises
     ------
-    UserError
-        When ``REPROAI_NETWORKS`` is neither ``best``, ``all`` nor ``none``.
+    KeyError, ValueError, IndexError
+        When the table is not as expected.
     """
-    keep = networks_to_keep()
-    if keep == "all" or run.uri.startswith("http"):
-        return
-    trees = trees_at(run.uri)
-    size = tree_sizes(trees, only=run.run_id).get(run.run_id)
-    total = sum(number for _, number in size.networks) if size else 0
-    if size is None or (keep is None and total <= LARGE):
-        return
-    gone = losing(trees, run.run_id, size, "none" if keep == "none" else "best")
-    for path, _ in gone:
-        path.unlink(missing_ok=True)
-    if gone:
-        saved = in_words_of(sum(number for _, number in gone))
-        kept = (
-            "none is kept" if keep == "none" else "the best of each outer fold is kept; REPROAI_NETWORKS=all keeps all"
-        )
-        print(f"networks: {len(gone)} of {len(size.networks)} removed, {saved}: {kept}")
+    import pandas as pd
+
+    from common.evaluation.metrics import score_predictions
+    from common.evaluation.predictions import probabilities_of
+
+    table = pd.read_csv(predictions, dtype={"group": str})
+    dev = table[table["part"] == "dev"]
+    score = score_predictions(dev["label"], probabilities_of(dev), float(dev["threshold"].iloc[0]))
+    return int(dev["root_split"].iloc[0]), int(dev["inner_split"].iloc[0]), score["roc_auc"]
+
+
+def _remove(run: Run) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    place = run.client.get_run(run.run_id).info.artifact_uri
+    with contextlib.suppress(MlflowException, OSError, NotImplementedError):  # a server may not let it
+        get_artifact_repository(place, run.uri).delete_artifacts("model.safetensors")

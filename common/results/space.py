@@ -17,6 +17,7 @@ from typing import Literal
 import pandas as pd
 
 from common.cli import UserError
+from common.results.kept_networks import dev_score
 from common.results.opening import open_trees, trees_at
 from common.results.sizes import TreeSize, bytes_of, checkpoint_folders, files_below, run_folders, tree_sizes
 from common.results.trees import ADDING, DELETING, ROOT, RootRun, Trees
@@ -144,23 +145,12 @@ def losing(trees: Trees, run_id: str, size: TreeSize, keep: Keep) -> list[tuple[
     dev: dict[Path, tuple[int, int, float]] = {}
     for path, _ in size.networks:
         with contextlib.suppress(OSError, KeyError, ValueError, IndexError):
-            dev[path] = _dev_score(path.with_name("predictions.csv"))
+            dev[path] = dev_score(path.with_name("predictions.csv"))
     best: dict[int, Path] = {}
     for path, (fold, _, score) in sorted(dev.items(), key=lambda found: found[1][:2]):  # of equals the first
         if fold not in best or score > dev[best[fold]][2]:
             best[fold] = path
     return [(path, bytes_) for path, bytes_ in size.networks if path in dev and path not in best.values()]
-
-
-def _dev_score(path: Path) -> tuple[int, int, float]:
-    """The outer and the inner fold of a fit, and its dev ROC AUC."""
-    from common.evaluation.metrics import score_predictions
-    from common.evaluation.predictions import probabilities_of
-
-    predictions = pd.read_csv(path, dtype={"group": str})
-    dev = predictions[predictions["part"] == "dev"]
-    score = score_predictions(dev["label"], probabilities_of(dev), float(dev["threshold"].iloc[0]))
-    return int(dev["root_split"].iloc[0]), int(dev["inner_split"].iloc[0]), score["roc_auc"]
 
 
 def tidy(keep_networks: Keep = "all", older: float = 0.0, really: bool = False) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from common.seeds import Stream
 from common.state import state_folder, whole, work_folder
 from common.training.jobs import beside
 from common.training.loop import NonFiniteLossError
+from common.training.outer_folds import KINDS, Kind
 
 Settings = TypeVar("Settings")
 
@@ -103,6 +104,13 @@ def connect() -> RDBStorage:
     # A database server may have been started again between two trials: its connections are tried before use.
     options = {"connect_args": {"timeout": 60}} if "sqlite" in url else {"pool_pre_ping": True}
     return RDBStorage(url, engine_kwargs=options)
+
+
+def _open(name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=connect())
+
+
+KINDS["study"] = Kind(optuna.Study, lambda study: study.study_name, _open)
 
 
 def create_study(name: str, n_folds: int, n_startup_trials: int = 10, lag: int = 1) -> optuna.Study:

@@ -22,7 +22,7 @@ from common.tracking.outbox import outbox_of
 from common.tracking.pages import runs_page
 from common.tracking.readable import Readable
 from common.tracking.records import FitRun, Log, Placed, Record, place_of
-from common.tracking.seam import OnRecord, predicted, tell
+from common.tracking.seam import OnRecord, keep_network, predicted, tell
 
 PARENT = "mlflow.parentRunId"
 OF_TEST = ("test_", "ensemble_test_", "optimism")
@@ -53,6 +53,8 @@ class Run(Placed, Readable):
         What the ledger says of it, see :meth:`record`; None where there is none.
     tables : dict of str to DataFrame
         Those that it has stored as artifacts, by their names.
+    n_networks : int
+        How many networks its root run makes that may be kept: one for each fold.
     """
 
     uri: str = field(repr=False)
@@ -66,6 +68,8 @@ class Run(Placed, Readable):
     alone: bool = False
     recorded: OnRecord | None = None
     tables: dict[str, Any] = field(default_factory=dict, repr=False)
+    n_networks: int = 1
+    _predicted: str | bytes = field(default="", repr=False)
     _logged: set[tuple[str, int]] = field(default_factory=set, repr=False)
     _below: dict[tuple[str, ...], Run] = field(default_factory=dict, repr=False)
     _unclosed: set[tuple[str, ...]] = field(default_factory=set, repr=False)
@@ -94,6 +98,7 @@ class Run(Placed, Readable):
             created = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
             run = Run(self.uri, self.experiment_id, created.info.run_id, place)
         run.brokers, run.verbose, run.recorded = self.brokers, self.verbose, self.recorded
+        run.n_networks = self.n_networks
         return run
 
     @classmethod
@@ -160,6 +165,9 @@ class Run(Placed, Readable):
             self.client.log_batch(self.run_id, **entities)
 
     def text(self, text: str | bytes, artifact: str) -> None:
+        if artifact == "model.safetensors" and not keep_network(self, len(text), self._predicted):
+            return
+        self._predicted = text if artifact == "predictions.csv" else ""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(artifact).name
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -232,6 +240,11 @@ class Run(Placed, Readable):
 
     def _at(self, path: tuple[str, ...]) -> Run:
         return self._below[path] if path else self
+
+
+def open_root() -> Run | None:
+    """The root run that is open in this process."""
+    return next((run for run in _open.values() if run.run_id == run.place.get("root_run_id")), None)
 
 
 def deliver(said: list[Record]) -> None:

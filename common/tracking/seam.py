@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.cli import SOURCES, UserError, command_of, lacking
@@ -135,12 +135,12 @@ def read_on_record(
     return read_scores(run_id, predictions, reason, predictions_of, own_lines)
 
 
-def deleted_on_record(run_id: str) -> None:
-    """As :func:`common.evidence.ledger.note_deleted`; nothing where the folder is left out."""
+def deleted_on_record(run_id: str, reason: str) -> None:
+    """As :func:`common.evidence.ledger.note`; nothing where the folder is left out."""
     if not lacking("evidence"):
-        from common.evidence.ledger import note_deleted
+        from common.evidence.ledger import note
 
-        note_deleted(run_id)
+        note("deleted", run_id, reason)
 
 
 def lines_on_record(run_id: str) -> str:
@@ -165,29 +165,35 @@ def describe(run: Any, args: argparse.Namespace, step: int) -> None:
         describe_run(run, command_of(step, args), run.tables)
 
 
-def prune(run: Any) -> None:
-    """As :func:`common.results.kept_networks.keep_best_networks`; nothing where the folder is left out."""
+def keep_network(run: Any, size: int, predictions: str | bytes) -> bool:
+    """As :func:`common.results.kept_networks.is_kept`; all are kept where the folder is left out."""
+    if lacking("results"):
+        return True
+    from common.results.kept_networks import is_kept
+
+    return is_kept(run, size, predictions)
+
+
+def tell_networks(run: Any) -> None:
+    """As :func:`common.results.kept_networks.say_what_was_kept`; nothing where the folder is left out."""
     if not lacking("results"):
-        from common.results.kept_networks import keep_best_networks
+        from common.results.kept_networks import say_what_was_kept
 
-        keep_best_networks(run)
+        say_what_was_kept(run)
 
 
-def check_space(n_networks: int, summary: str) -> None:
-    """As :func:`common.results.budget.warn_of_space`, where a budget is set; and whether ``REPROAI_NETWORKS`` is right.
+def check_space(folds: Sequence, n_fits: int, summary: str) -> int | None:
+    """As :func:`common.results.budget.limit_space`; None where the folder is left out.
 
     Raises
     ------
     UserError
-        When one of the two is set and is wrong, or the folder is left out.
+        When ``REPROAI_DISK`` is set, and the folder is left out.
     """
-    if os.environ.get("REPROAI_NETWORKS") and not lacking("results"):
-        from common.results.kept_networks import networks_to_keep
-
-        networks_to_keep()
-    if os.environ.get("REPROAI_DISK"):
-        if missing := lacking("results"):
+    if missing := lacking("results"):
+        if os.environ.get("REPROAI_DISK"):
             raise UserError(missing)
-        from common.results.budget import warn_of_space
+        return None
+    from common.results.budget import limit_space
 
-        warn_of_space(n_networks, summary)
+    return limit_space(folds, n_fits, summary)

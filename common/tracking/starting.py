@@ -36,7 +36,7 @@ from common.tracking.seam import (
     describe,
     lines_on_record,
     on_record,
-    prune,
+    tell_networks,
     telling,
 )
 from common.tracking.store import Connection, open_store
@@ -86,7 +86,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     audit = audited(table, folds, args)
     summary = config.summary(table.pixels.shape[1:], len(table.classes))
-    check_space(identities.count_folds(folds), summary)
+    most = check_space(folds, n_fits, summary)
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)
     try_again(uri)
@@ -134,6 +134,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             begin(run)
         _tell_who_started(run)
         run.verbose, run.recorded = getattr(args, "verbose", False), recorded
+        run.n_networks = identities.count_folds(folds)
+        _limit(run.checkpoint.with_name("most"), most)
         one_fit = step == 5 and n_fits == 1 and not config.warmup_epochs and not find_spaces(config)
         run.alone = one_fit and not args.register
         print(summary)
@@ -148,10 +150,18 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
             run.text(lines_on_record(run.run_id), "ledger.jsonl")
         describe(run, args, step)
         outbox_of(uri).drain()
-        prune(run)
+        tell_networks(run)
         _delete_doubles(client, experiment_id, f"tags.root_run_id = '{run.run_id}' and attributes.status = 'RUNNING'")
     shutil.rmtree(work_folder("checkpoints") / run.run_id, ignore_errors=True)
     (work_folder("checkpoints") / f"{run.run_id}.lock").unlink(missing_ok=True)
+
+
+def _limit(path: Path, most: int | None) -> None:
+    """Say where fits are computed how many bytes the checkpoints of the run may take."""
+    path.unlink(missing_ok=True)
+    if most is not None:
+        with whole_file(path, "w") as file:
+            file.write(str(most))
 
 
 def _check_unfinished(client, step: int, parts: dict[str, str]) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import torch
 
 from common.cli import UserError
+from common.locks import locked
 from common.state import whole_file
 from common.tracking.interruptions import uninterrupted
 
 PAUSE = 5.0
 """Seconds between two checkpoints of a phase, at least: shorter phases have only the one at their end."""
+
+
+LIMIT = "most"
+"""The file that says how many bytes the checkpoints beside it may take, see :mod:`common.results.budget`."""
 
 
 class Checkpoint:
@@ -51,7 +58,8 @@ class Checkpoint:
     def save(self, state: Callable[[], dict], always: bool = False) -> None:
         """Replace what was saved by what `state` gives, whole or not at all; unless `always`, only after a while.
 
-        A power cut leaves it as it is when this returns.
+        A power cut leaves it as it is when this returns. Where a file :data:`LIMIT` beside it says how many bytes the
+        checkpoints there may take, one for which there is no room is not written: then its phase begins anew.
 
         Raises
         ------
@@ -60,13 +68,37 @@ class Checkpoint:
         """
         if self.path is None or not (always or time.monotonic() - self._last >= PAUSE):
             return
+        content = state()
         try:  # torch takes an interruption for a failure to write
-            with uninterrupted(), whole_file(self.path) as file:
-                torch.save(state(), file)
+            with uninterrupted(), _room(self.path, content) as has_room:
+                if has_room:
+                    with whole_file(self.path) as file:
+                        torch.save(content, file)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"{self.path}: the checkpoint cannot be written ({reason})") from error
         self._last = time.monotonic()
+
+
+@contextmanager
+def _room(path: Path, content: dict) -> Iterator[bool]:
+    """Whether there is room for a checkpoint; no other takes it until the end of the block."""
+    limit = path.with_name(LIMIT)
+    if not limit.exists():
+        yield True
+        return
+    with locked(limit):
+        used = 0
+        for other in path.parent.glob("*.pt"):
+            with contextlib.suppress(FileNotFoundError):
+                used += other.stat().st_size if other != path else 0
+        yield used + _bytes(content) <= int(limit.read_text())
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    return sum(map(_bytes, value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()))
 
 
 class SavedModels(Checkpoint):

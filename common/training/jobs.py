@@ -19,6 +19,7 @@ from common import progress
 from common.tracking.runs import deliver
 from common.training.compute import Compute
 from common.training.local import Engine, Running, engine_for
+from common.training.outer_folds import once
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,7 +59,8 @@ def run_jobs(
 ) -> list[Result]:
     """``[function(item) for item in items]``, where what `function` gives to :func:`run_fits` is computed elsewhere.
 
-    The results do not depend on where, nor on how many fits are computed at once.
+    The results do not depend on where, nor on how many fits are computed at once. Where the items are the folds of outer
+    folds, and a root run is open, none that has ended is computed again in a run that goes on, see :func:`once`.
 
     Parameters
     ----------
@@ -78,13 +80,14 @@ def run_jobs(
     """
     global _queue
     items = list(items)
+    call = partial(once, function, n_fits=n_fits // max(1, len(items)))
     with (
         tqdm(total=n_fits, desc="fits", unit="fit", mininterval=0.5 if os.isatty(2) else 15) as bar,
         engine_for(args, compute) as engine,
     ):
         progress.listen(bar.update)
         if engine is None:
-            return [function(item) for item in items]
+            return [call(item) for item in items]
         _queue = queue = _Queue(engine)
         room = threading.Semaphore(engine.most)
 
@@ -92,7 +95,7 @@ def run_jobs(
             with room:
                 if queue.is_over:
                     raise KeyboardInterrupt
-                return function(item)
+                return call(item)
 
         try:
             jobs = [beside(run, item) for item in items]

@@ -25,6 +25,7 @@ from common.evidence.checklists import forms
 from common.evidence.claims import without_claims
 from common.evidence.questions import QUESTIONS, read_answers, write_questions
 from common.evidence.verifying import differences_of
+from common.results import delete_runs
 
 GOLDEN = Path(__file__).with_name("report.md")
 FAST = ("--fast", "--image-size", "32", "--n-trials", "1", "--json")
@@ -252,6 +253,12 @@ def test_runs_are_compared_and_a_repeat_with_its_verdict_is_told(store, tmp_path
     assert f"| {a} - {b} | these models, new patients |" in text and "2 runs were tested on the same images" in text
     assert "Repeat 1: bitwise identical" in page and "The run was repeated 0 times." in page
     assert f"### Run {b}" in text
+
+
+def test_a_run_that_a_report_names_is_deleted_by_force_alone(store, reported):
+    for run_id in store.runs:
+        with pytest.raises(UserError, match=rf"run {run_id}: {store.folder}/report.html names it; --force deletes it"):
+            delete_runs([run_id])
 
 
 def test_bad_input_is_one_line(store, tmp_path):

@@ -5,9 +5,8 @@ import json
 import math
 import time
 
-import pandas as pd
 import pytest
-from kept_results import everything, leave_checkpoint, make_run, new_home, of_run, register
+from kept_results import everything, leave_checkpoint, make_run, new_home, of_run, predictions, register
 from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric
 
@@ -18,6 +17,8 @@ from common.results.__main__ import main
 from common.results.opening import open_trees
 from common.state import state_folder
 from common.tracking.at_work import kept_from_work
+
+OF_SCANS = json.dumps(["step_5/train.py", "step_5/config.py", "--data", "/data/scans"])
 
 
 @pytest.fixture(autouse=True)
@@ -136,38 +137,42 @@ def test_what_is_cached_for_data_of_other_runs_stays():
     assert not list((state_folder() / "cache").glob("*.npy"))
 
 
-def test_a_run_at_work_in_production_or_named_by_ledger_or_report_is_refused(capsys):
-    run_id, other = make_run(1, model=True), make_run(2)
+def of_record(run_id):
+    lines = [line for line in ledger.ledger_lines() if line["run"] == run_id]
+    return [(line["what"], line.get("reason", "")) for line in lines]
+
+
+def test_a_run_at_work_or_that_somebody_relies_on_is_refused_and_force_is_on_the_record(capsys):
+    run_id, other = make_run(1, model=True, command=OF_SCANS), make_run(2)
     before = everything()
     with kept_from_work(run_id):
         refused("a process is working on it", "delete", run_id, "--yes")
-    (state_folder() / "reports").mkdir()
-    (state_folder() / "reports" / "a.html").write_text(f"<p>{run_id}")
-    refused("a.html names it", "delete", run_id, "--yes")
-    (state_folder() / "reports" / "a.html").unlink()
-    row = {
-        "root_split": 0,
-        "inner_split": 0,
-        "part": "test",
-        "file": "a",
-        "digest": "d",
-        "probability": 0.5,
-        "threshold": 0.5,
-    }
-    ledger.put_on_record(run_id, {}, pd.DataFrame([row]))
-    refused("1 lines of ledger.jsonl name it", "delete", other, run_id, "--yes")
     refused("asks before it removes", "delete", run_id)
-    after = {name: digest for name, digest in everything().items() if name != "ledger.jsonl"}
-    assert after == before
+    ledger.put_on_record(run_id, {}, predictions(0))
+    ledger.read_scores(run_id, predictions(0), "a look", lambda other: None)
+    refused("its test scores were shown (1 lines of ledger.jsonl: a look)", "delete", other, run_id, "--yes")
+    ledger.note("reported", run_id, "/work/report.html")
+    refused("/work/report.html names it; --force deletes it", "delete", other, run_id, "--yes")
+    assert {name: digest for name, digest in everything().items() if name != "ledger.jsonl"} == before
     register(run_id)
     refused("version 1 of pets is in production", "delete", run_id, "--yes")
     main(["delete", run_id, "--yes", "--force"])
-    assert "deleted: run" in capsys.readouterr().out
-    assert [(line["what"], line["run"]) for line in ledger.ledger_lines()] == [
-        ("predicted", run_id),
-        ("deleted", run_id),
+    assert "the ledger keeps its 4 lines, and the last says so" in capsys.readouterr().out
+    assert of_record(run_id)[2:] == [
+        ("reported", "/work/report.html"),
+        ("deleted", "although version 1 of pets is in production"),
     ]
     assert results.list_runs()["run"].tolist() == [other]
+
+
+def test_a_run_whose_test_nobody_has_seen_or_of_data_for_learning_goes_without_force_and_its_lines_stay():
+    unseen, learned = make_run(1, command=OF_SCANS), make_run(2)
+    for run_id in (unseen, learned):
+        ledger.put_on_record(run_id, {}, predictions(0))
+    ledger.read_scores(learned, predictions(0), "--json", lambda other: None)
+    results.delete_runs([unseen, learned])
+    assert of_record(unseen) == [("predicted", ""), ("deleted", "")]
+    assert of_record(learned) == [("predicted", ""), ("read", "--json"), ("deleted", "")]
 
 
 def test_tidying_shows_first_and_keeps_the_best_network_of_each_outer_fold(capsys):
