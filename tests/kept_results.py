@@ -217,7 +217,7 @@ def predictions(inner):
         "threshold": 0.5,
         "prediction": (found["probability"] >= 0.5).astype(int),
         "group": "",
-        "digest": found["file"],
+        "digest": found["file"].map(fingerprint_of),
     }
     return found.assign(root_split=0, inner_split=inner, outer_fold=0, **more)
 

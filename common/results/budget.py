@@ -1,4 +1,4 @@
-"""What a run may take of the disk: a warning where it would not fit (``REPROAI_DISK=50GB``), a limit in long searches."""
+"""What a run may take of the disk: a warning where it would not fit (``REPROAI_DISK``), a limit in long searches."""
 
 from __future__ import annotations
 

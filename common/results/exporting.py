@@ -16,17 +16,18 @@ from common.results.archive import write_archive
 from common.results.deleting import root_id
 from common.results.listing import ledger
 from common.results.opening import open_trees
-from common.results.sharing import Shared
+from common.results.sharing import PREDICTIONS, WITHHELD, Shared
 from common.results.trees import Tree, Trees, local_folder
 from common.search.kept import study_records
 from common.state import data_folder
 from common.tracking.at_work import kept_from_work
+from common.tracking.recorded_code import pack_code
 
 Content = Path | bytes
 
 
 def export_runs(run_ids: Sequence[str], path: str | Path, share: bool = False) -> Path:
-    """Write root runs into an archive: with all below them, histories, artifacts, models, studies, splits and ledger.
+    """Write root runs into an archive: all below them, histories, artifacts, models, studies, splits, ledger, and code.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def export_runs(run_ids: Sequence[str], path: str | Path, share: bool = False) -
     path : str or Path
         Of the archive; replaced when all of it is written.
     share : bool
-        Leave out paths, names of hosts and users, and addresses of git repositories.
+        Leave out what tells of people and machines, see :class:`Shared`, and the code.
 
     Raises
     ------
@@ -49,6 +50,9 @@ def export_runs(run_ids: Sequence[str], path: str | Path, share: bool = False) -
             held.enter_context(kept_from_work(run_id))
             for name, content in tree_files(trees, run_id, folder / run_id, share):
                 files[f"{run_id}/{name}"] = content
+            commit = trees.client.get_run(run_id).data.params.get("git_commit", "")
+            if not share and f"code/{commit}.pack" not in files and (pack := pack_code(commit)) is not None:
+                files[f"code/{commit}.pack"] = pack
             kept.append(run_id)
         write_archive(Path(path), files, {"mlflow": version("mlflow"), "runs": kept, "shared": share})
     return Path(path)
@@ -65,7 +69,19 @@ def tree_files(trees: Trees, run_id: str, folder: Path, share: bool = False) -> 
         As for :func:`export_runs`.
     """
     tree = trees.tree(run_id)
-    shared = Shared({run.tags["host"] for run in tree.runs if "host" in run.tags}) if share else None
+    its_files = [
+        found
+        for kind, files_of, ids in (
+            ("artifacts", trees.artifacts, [run.run_id for run in tree.runs]),
+            ("models", trees.model_files, [model.model_id for model in tree.models]),
+        )
+        for each in ids
+        for found in _files(files_of, each, f"{kind}/{each}", folder)
+    ]
+    shared = None
+    if share:
+        hosts = {run.tags["host"] for run in tree.runs if "host" in run.tags}
+        shared = Shared(hosts, [path for _, path in its_files if path.name == PREDICTIONS])
     if tree.root.status == "RUNNING":
         raise UserError(f"run {run_id}: has not ended; expected one that finished or was interrupted")
     versions = [_of_version(trees, found) for found in trees.client.search_model_versions(f"run_id = '{run_id}'")]
@@ -80,12 +96,13 @@ def tree_files(trees: Trees, run_id: str, folder: Path, share: bool = False) -> 
     runs = [asdict(run) for run in tree.runs]
     yield "runs.jsonl", b"\n".join(_json(shared.of_run(run) if shared else run) for run in runs)
     yield "ledger.jsonl", b"".join(_json(shared.cleaned(line) if shared else line) + b"\n" for line in lines)
-    for path in splits_of(tree):
+    for path in [] if shared else splits_of(tree):
         yield f"splits/{path.parent.name}/{path.name}", path
-    for run in tree.runs:
-        yield from _files(trees.artifacts, run.run_id, f"artifacts/{run.run_id}", folder, shared)
-    for model in tree.models:
-        yield from _files(trees.model_files, model.model_id, f"models/{model.model_id}", folder, shared)
+    for name, path in its_files:
+        if shared is None:
+            yield name, path
+        elif not name.endswith(WITHHELD):
+            yield name, shared.file(path)
 
 
 def splits_of(tree: Tree) -> list[Path]:
@@ -112,9 +129,7 @@ def _of_version(trees: Trees, found: Any) -> dict[str, Any]:
     }
 
 
-def _files(
-    files_of: Callable, each: str, name: str, folder: Path, shared: Shared | None
-) -> Iterator[tuple[str, Content]]:
+def _files(files_of: Callable, each: str, name: str, folder: Path) -> Iterator[tuple[str, Path]]:
     files = files_of(each)
     local = local_folder(files)
     if local is None:
@@ -122,8 +137,7 @@ def _files(
         files.download_artifacts("", str(local))
     for path in sorted(local.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            inside = path.relative_to(local).as_posix()
-            yield f"{name}/{inside}", shared.file(path) if shared else path
+            yield f"{name}/{path.relative_to(local).as_posix()}", path
 
 
 def _json(value: Any) -> bytes:

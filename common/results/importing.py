@@ -20,6 +20,7 @@ from common.search.kept import delete_studies, put_studies, study_names
 from common.state import work_folder
 from common.tracking.at_work import kept_from_work
 from common.tracking.pages import TAGS
+from common.tracking.recorded_code import put_code
 from common.tracking.store import open_store, open_tracking
 
 
@@ -48,6 +49,8 @@ def import_results(path: str | Path) -> list[str]:
     with open_archive(Path(path).expanduser()) as archive:
         sources = [source_of(archive, run_id) for run_id in archive.manifest["runs"]]
         trees = open_trees()
+        for name in archive.names("code"):
+            put_code(name.removesuffix(".pack"), archive.read(f"code/{name}"))
         with locked(work_folder("mlflow") / "import"):
             return [take_in(trees, source) for source in sources]
 

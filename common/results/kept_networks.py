@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from common.tracking.runs import Run
 
 LARGE = 10**9
-"""Bytes of all networks of a run from which on only the best of each outer fold is kept, unless the environment says."""
+"""Bytes of all networks of a run from which on the best of each outer fold is kept alone, unless it is set."""
 _best: dict[str, dict[str, tuple[tuple[float, int], Run]]] = defaultdict(dict)  # by root run and outer fold
 
 

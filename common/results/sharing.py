@@ -1,18 +1,24 @@
-"""What an archive for others leaves out: paths of this machine, its name, its user, addresses of repositories."""
+"""What an archive for others leaves out: names of images and of groups, paths, machines, users, addresses."""
 
 from __future__ import annotations
 
 import re
+import secrets
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from common.cli import masked
 from common.state import PROJECT, state_folder
 
-LEFT_OUT = {"mlflow.user", "mlflow.source.git.repoURL", "host", "folder"}
-"""Tags that are left out."""
+LEFT_OUT = {"mlflow.user", "mlflow.source.git.repoURL", "host", "folder", "recorded"}
+"""Tags that are left out; test predictions without the names of their images are not those on the record."""
+PREDICTIONS = "predictions.csv"
+WITHHELD = ("/audit/audit.html", "/audit/audit.json", "/provenance/not_recorded.txt", "/example.png")
+"""Artifacts that are left out, as they show images or name files."""
 TEXTS = {  # kinds of files that are searched
     ".txt",
     ".json",
@@ -37,6 +43,7 @@ PATH = re.compile(rf"(?<![\w.:/<>])(?:~|[A-Za-z]:)?[/\\](?:{_NAME}+[/\\])+({_NAM
 """An absolute path of a folder in a folder, or deeper."""
 QUOTED = re.compile(r"""(?P<quote>["']|\A)(?:~|[A-Za-z]:)?[/\\][^"'\n]*[/\\]([^"'/\\\n]*)(?P=quote)(?=\Z|[^\w])""")
 """The same as a whole text or in quotes, where it may hold spaces."""
+TOKEN = re.compile(r"""[^\s"',;:<>()\[\]{}|=]+""")
 ADDRESS = re.compile(
     r"\b(?:https?|ssh|git|s3|gs|postgresql|file)(?:\+\w+)?://[^\s\"'<>;,]*@[^\s\"'<>;,]*"
     r"|\b[\w.-]+@[\w.-]+:[\w./~-]+\.git\b"
@@ -45,15 +52,27 @@ ADDRESS = re.compile(
 
 
 class Shared:
-    """Replaces what tells of a machine, in texts.
+    """Replaces what tells of people and machines, in texts.
+
+    Images become ``image-1``, ``image-2``, … and groups ``group-1``, …, each the same wherever it stands, in an order
+    that tells nothing. A name with a space is replaced in predictions alone.
 
     Parameters
     ----------
     hosts : collection of str
         Names of the machines that a run was on, beside this one.
+    predictions : sequence of Path
+        All tables of predictions.
     """
 
-    def __init__(self, hosts: Collection[str] = ()) -> None:
+    def __init__(self, hosts: Collection[str] = (), predictions: Sequence[Path] = ()) -> None:
+        self.names: dict[str, dict[str, str]] = {}
+        for column in ("file", "group"):
+            found = sorted({name for path in predictions for name in _table(path).get(column, ())} - {""})
+            secrets.SystemRandom().shuffle(found)
+            kind = column.replace("file", "image")
+            self.names[column] = {name: f"{kind}-{number}" for number, name in enumerate(found, 1)}
+        self.images = {Path(name).name: now for name, now in self.names["file"].items()} | self.names["file"]
         self.hosts = {socket.gethostname(), socket.getfqdn(), *hosts} - {"", "localhost"}
         self.folders = {str(PROJECT): "PROJECT", str(state_folder()): "STATE", str(Path.home()): "HOME"}
 
@@ -70,6 +89,8 @@ class Shared:
             text,
         )
         text = PATH.sub(lambda found: found[0] if found[0].startswith(SYSTEM) else f".../{found[1]}", text)
+        if self.images:
+            text = TOKEN.sub(lambda found: self.images.get(found[0], found[0]), text)
         for host in self.hosts:
             text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "HOST", text)
         return text
@@ -97,11 +118,20 @@ class Shared:
 
     def file(self, path: Path) -> Path | bytes:
         """A file, or its cleaned text where it is one."""
+        if path.name == PREDICTIONS:
+            table = _table(path)
+            for column in self.names.keys() & set(table):
+                table[column] = table[column].map(lambda name, names=self.names[column]: names.get(name, ""))
+            return table.to_csv(index=False, lineterminator="\n").encode()
         if path.suffix not in TEXTS or path.stat().st_size > MOST:
             return path
         content = path.read_bytes()
         try:
-            cleaned = self.text(content.decode())  # file names in tables are within the data
+            cleaned = self.text(content.decode())
         except UnicodeDecodeError:
             return path
         return path if cleaned.encode() == content else cleaned.encode()
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -4,9 +4,9 @@
 
 A run is code: repeat those of people you trust. Of its command only ``step_N/train.py`` is run, of a commit that git
 has here, with flags of that step; or, of a run of ``common.params.train``, the script in that commit that called it,
-from the project folder, with a new logdir. Code from the tracking store, which is what was not committed and a config
-file from outside of the project, is shown and asked for, and so are arguments of such a script; ``--yes`` is the answer
-of a script.
+from the project folder, with a new logdir. A commit that came with a run from another machine is asked for. Code from
+the tracking store, which is what was not committed and a config file from outside of the project, is shown and asked
+for, and so are arguments of such a script; ``--yes`` is the answer of a script.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,7 @@ def main(argv=None) -> int:
     args = flags.parse_args(argv)
     only = _root_split(args.only)
 
+    from common.tracking.recorded_code import ask, code_of
     from common.tracking.runs import Run
     from common.tracking.store import Connection, open_store
     from common.tracking.upkeep import store_uri
@@ -63,7 +63,9 @@ def main(argv=None) -> int:
             command[1] = str(folder / "config" / config.name)
             Path(command[1]).write_bytes(_recorded(client, args.run_id, config.name, args.yes))
         print(f"repeating run {args.run_id}: python {_shown(shlex.join(command))}", flush=True)
-        with _code_of(first, diff, folder, args.in_place) as project:
+        commit = first.data.params.get("git_commit", "")
+        code = nullcontext(PROJECT) if args.in_place else code_of(commit, diff, folder, ask(args.yes))
+        with code as project:
             if config and not config.is_absolute():
                 _check_inside(args.run_id, project, config, "config file")
             if is_own:
@@ -186,33 +188,6 @@ def _check_data_version(run, data: str) -> None:
         raise UserError(f"{its}, and another one is checked out; {again} brings it back")
 
 
-@contextmanager
-def _code_of(run, diff: bytes, folder: Path, in_place: bool) -> Iterator[Path]:
-    """A folder with the code that the run had: its commit and what was not committed then."""
-    commit = run.data.params.get("git_commit", "")
-    if in_place:
-        yield PROJECT
-        return
-    project = folder / "project"
-    is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit)
-    known = ["git", "-C", str(PROJECT), "cat-file", "-e", f"{commit}^{{commit}}"]
-    if not is_hash or subprocess.run(known, capture_output=True).returncode != 0:
-        missing = f"its code is not here (commit {_shown(commit)})"
-        raise UserError(f"{missing}; fetch it, or try the present code with --in-place")
-    _git("worktree", "add", "--detach", str(project), commit, folder=PROJECT)
-    try:
-        if diff.strip():
-            (folder / "uncommitted.diff").write_bytes(diff)
-            _git("apply", "--whitespace=nowarn", str(folder / "uncommitted.diff"), folder=project)
-        if (PROJECT / "data").exists():
-            if os.path.lexists(project / "data"):
-                (project / "data").rename(folder / "data")  # the .dvc files of the commit
-            (project / "data").symlink_to(PROJECT / "data")
-        yield project
-    finally:
-        _git("worktree", "remove", "--force", str(project), folder=PROJECT)
-
-
 def _repeat(first, command: list[str], project: Path, store: Path, only: int | None):
     """Run the command again, with a tracking store and studies of its own; returns the new root run."""
     from common.tracking.store import Connection
@@ -244,12 +219,6 @@ def _repeat(first, command: list[str], project: Path, store: Path, only: int | N
     if not same and len(roots) != 1:
         raise UserError(f"run {first.info.run_id}: its script made {len(roots)} runs now, and none like it")
     return (same or roots)[0]
-
-
-def _git(*arguments: str, folder: Path) -> None:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise UserError(f"git {' '.join(arguments[:2])}: {_shown(done.stderr.strip().splitlines()[-1])}")
 
 
 if __name__ == "__main__":

@@ -59,8 +59,8 @@ def run_jobs(
 ) -> list[Result]:
     """``[function(item) for item in items]``, where what `function` gives to :func:`run_fits` is computed elsewhere.
 
-    The results do not depend on where, nor on how many fits are computed at once. Where the items are the folds of outer
-    folds, and a root run is open, none that has ended is computed again in a run that goes on, see :func:`once`.
+    The results do not depend on where, nor on how many fits are computed at once. Outer folds that have ended are not
+    computed again by a root run that goes on, see :func:`common.training.outer_folds.once`.
 
     Parameters
     ----------

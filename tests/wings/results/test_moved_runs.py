@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import stat
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from kept_results import content_of, everything, fingerprint_of, make_run, new_home, register
+from kept_results import content_of, everything, fingerprint_of, make_run, new_home, predictions, register
 from mlflow import MlflowClient
 from serving import Server
 
@@ -111,6 +113,30 @@ def test_a_registered_version_comes_along_and_what_is_in_production_here_stays(h
         found = client.search_model_versions("name = 'pets'")
         assert len(found) == 1 + stays and found[0].tags["test_mcc"] == "0.5" and found[0].run_id == run_id
         assert client.get_registered_model("pets").aliases == {"production": 1}
+
+
+def test_what_is_shared_names_no_image_and_no_group_and_keeps_all_else_of_the_predictions(here, tmp_path):
+    run_id = make_run(1, waived="copies: d0.png is seen twice")
+    folder = Path(open_trees().artifacts(run_id).artifact_dir)
+    table = predictions(0).assign(group=lambda table: "patient 0" + table["file"].str[1:2])
+    table.to_csv(folder / "predictions.csv", index=False)
+    (folder / "audit").mkdir()
+    (folder / "audit" / "audit.json").write_text("d0.png")
+    (folder / "notes.txt").write_text("see (d0.png), 'd0.png' and t17.png; not dd0.png")
+    with zipfile.ZipFile(archive(tmp_path, run_id, share=True)) as file:
+        text = "\n".join(file.read(name).decode(errors="replace") for name in file.namelist())
+        shared = pd.read_csv(io.BytesIO(file.read(f"{run_id}/artifacts/{run_id}/predictions.csv")))
+        notes = file.read(f"{run_id}/artifacts/{run_id}/notes.txt").decode()
+    assert "patient 0" not in text and "t17.png" not in text and not re.search(r"(?<!d)d0\.png", text)
+    named = ["file", "group"]
+    pd.testing.assert_frame_equal(
+        shared.drop(columns=named), pd.read_csv(folder / "predictions.csv").drop(columns=named)
+    )
+    for column in named:
+        pairs = {*zip(table[column], shared[column], strict=True)}
+        assert len(pairs) == table[column].nunique() == shared[column].nunique()
+    first = shared["file"][0]
+    assert re.fullmatch(rf"see \({first}\), '{first}' and image-\d+; not dd0\.png", notes)
 
 
 def test_what_is_shared_names_no_path_host_or_user(here, tmp_path, monkeypatch):
