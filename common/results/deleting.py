@@ -20,6 +20,7 @@ from common.tracking.at_work import kept_from_work
 from common.tracking.finding import data_of
 from common.tracking.runs import Run
 from common.tracking.seam import deleted_on_record
+from common.tracking.starting import folder_id
 
 PREFIXES = ("images", "features", "copies", "arrays", "audit")
 """Of cached files, whose names go on with 24 digits of their data's fingerprint."""
@@ -79,9 +80,7 @@ def _check(trees: Trees, run_id: str, force: bool) -> None:
     run = trees.client.get_run(run_id)
     if run.data.tags["run_level"] == DELETING:
         return
-    folder = work_folder("folder_id")
-    here = folder.read_text() if folder.exists() else ""
-    if run.info.status == "RUNNING" and run.data.tags.get("folder", here) != here and not force:
+    if run.info.status == "RUNNING" and run.data.tags.get("folder", folder_id()) != folder_id() and not force:
         raise UserError(f"run {run_id}: runs in another folder; expected one that ended, or --force")
     if (reason := _needed_for(trees, run_id)) and not force:
         raise UserError(f"run {run_id}: {reason}; --force deletes it, and the ledger says so")

@@ -18,8 +18,9 @@ from common.cli import UserError, did_you_mean, escaped
 from common.results.opening import open_trees
 from common.results.sizes import TreeSize, in_words_of, tree_sizes
 from common.results.trees import RootRun
-from common.state import state_folder, work_folder
+from common.state import state_folder
 from common.tracking.at_work import is_at_work
+from common.tracking.starting import folder_id
 
 COMPARISONS = {
     ">=": operator.ge,
@@ -134,7 +135,7 @@ def status_of(root: RootRun) -> str:
     """Whether it is running, was interrupted, so that its command goes on with it, or has finished."""
     if root.status == "FINISHED":
         return "finished"
-    elsewhere = root.tags.get("folder", _folder()) != _folder()
+    elsewhere = root.tags.get("folder", folder_id()) != folder_id()
     if is_at_work(root.run_id) or (root.status == "RUNNING" and elsewhere):
         return "running"
     return "interrupted"
@@ -178,11 +179,6 @@ def ledger() -> list[dict[str, Any]]:
         if isinstance(line, dict):
             lines.append(line)
     return lines
-
-
-def _folder() -> str:
-    path = work_folder("folder_id")
-    return path.read_text() if path.exists() else ""
 
 
 def _since(text: str) -> datetime:

@@ -57,10 +57,13 @@ class ServerTrees(Trees):
             run.info.run_id: RootRun(
                 *(run.info.run_id, names[run.info.experiment_id], run.info.status, run.info.start_time),
                 *(run.info.end_time, run.data.tags, run.data.params, run.data.metrics),
-                fits=int(run.data.metrics.get("fits", 0)),
             )
             for run in self._search(f"tags.run_level = '{level}'", list(names))
         }
+        fits = "tags.phase = 'fine-tuning' and attributes.status = 'FINISHED'"
+        for run in self._search(fits, list(names)) if level == ROOT else ():
+            if (root_id := run.data.tags.get("root_run_id")) in roots:
+                roots[root_id].fits += 1
         for run in self._search("tags.run_level = 'reproduction'", list(names))[::-1]:
             if (root_id := run.data.tags.get("root_run_id")) in roots and "verdict" in run.data.tags:
                 roots[root_id].verdicts.append(run.data.tags["verdict"])

@@ -33,8 +33,8 @@ class TreeSize:
         return self.artifacts + self.models + self.checkpoints
 
 
-def tree_sizes(trees: Trees, members: dict[str, str] | None = None, only: str | None = None) -> dict[str, TreeSize]:
-    """The size of each root run's tree, or `only` of one, without rows of databases; others under an empty name.
+def tree_sizes(trees: Trees, members: dict[str, str] | None = None) -> dict[str, TreeSize]:
+    """The size of each root run's tree, without rows of databases; others under an empty name.
 
     What lies on a server is not seen.
     """
@@ -42,7 +42,7 @@ def tree_sizes(trees: Trees, members: dict[str, str] | None = None, only: str | 
     sizes: dict[str, TreeSize] = defaultdict(TreeSize)
     for folder in run_folders(trees):
         root_id = members.get(folder.name)
-        if root_id is None or only not in (None, root_id):
+        if root_id is None:
             continue
         for path, size in files_below(folder):
             if folder.name.startswith("m-"):
