@@ -128,10 +128,11 @@ def _agreed(yes: bool, question: str, command: str) -> bool:
 
 
 def _days(text: str) -> float:
-    unit = {"h": 1 / 24, "d": 1.0, "w": 7.0}.get(text[-1:])
-    if unit is None or not text[:-1].isdigit():
+    from common.results.listing import days_in
+
+    if (days := days_in(text)) is None:
         raise argparse.ArgumentTypeError(f"expected a time such as 30d, 12h or 2w, found {text!r:.40}")
-    return int(text[:-1]) * unit
+    return days
 
 
 def _say(lines: Sequence[object]) -> None:

@@ -58,11 +58,13 @@ def is_kept(run: Run, size: int, predictions: str | bytes) -> bool:
     except (KeyError, ValueError, IndexError):
         return True
     rank, before = (score, -inner_split), best.get(str(root_split))
+    if before is not None and before[1].run_id == run.run_id:  # computed twice, as a machine was gone
+        return True
     if before is not None and before[0] >= rank:
         _remove(run)  # stored before an interruption, when it was the best so far
         return False
     best[str(root_split)] = rank, run
-    if before is not None and before[1].run_id != run.run_id:
+    if before is not None:
         _remove(before[1])
     return True
 

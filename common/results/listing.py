@@ -30,7 +30,7 @@ COMPARISONS = {
     "<": operator.lt,
     "=": operator.eq,
 }
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
 COLUMNS = ["run", "started", "step", "config", "data", "version", "folds", "fits", "test_roc_auc", "low", "high"]
 COLUMNS += ["status", "verdict", "test_reads", "bytes"]
 
@@ -181,9 +181,15 @@ def ledger() -> list[dict[str, Any]]:
     return lines
 
 
+def days_in(text: str) -> float | None:
+    """Days that a text such as ``12h``, ``7d`` or ``2w`` means; None where it is no such text."""
+    found = re.fullmatch(r"(\d{1,4})([hdw])", text)
+    return found and int(found[1]) * DAYS[found[2]]
+
+
 def _since(text: str) -> datetime:
-    if found := re.fullmatch(r"(\d{1,4})([hdw])", text):
-        return datetime.now() - timedelta(**{UNITS[found[2]]: int(found[1])})
+    if (days := days_in(text)) is not None:
+        return datetime.now() - timedelta(days=days)
     try:
         return datetime.fromisoformat(text)
     except ValueError:
