@@ -16,21 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from common.results.database_rows import latest_rows, metric_row, model_rows, output_rows, run_row
-from common.results.trees import (
-    ADDING,
-    DELETING,
-    ROOT,
-    KeptRun,
-    RootRun,
-    Tree,
-    Trees,
-    datasets_of,
-    in_order,
-    kept_model,
-    line_key,
-    plain_dataset,
-)
-from common.tracking.runs import PARENT
+from common.results.on_server import ServerTrees
+from common.results.trees import ADDING, DELETING, ROOT, Line, RootRun, Tree, datasets_of, line_key
 from common.tracking.store import one_line
 
 rows: Any = models
@@ -39,8 +26,8 @@ AT_ONCE = 500
 PARAMS = ("data_name", "data_fingerprint", "data_version", "backbone", "git_commit", "git_dirty")
 
 
-class DatabaseTrees(Trees):
-    """See :class:`Trees`."""
+class DatabaseTrees(ServerTrees):
+    """See :class:`Trees`; lists and histories are read in few queries."""
 
     def __init__(self, uri: str, store: SqlAlchemyStore):
         super().__init__(uri)
@@ -99,66 +86,25 @@ class DatabaseTrees(Trees):
             of = session.execute(sql.select(model.model_id, model.source_run_id)).all()
             return found | {model_id: found.get(run_id or "", "") for model_id, run_id in of}
 
-    def below(self, root_id: str) -> tuple[list[str], list[str]]:
+    def _models(self, runs: Sequence[Any]) -> list[Any]:
+        """Those of runs too whose rows that name them are gone."""
+        model, ids = rows.SqlLoggedModel, [run.info.run_id for run in runs]
         with self._session() as session:
-            ids = self._ids(session, root_id)
-            return ids, [model.model_id for model in self._models(session, ids)]
-
-    @staticmethod
-    def _ids(session: Session, root_id: str) -> list[str]:
-        tag, level = rows.SqlTag, [root_id]
-        ids = {root_id: None}  # in their order
-        of_root = sql.select(tag.run_uuid).where(tag.key == "root_run_id", tag.value == root_id)
-        while level:
-            parents = [
-                sql.select(tag.run_uuid).where(tag.key == PARENT, tag.value.in_(some)) for some in in_parts(level)
+            found = [
+                m
+                for some in in_parts(ids)
+                for m in session.scalars(sql.select(model).where(model.source_run_id.in_(some)))
             ]
-            level = [run_id for query in parents for run_id in session.scalars(query) if run_id not in ids]
-            ids |= dict.fromkeys(level)
-        return list(ids | dict.fromkeys(session.scalars(of_root)))
+            return sorted((each.to_mlflow_entity() for each in found), key=lambda each: each.model_id)
 
-    @staticmethod
-    def _models(session: Session, ids: Sequence[str]) -> list[Any]:
-        model = rows.SqlLoggedModel
-        return [
-            found
-            for some in in_parts(ids)
-            for found in session.scalars(sql.select(model).where(model.source_run_id.in_(some)))
-        ]
-
-    def tree(self, root_id: str) -> Tree:
+    def _histories(self, runs: Sequence[Any]) -> dict[str, list[Line]]:
+        metric, lines = rows.SqlMetric, defaultdict(list)
         with self._session() as session:
-            ids = self._ids(session, root_id)
-            values: dict[str, Any] = defaultdict(lambda: {"tags": {}, "params": {}, "metrics": []})
-            found: list[Any] = []
-            inputs: dict[str, Any] = {}
-            outputs: dict[str, Any] = {}
-            for some in in_parts(ids):
-                is_there = (rows.SqlRun.run_uuid.in_(some), rows.SqlRun.lifecycle_stage == "active")
-                found += session.scalars(sql.select(rows.SqlRun).where(*is_there)).all()
-                for kind, name in ((rows.SqlTag, "tags"), (rows.SqlParam, "params")):
-                    of = sql.select(kind.run_uuid, kind.key, kind.value).where(kind.run_uuid.in_(some))
-                    for run_id, key, value in session.execute(of):
-                        values[run_id][name][key] = value
-                metric = rows.SqlMetric
-                of = sql.select(metric).where(metric.run_uuid.in_(some))
-                for line in session.scalars(of.order_by(metric.timestamp, metric.step, metric.key, metric.value)):
+            for some in in_parts([run.info.run_id for run in runs]):
+                for line in session.scalars(sql.select(metric).where(metric.run_uuid.in_(some))):
                     value = math.nan if line.is_nan else line.value
-                    values[line.run_uuid]["metrics"].append((line.key, value, line.timestamp, line.step))
-                inputs |= dict(zip(some, self.store._get_run_inputs(session, list(some)), strict=True))
-                outputs |= self.store._get_model_outputs_bulk(list(some), session)
-            runs = [
-                KeptRun(
-                    *(run.run_uuid, run.name, run.user_id, run.status, run.start_time, run.end_time),
-                    **values[run.run_uuid],
-                    inputs=[plain_dataset(each) for each in inputs[run.run_uuid]],
-                    outputs=[(each.model_id, each.step) for each in outputs[run.run_uuid]],
-                )
-                for run in found
-            ]
-            experiment = next(run.experiment.name for run in found if run.run_uuid == root_id)
-            models = [kept_model(model.to_mlflow_entity()) for model in self._models(session, ids)]
-        return Tree(experiment, in_order(runs, root_id), sorted(models, key=lambda model: model.model_id))
+                    lines[line.run_uuid].append((line.key, value, line.timestamp, line.step))
+        return lines
 
     def free(self, ids: Iterable[str]) -> set[str]:
         ids = set(ids)

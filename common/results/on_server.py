@@ -1,14 +1,15 @@
-"""Trees of runs on a tracking server of MLflow, which gives ids of its own and marks what is deleted."""
+"""Trees of runs, as MLflow's client reads them; a server of MLflow gives ids of its own, and marks what is deleted."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, ViewType
 
 from common.cli import UserError
 from common.results.trees import (
@@ -18,6 +19,7 @@ from common.results.trees import (
     ROOT,
     KeptModel,
     KeptRun,
+    Line,
     RootRun,
     Tree,
     Trees,
@@ -37,16 +39,11 @@ NEWEST = ["attributes.start_time DESC"]
 class ServerTrees(Trees):
     """See :class:`Trees`."""
 
-    def _everywhere(self) -> list[str]:
-        return [experiment.experiment_id for experiment in self.client.search_experiments()]
-
-    def _search(self, which: str, experiments: Sequence[str] | None = None) -> list[Any]:
+    def _search(self, which: str, experiments: Sequence[str], kind: int = ViewType.ACTIVE_ONLY) -> list[Any]:
         found: list[Any] = []
         token = None
         while True:
-            page = self.client.search_runs(
-                list(experiments or self._everywhere()), which, max_results=AT_ONCE, order_by=NEWEST, page_token=token
-            )
+            page = self.client.search_runs(list(experiments), which, kind, AT_ONCE, NEWEST, token)
             found += page
             if not (token := page.token):
                 return found
@@ -70,50 +67,55 @@ class ServerTrees(Trees):
         return list(roots.values())
 
     def members(self) -> dict[str, str]:
-        found = self._search("attributes.start_time > 0")
+        everywhere = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        found = self._search("attributes.start_time > 0", everywhere, ViewType.ALL)
         roots = {run.info.run_id for run in found if run.data.tags.get("run_level") in (ROOT, ADDING, DELETING)}
         of = {run.info.run_id: run.data.tags.get("root_run_id", "") for run in found}
         return of | {run_id: run_id for run_id in roots}
 
     def below(self, root_id: str) -> tuple[list[str], list[str]]:
-        _, found = self._found(root_id)
-        ids = [root_id, *(run.info.run_id for run in found if run.info.run_id != root_id)]
-        return ids, [model.model_id for model in self._models(found)]
+        runs = self._runs(root_id, ViewType.ALL)
+        return [run.info.run_id for run in runs], [model.model_id for model in self._models(runs)]
 
-    def _found(self, root_id: str) -> tuple[Any, list[Any]]:
+    def _runs(self, root_id: str, kind: int = ViewType.ACTIVE_ONLY) -> list[Any]:
+        """The runs of a tree, the root first."""
         root = self.client.get_run(root_id)
         experiment = [root.info.experiment_id]
-        found = {run.info.run_id: run for run in self._search(f"tags.root_run_id = '{root_id}'", experiment)}
+        found = {run.info.run_id: run for run in self._search(f"tags.root_run_id = '{root_id}'", experiment, kind)}
         level = [root_id]
         while level:  # runs of an earlier version may only say what is above them
-            below = [run for each in level for run in self._search(f"tags.`{PARENT}` = '{each}'", experiment)]
+            below = [run for each in level for run in self._search(f"tags.`{PARENT}` = '{each}'", experiment, kind)]
             level = [run.info.run_id for run in below if run.info.run_id not in found]
             found |= {run.info.run_id: run for run in below}
-        return root, [root, *found.values()]
+        return [root, *(run for run_id, run in found.items() if run_id != root_id)]
 
     def _models(self, runs: Sequence[Any]) -> list[Any]:
         ids = {output.model_id for run in runs for output in (run.outputs.model_outputs if run.outputs else ())}
         return [self.client.get_logged_model(model_id) for model_id in sorted(ids)]
 
-    def tree(self, root_id: str) -> Tree:
-        root, found = self._found(root_id)
-        wanted = [(run.info.run_id, name) for run in found for name in run.data.metrics]
+    def _histories(self, runs: Sequence[Any]) -> dict[str, list[Line]]:
+        wanted = [(run.info.run_id, name) for run in runs for name in run.data.metrics]
         with ThreadPoolExecutor(8) as pool:
             histories = list(pool.map(lambda one: self.client.get_metric_history(*one), wanted))
-        lines: dict[str, list] = {run.info.run_id: [] for run in found}
+        lines: dict[str, list[Line]] = defaultdict(list)
         for (run_id, _), history in zip(wanted, histories, strict=True):
             lines[run_id] += [(each.key, each.value, each.timestamp, each.step) for each in history]
+        return lines
+
+    def tree(self, root_id: str) -> Tree:
+        found = self._runs(root_id)
+        lines = self._histories(found)
         runs = [
             KeptRun(
                 *(run.info.run_id, run.info.run_name, run.info.user_id, run.info.status),
                 *(run.info.start_time, run.info.end_time, dict(run.data.tags), dict(run.data.params)),
-                sorted(lines[run.info.run_id], key=lambda line: (line[2], line[3], line[0])),
+                sorted(lines.get(run.info.run_id, ()), key=lambda line: (line[2], line[3], line[0], str(line[1]))),
                 [plain_dataset(each) for each in (run.inputs.dataset_inputs if run.inputs else ())],
                 [(each.model_id, each.step) for each in (run.outputs.model_outputs if run.outputs else ())],
             )
             for run in found
         ]
-        experiment = self.client.get_experiment(root.info.experiment_id).name
+        experiment = self.client.get_experiment(found[0].info.experiment_id).name
         return Tree(experiment, in_order(runs, root_id), [kept_model(model) for model in self._models(found)])
 
     def free(self, ids: Iterable[str]) -> set[str]:

@@ -110,7 +110,7 @@ def _open(name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=connect())
 
 
-KINDS["study"] = Kind(optuna.Study, lambda study: study.study_name, _open)
+KINDS[__name__] = Kind(optuna.Study, lambda study: study.study_name, _open)
 
 
 def create_study(name: str, n_folds: int, n_startup_trials: int = 10, lag: int = 1) -> optuna.Study:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -39,7 +40,7 @@ KINDS = {
     "tuple": Kind(tuple, lambda items: [*map(_plain, items)], lambda items: tuple(map(_again, items))),
     "dict": Kind(dict, dict, dict),
 }
-"""By name; JSON's own besides, but no lists."""
+"""By name, or by the module that adds it here when it is imported; JSON's own besides, but no lists."""
 
 
 def once(function: Callable[[Item], Result], item: Item, n_fits: int) -> Result:
@@ -96,4 +97,8 @@ def _plain(value: Any) -> Any:
 
 
 def _again(value: Any) -> Any:
-    return KINDS[value["kind"]].again(value["value"]) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    if value["kind"] not in KINDS and value["kind"].startswith("common."):
+        importlib.import_module(value["kind"])
+    return KINDS[value["kind"]].again(value["value"])
