@@ -17,6 +17,7 @@ from common.state import PROJECT, state_folder
 from common.training import checkpoints
 
 FLAGS = [str(PROJECT / "step_5" / "config.py"), "--fast", "--image-size", "32", "--n-jobs", "1", "--n-trials", "2"]
+SHORT = ("--n-trials", "1")
 RESNET18 = "Total params: 11,177,538"
 
 
@@ -96,6 +97,7 @@ def count_fits(monkeypatch):
     return fits
 
 
+@pytest.mark.slow
 def test_while_a_search_runs_it_takes_no_more_than_was_estimated_and_what_it_gives_is_the_same(
     train, tmp_path, monkeypatch, capsys
 ):
@@ -133,33 +135,37 @@ def is_of_fit(path):
     return pd.read_csv(path)[["root_split", "inner_split"]].drop_duplicates().shape[0] == 1
 
 
-def test_an_outer_fold_that_has_ended_leaves_no_checkpoint_and_is_not_computed_again_after_an_interruption(
-    train, tmp_path, monkeypatch, capsys
-):
-    train()
-    expected = results_csv()
-    new_home(tmp_path / "interrupted", monkeypatch)
-    with monkeypatch.context() as patch:
+def interrupted(train, begun_in):
+    with begun_in.context() as patch:
         begun = interrupt_after_first_outer_fold(patch)
         with pytest.raises(KeyboardInterrupt):
-            train()
+            train(*SHORT)
     (kept,) = files(f"root {begun[0]}.json")
-    assert not files("*.pt") and len(files("model.safetensors")) == 2
-    content = kept.read_text()
+    return begun, kept
+
+
+def test_an_outer_fold_that_has_ended_leaves_its_best_network_and_no_checkpoint_and_is_not_computed_again(
+    train, monkeypatch
+):
+    monkeypatch.setattr(kept_networks, "LARGE", 0)
+    begun, _ = interrupted(train, monkeypatch)
+    assert not files("*.pt") and len(files("model.safetensors")) == 1
     fits = count_fits(monkeypatch)
-    train()
-    assert set(fits) == {begun[1]} and results_csv() == expected
-    new_home(tmp_path / "damaged", monkeypatch)
-    with monkeypatch.context() as patch:
-        interrupt_after_first_outer_fold(patch)
-        with pytest.raises(KeyboardInterrupt):
-            train()
-    (kept,) = files(f"root {begun[0]}.json")
-    kept.write_text(content.replace("0.", "1.", 1))
-    fits.clear()
-    train()
+    train(*SHORT)
+    assert fits == {begun[1]: 2} and len(files("model.safetensors")) == 2
+
+
+@pytest.mark.slow
+def test_the_damaged_result_of_an_outer_fold_counts_as_absent(train, tmp_path, monkeypatch, capsys):
+    train(*SHORT)
+    expected = results_csv()
+    new_home(tmp_path / "interrupted", monkeypatch)
+    begun, kept = interrupted(train, monkeypatch)
+    fits = count_fits(monkeypatch)
+    kept.write_text(kept.read_text().replace("0.", "1.", 1))
+    train(*SHORT)
     assert "damaged, so it counts as absent" in capsys.readouterr().err
-    assert set(fits) == {*begun} and results_csv() == expected
+    assert fits == dict.fromkeys(begun, 2) and results_csv() == expected
 
 
 def nested(n_outer, n_inner):
