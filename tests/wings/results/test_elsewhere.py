@@ -39,7 +39,7 @@ def test_a_run_that_was_imported_is_analysed_compared_reported_predicts_and_is_r
     asked(there, *predict, tmp_path / "there.csv")
     assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
     reproduce = ("-m", "common.tracking.reproduce", run_id)
-    assert "code from another machine, which a terminal asks for; --yes runs it" in asked(there, *reproduce, code=2)
+    assert "which a terminal shows and asks for; --yes runs it" in asked(there, *reproduce, code=2)
     assert "verdict: bitwise identical" in asked(there, *reproduce, "--yes")
     asked(there, "-m", "common.results", "export", run_id, "-o", tmp_path / "back.zip")
     assert "1 runs below it added" in asked(here, "-m", "common.results", "import", tmp_path / "back.zip")
