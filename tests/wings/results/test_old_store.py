@@ -40,6 +40,7 @@ def test_a_run_of_the_version_before_is_listed_shown_moved_and_deleted(tmp_path,
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
         monkeypatch.delenv(name, raising=False)
     new_home(tmp_path / "here", monkeypatch)
+    open_store("step_5")  # which says where the folder is now
     before = everything()
     run_id = put_old()
     (outbox := work_folder("outbox") / run_id).mkdir(parents=True)  # where it kept what was on its way
