@@ -1,4 +1,4 @@
-"""What the lessons use: their start, the difference between two steps, pictures, and the checks of exercises."""
+"""What the lessons use: their start, predictions, the difference between two steps, pictures, and exercises."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-from .exercises import check as check
+from .exercises import answer as answer
 from .folds import (
     backbone_features as backbone_features,
     fold_diagram as fold_diagram,
@@ -12,6 +12,7 @@ from .pictures import (
     small as small,
     spread_plot as spread_plot,
 )
+from .prediction import compare as compare, predict as predict
 from .reading import delta as delta, source as source
 from .run_tables import history as history, runs_table as runs_table
 from .running import analyse as analyse, begin as begin, module as module, run_step as run_step
@@ -22,4 +23,4 @@ from .searches import (
     importance_plot as importance_plot,
     space_tree as space_tree,
 )
-from .tables import compact_table as compact_table
+from .tables import compact_table as compact_table, study as study

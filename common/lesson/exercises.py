@@ -20,7 +20,7 @@ def exercise(number: str) -> Callable[[Callable[[object], str | None]], Callable
     return register
 
 
-def check(number: str, answer: object) -> bool:
+def answer(number: str, given: object) -> bool:
     """Say whether an answer to an exercise is right; if not, what is wrong and a hint. Returns True if it is.
 
     An answer of None, as the exercises begin with, is not judged.
@@ -33,11 +33,11 @@ def check(number: str, answer: object) -> bool:
     import_module(f"common.lesson.exercises_{number.split('.')[0]}")
     if number not in _CHECKS:
         raise UserError(f"exercise {number}: no such exercise; expected one of {', '.join(sorted(_CHECKS))}")
-    if answer is None:
+    if given is None:
         print(f"exercise {number}: not answered yet")
         return False
     try:
-        hint = _CHECKS[number](answer)
+        hint = _CHECKS[number](given)
     except Exception as error:  # the answer may be anything, and a function may raise anything
         hint = f"It ends with {type(error).__name__}: {error}"
     print(f"exercise {number}: right" if hint is None else f"exercise {number}: not yet. {hint}")

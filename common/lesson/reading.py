@@ -5,9 +5,11 @@ JupyterLab strips style sheets from the outputs of a notebook that was not run h
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
 import re
+import textwrap
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from common.cli import UserError
 from common.state import PROJECT
 
 _FONT = "font:11px/1.4 monospace;color:#1f2328"
@@ -23,6 +26,8 @@ _CODE = f"{_FONT};background:#f6f8fa;white-space:pre;overflow-x:auto;padding:6px
 _TABLE = f"{_FONT};overflow-wrap:break-word;table-layout:fixed;width:100%"
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
 _WHITE, _RED, _GREEN, _GREY = "#fff", "#ffebe9", "#dafbe1", "#f6f8fa"
+MOST_LINES = 40
+"""Lines of the library that a lesson shows at once."""
 _ALIKE = 0.5
 """How much of two lines, from 0 to 1, is the same where one has become the other."""
 
@@ -56,21 +61,51 @@ def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
     return HTML(f'<table style="{_TABLE}">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>')
 
 
-def source(*things: object) -> HTML:
-    """The source of functions, properties, classes or files, highlighted.
+def source(*things: object, docstrings: bool = True) -> HTML:
+    """The source of functions, properties, classes or files, highlighted, and folded until it is clicked.
 
     Parameters
     ----------
     things : function, property, class or Path
+    docstrings : bool
+        Whether those of functions and classes are shown.
+
+    Raises
+    ------
+    UserError
+        When these are more than :data:`MOST_LINES`: nobody reads them, so a lesson shows less, or links to the file.
     """
+    texts = [_text(thing) if docstrings else _without_docstrings(_text(thing)) for thing in things]
+    code = "\n\n".join(text.rstrip() for text in texts)
+    names = ", ".join(_name(thing) for thing in things)
+    lines = len(code.splitlines())
+    if lines > MOST_LINES:
+        advice = "leave some out, or the docstrings (docstrings=False), or name the file to read"
+        raise UserError(f"source of {names}: {lines} lines; a lesson shows at most {MOST_LINES} at once: {advice}")
     formatter = HtmlFormatter(noclasses=True, nobackground=True, prestyles=_CODE)
-    return HTML(highlight("\n\n".join(_text(thing).rstrip() for thing in things), PythonLexer(), formatter))
+    title = f"source of {html.escape(names)} ({lines} lines)"
+    shown = highlight(code, PythonLexer(), formatter)
+    return HTML(f'<details><summary style="cursor:pointer">{title}</summary>{shown}</details>')
+
+
+def _name(thing: object) -> str:
+    if isinstance(thing, Path):
+        return str(thing.relative_to(PROJECT)) if thing.is_relative_to(PROJECT) else thing.name
+    thing = thing.fget if isinstance(thing, property) else thing
+    return getattr(thing, "__qualname__", getattr(thing, "__name__", type(thing).__name__))
 
 
 def _text(thing: object) -> str:
     if isinstance(thing, Path):
         return thing.read_text()
-    return inspect.getsource(thing.fget if isinstance(thing, property) else thing)
+    return textwrap.dedent(inspect.getsource(thing.fget if isinstance(thing, property) else thing))
+
+
+def _without_docstrings(code: str) -> str:
+    told = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, told) and ast.get_docstring(node)]
+    dropped = {line for node in nodes for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    return "\n".join(line for i, line in enumerate(code.splitlines(), 1) if i not in dropped).lstrip("\n")
 
 
 def paired_lines(before: str, now: str) -> list[tuple[str | None, str | None]]:

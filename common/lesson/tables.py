@@ -1,4 +1,4 @@
-"""Tables in a lesson that fit a page."""
+"""Tables in a lesson: the study's, and such as fit a page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 
 import pandas as pd
 from IPython.display import HTML
+
+from common.cli import UserError, did_you_mean
+from common.state import PROJECT
 
 
 def compact_table(table: pd.DataFrame, digits: int = 3) -> HTML:
@@ -19,3 +22,19 @@ def compact_table(table: pd.DataFrame, digits: int = 3) -> HTML:
     """
     table = table.rename(columns=lambda name: re.sub("[_.]", " ", name))
     return HTML(table.to_html(na_rep="", float_format=f"{{:.{digits}f}}".format))
+
+
+def study(name: str) -> pd.DataFrame:
+    """A table of the study that lies in the repository, as ``study/results/NAME.csv`` has it.
+
+    Raises
+    ------
+    UserError
+        When there is none of that name.
+    """
+    folder = PROJECT / "study" / "results"
+    known = sorted(path.stem for path in folder.glob("*.csv"))
+    if name not in known:
+        found = f"expected one of {', '.join(known)}{did_you_mean(name, known)}" if known else "there are no tables"
+        raise UserError(f"study({name!r}): no such table in {folder}; {found}")
+    return pd.read_csv(folder / f"{name}.csv", float_precision="round_trip")

@@ -46,7 +46,7 @@ def main(argv=None) -> int:
     from common.tracking.runs import Run
     from common.tracking.store import Connection, open_store
     from common.tracking.upkeep import store_uri
-    from common.tracking.verdict import VERDICTS, compare
+    from common.tracking.verdict import VERDICTS, compare_reproduced
 
     uri, _ = open_store("step_2")
     client = Connection(uri)
@@ -71,7 +71,7 @@ def main(argv=None) -> int:
             if is_own:
                 _check_inside(args.run_id, project, Path(command[0]), "script")
             again = _repeat(first, command, project, store := folder / "mlflow.db", only)
-            verdict, report = compare(uri, first, store_uri(store), again, only)
+            verdict, report = compare_reproduced(uri, first, store_uri(store), again, only)
     print("\n".join([f"verdict: {verdict}", *report]))
     run = Run(uri, first.info.experiment_id, args.run_id, {"root_run_id": args.run_id})
     with run.child("reproduction", run_level="reproduction", verdict=verdict) as tracked:

@@ -19,7 +19,7 @@ VERDICTS = ("bitwise identical", "within tolerance", "differs")
 SHARE = 0.01
 
 
-def compare(uri: str, first, again_uri: str, again, only: int | None) -> tuple[str, list[str]]:
+def compare_reproduced(uri: str, first, again_uri: str, again, only: int | None) -> tuple[str, list[str]]:
     """The verdict on two root runs, and lines that say why.
 
     The mean test ROC AUC is within tolerance when it differs by at most its standard error over the first run's folds;

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_curve
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
 from common.cli import UserError
-from common.lesson import check, delta, history, learning_curves, runs_table, source
+from common.lesson import answer, delta, history, learning_curves, runs_table, source
 from common.lesson.reading import paired_lines
 from common.seeds import Stream
 
@@ -107,16 +107,16 @@ ANSWERS = {
 @pytest.mark.parametrize("number", ANSWERS)
 def test_a_check_accepts_a_right_answer_and_refuses_wrong_ones_with_their_hint(number, capsys):
     right, wrong = ANSWERS[number]
-    assert check(number, right) and "right" in capsys.readouterr().out
-    for answer, hint in wrong:
-        assert not check(number, answer)
+    assert answer(number, right) and "right" in capsys.readouterr().out
+    for given, hint in wrong:
+        assert not answer(number, given)
         said = capsys.readouterr().out
         assert said.startswith(f"exercise {number}: not yet") and hint in said
 
 
 def test_a_hint_does_not_tell_the_answer(capsys):
-    def hint(number, answer):
-        check(number, answer)
+    def hint(number, given):
+        answer(number, given)
         return capsys.readouterr().out.split("not yet")[1]
 
     for key in SETS:
@@ -129,9 +129,9 @@ def test_a_hint_does_not_tell_the_answer(capsys):
 
 
 def test_no_answer_is_not_judged_and_no_exercise_is_refused(capsys):
-    assert not check("1.1", None) and "not answered yet" in capsys.readouterr().out
+    assert not answer("1.1", None) and "not answered yet" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"1\.9.*no such exercise"):
-        check("1.9", 1)
+        answer("1.9", 1)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_a_table_of_runs_can_be_filtered_and_kept_to_some_roots_and_what_is_belo
 
 def test_the_search_for_a_run_is_judged_by_what_it_finds(runs, capsys):
     finished = "tags.run_level = 'root' and attributes.status = 'FINISHED'"
-    assert check("2.1", f"params.seed = '1' and {finished}")
+    assert answer("2.1", f"params.seed = '1' and {finished}")
     capsys.readouterr()
     for wrong, hint in (
         ("params.seed = '1'", "runs that failed"),
@@ -179,7 +179,7 @@ def test_the_search_for_a_run_is_judged_by_what_it_finds(runs, capsys):
         ("params.seed = '7'", "finds no run"),
         ("seed is 1", "does not understand"),
     ):
-        assert not check("2.1", wrong)
+        assert not answer("2.1", wrong)
         assert hint in capsys.readouterr().out
 
 

@@ -151,7 +151,7 @@ def test_a_right_answer_is_accepted_and_wrong_ones_are_refused_with_their_hint(n
         if number == "5.3":
             (tmp_path / "mine.py").write_text(answer)
             answer = tmp_path / "mine.py"
-        return lesson.check(number, answer), capsys.readouterr().out
+        return lesson.answer(number, answer), capsys.readouterr().out
 
     assert judged(right) == (True, f"exercise {number}: right\n")
     assert len(wrong) >= 3
@@ -162,26 +162,26 @@ def test_a_right_answer_is_accepted_and_wrong_ones_are_refused_with_their_hint(n
 
 
 def test_ones_own_images_need_two_classes_and_groups(capsys, tiny_pets, tmp_path):
-    assert not lesson.check("5.4", tmp_path / "nowhere") and "no such folder" in capsys.readouterr().out
-    assert not lesson.check("5.4", tmp_path) and "cannot be used yet" in capsys.readouterr().out
+    assert not lesson.answer("5.4", tmp_path / "nowhere") and "no such folder" in capsys.readouterr().out
+    assert not lesson.answer("5.4", tmp_path) and "cannot be used yet" in capsys.readouterr().out
     nobodys = make_tiny_pets(tmp_path / "nobodys", groups=False)
-    assert not lesson.check("5.4", nobodys) and "groups.csv" in capsys.readouterr().out
+    assert not lesson.answer("5.4", nobodys) and "groups.csv" in capsys.readouterr().out
     own = tmp_path / "own"
     (own / "images").mkdir(parents=True)
     names = [f"images/{path.name}" for path in sorted((tiny_pets / "images").iterdir())]
     for name in names:
         (own / name).write_bytes((tiny_pets / name).read_bytes())
     (own / "groups.csv").write_text("files,group\n" + "".join(f"{n},{i}\n" for i, n in enumerate(names)))
-    assert lesson.check("5.4", own)
+    assert lesson.answer("5.4", own)
 
 
 def test_a_lesson_has_its_exercises_unanswered_and_all_checks_have_a_place(capsys):
     for step, last in ((3, "3.4"), (4, "4.4"), (5, "5.4")):
         cells = json.loads((cli.PROJECT / f"step_{step}" / "lesson.ipynb").read_text())["cells"]
-        asked = [line for cell in cells for line in cell["source"] if line.startswith("lesson.check(")]
-        assert asked == [f'lesson.check("{step}.{i}", answer);' for i in range(1, int(last[-1]) + 1)]
+        asked = [line for cell in cells for line in cell["source"] if line.startswith("lesson.answer(")]
+        assert asked == [f'lesson.answer("{step}.{i}", answer);' for i in range(1, int(last[-1]) + 1)]
         with pytest.raises(cli.UserError, match=last):
-            lesson.check(f"{step}.9", 1)
+            lesson.answer(f"{step}.9", 1)
 
 
 @pytest.fixture(scope="module")
