@@ -1,8 +1,9 @@
 """What a step promises, held against the project's steps or, with ``--step-dir FOLDER``, against yours.
 
 ``bash run_script.bash pytest tests/core/test_step_contract.py --step-dir my_step_3`` says which behaviours of that step
-hold. The folder may have any name and lie anywhere; a relative path starts at the project folder. Its train.py says
-which step it is (``train_parser(__doc__, step=3)``), or ``--step 3`` does; what comes with a later step is skipped.
+hold; ``python -m common.lesson.check my_step_3`` says it in the words of the docstrings below, each with a first hint.
+The folder may have any name and lie anywhere; a relative path starts at the project folder. Its train.py says which
+step it is (``train_parser(__doc__, step=3)``), or ``--step 3`` does; what comes with a later step is skipped.
 The script runs on a few tiny pictures, from a copy of its folder: your runs, data and outputs stay as they are.
 How it computes in several processes is not looked at. ``--step-dir`` may be given several times; without it steps 1
 and 4 are checked, to save time: test_broken_steps.py holds altered copies of steps 2 and 4 against the same behaviours.
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from step_promises import KEYS, PARENTS, PREDICTION_COLUMNS, SOURCES, comes_with, hold, some
 from step_runs import Outcome, StepRuns, make_state, step_of
 
 from common.evaluation import results_of, youden_threshold
@@ -22,22 +24,6 @@ from common.evaluation.predictions import RESULT_COLUMNS
 from conftest import PROJECT
 
 BY_DEFAULT = ("step_1", "step_4")
-KEYS = {"step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"}
-PREDICTION_COLUMNS = ["root_split", "inner_split", "part", "file", "class", "label", "probability", "threshold"]
-PREDICTION_COLUMNS += ["prediction", "group", "digest", "outer_fold"]
-SOURCES = {"git_commit", "git_dirty", "lock_sha256", "data_fingerprint", "seed", "command", "device", "python"}
-PARENTS = {
-    2: {"root": {None}, "phase": {"root"}},
-    3: {"root": {None}, "root_split": {"root"}, "fold": {"root_split"}, "phase": {"fold"}},
-    4: {
-        "root": {None},
-        "root_split": {"root"},
-        "trial": {"root_split"},
-        "fold": {"trial", "root_split"},
-        "phase": {"fold"},
-    },
-}
-"""For each run_level, the levels that its parent may have."""
 
 
 def pytest_generate_tests(metafunc):
@@ -75,22 +61,10 @@ def table(state):
     return state[1]
 
 
-def hold(holds, otherwise):
-    if not holds:
-        pytest.fail(otherwise, pytrace=False)
-
-
-def comes_with(number, step):
-    if step.step < number:
-        pytest.skip(f"step {step.step} does not promise it: it comes with step {number}")
-
-
-def some(names):
-    names = sorted(names)
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-
-
 def test_main_takes_arguments_and_returns_the_outcome(runs):
+    """`main(argv)` runs to its end and returns the outcome.
+    Hint: Read argv with cli.train_parser(__doc__, step=N).parse_args(argv), and return what evaluation.conclude(N, …)
+    returns; from step 2 on give it the root run too."""
     if isinstance(runs.first, BaseException):
         raise runs.first
     found = runs.first.returned
@@ -101,6 +75,9 @@ def test_main_takes_arguments_and_returns_the_outcome(runs):
 
 
 def test_same_seed_gives_same_results(step):
+    """The same seed gives the same results.
+    Hint: All that is random should draw from one stream, Stream(args.seed), and from streams below it, such as
+    stream.at("split") and stream.at("model"). What in your script draws from something else?"""
     comes_with(2, step)
     again, _ = step.second
     first = step.first.predictions
@@ -110,6 +87,8 @@ def test_same_seed_gives_same_results(step):
 
 
 def test_another_seed_gives_other_results(step):
+    """Another seed gives other results.
+    Hint: --seed should reach the stream that training draws from. A seed that is typed in the script never changes."""
     comes_with(2, step)
     first, other = (set(run.predictions.probability) for run in (step.first, step.other_seed))
     same = len(first & other)  # some by chance, where bf16 gives few different numbers
@@ -120,6 +99,9 @@ def test_another_seed_gives_other_results(step):
 
 
 def test_runs_are_nested_by_level(step):
+    """The MLflow runs are nested: root, root_split, trial, fold, phase, as far as the step has them.
+    Hint: Open each run from the one above it, `with run.root_split(…) as root_run:`, and give root_run, not run, to
+    what is inside. Which level did you open from the wrong run, or not at all?"""
     comes_with(2, step)
     parents = PARENTS[min(step.step, 4)]
     level = {None: None} | {key: run.data.tags.get("run_level") for key, run in step.first.tree.items()}
@@ -132,12 +114,17 @@ def test_runs_are_nested_by_level(step):
 
 
 def test_every_run_is_closed_as_finished(step):
+    """Every run is closed, as FINISHED.
+    Hint: Open each run in a `with` statement: it closes the run, also when an error comes."""
     comes_with(2, step)
     for run in step.first.tree.values():
         hold(run.info.status == "FINISHED", f"run {run.info.run_name!r} is left {run.info.status}")
 
 
 def test_provenance_is_recorded(step, table):
+    """The root run says where the results come from: settings, data, packages, code.
+    Hint: tracking.start(N, args, n_fits, table, folds, config, compute, stream) records all of it. Does it get the
+    table and the settings that are really used?"""
     comes_with(2, step)
     root = step.first.tree[step.first.returned["run_id"]]
     missing = SOURCES - root.data.params.keys()
@@ -149,6 +136,9 @@ def test_provenance_is_recorded(step, table):
 
 
 def test_predictions_table_is_complete(step, table):
+    """predictions.csv has a row for each dev and test image of each tested network.
+    Hint: Make the table of each network with evaluation.predictions_table, join them with evaluation.join, and store
+    that in the root run: run.table(predictions, "predictions.csv")."""
     found = step.first.predictions
     hold(list(found) == PREDICTION_COLUMNS, f"predictions.csv has the columns {', '.join(found)}")
     hold(not found.drop(columns="group").isna().any(axis=None), "predictions.csv has empty cells")
@@ -170,6 +160,8 @@ def test_predictions_table_is_complete(step, table):
 
 
 def test_threshold_is_fitted_on_dev_only(step):
+    """The threshold is chosen on the dev images alone.
+    Hint: evaluation.youden_threshold should get labels and probabilities of fold.dev. Which rows does it get?"""
     for where, rows, _ in step.first.models:
         hold(rows.threshold.nunique() == 1, f"{where}: predictions.csv has several thresholds")
         found, dev = rows.threshold.iloc[0], rows[rows.part == "dev"]
@@ -190,6 +182,9 @@ def test_threshold_is_fitted_on_dev_only(step):
 
 
 def test_test_images_are_never_trained_on(step):
+    """No network learns from a test image, or stops training by one.
+    Hint: Training should get the fold as it is: it learns from fold.train and stops by fold.dev. Which rows does it
+    get?"""
     for where, rows, network in step.first.models:
         test = set(rows.file[rows.part == "test"])
         for use, what in (("train", "trained on"), ("dev", "used to stop training")):
@@ -198,6 +193,9 @@ def test_test_images_are_never_trained_on(step):
 
 
 def test_groups_stay_whole(step, table):
+    """All images of one group (one animal) are in one part: train, dev or test.
+    Hint: data.random_fold and the splits file keep the groups of the table that they get together. Is it the table that
+    data.load_images returned?"""
     groups = dict(zip(table.files, table.groups, strict=True))
     for where, rows, network in step.first.models:
         parts = {"train": step.first.files_of(network, "train")}
@@ -208,6 +206,9 @@ def test_groups_stay_whole(step, table):
 
 
 def test_every_test_image_is_predicted_once_by_each_model(step):
+    """Each tested network predicts each test image once.
+    Hint: Call training.test_model for fold.test once per tested network: not in a loop over epochs, nor for other
+    folds."""
     for where, rows, network in step.first.models:
         read = Counter(
             f for r in step.first.after_search if r.use == "predict" and r.network is network for f in r.files
@@ -217,12 +218,18 @@ def test_every_test_image_is_predicted_once_by_each_model(step):
 
 
 def test_a_second_run_leaves_what_the_first_left(step):
+    """A second run leaves what the first one left.
+    Hint: A file with a fixed name is written over by the next run. Give each file to its run: run.table, run.file,
+    run.text."""
     comes_with(2, step)
     _, changed = step.second
     hold(not changed, f"a second run wrote over or removed {some(changed)}")
 
 
 def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table):
+    """results.csv has a row per fold, and follows from predictions.csv.
+    Hint: evaluation.results_of gets the joined predictions and a list of all inner folds of all outer folds; store what
+    it returns in the root run: run.table(results, "results.csv")."""
     comes_with(3, step)
     found = step.first.results
     hold(list(found) == list(RESULT_COLUMNS), f"results.csv has the columns {', '.join(found)}")
@@ -239,6 +246,9 @@ def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table
 
 
 def test_the_test_fold_is_not_read_during_search(step):
+    """No test image is read before the search of its outer fold has ended.
+    Hint: A trial may look at train and dev images only. Test the best trial's networks after search.optimize has
+    returned."""
     comes_with(4, step)
     test = step.first.predictions[step.first.predictions.part == "test"].groupby("root_split").file.agg(set)
     hold(set(step.first.searches) == set(test.index), "there is no run of level trial below each root split's run")

@@ -1,0 +1,151 @@
+"""Say in plain words which behaviours of a step hold in a folder of your own, with a hint for each that does not."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import inspect
+import io
+import sys
+from pathlib import Path
+
+from common import cli
+from common.cli import UserError, escaped, reason_of
+from common.lesson.start import shown
+from common.state import regular
+
+CONTRACT = Path("tests") / "core" / "test_step_contract.py"
+_MARKS = {True: ("✓", "yes"), False: ("✗", "no "), None: ("?", "?  ")}
+"""For what holds, what does not, and what could not be looked at; the second where the terminal has ASCII only."""
+_LATER = "it comes with step"
+
+
+class _Listener:
+    """A plugin of pytest that prints a line per behaviour as its test ends."""
+
+    def __init__(self, folder: Path, out) -> None:
+        self.folder, self.out = folder, out
+        self.held: list[bool | None] = []
+        self.problem = ""
+
+    def pytest_collectreport(self, report) -> None:
+        if report.failed:
+            self.problem = str(report.longrepr).strip().splitlines()[-1]
+
+    def pytest_runtest_makereport(self, item, call) -> None:
+        if call.excinfo is None and call.when != "call":
+            return
+        found = call.excinfo.value if call.excinfo else None
+        skipped = type(found).__name__ == "Skipped"
+        if skipped and _LATER in str(found):
+            return
+        holds = None if skipped else found is None
+        self.held.append(holds)
+        behaviour, _, hint = (inspect.getdoc(item.function) or item.name).partition("\nHint: ")
+        self._say(f"{self._mark(holds)} {behaviour}")
+        if skipped:
+            self._say(f"    not looked at: {found}")
+        elif found is not None:
+            self._say(f"    found: {self._told(found)}")
+            self._say(f"    hint: {' '.join(hint.split())}")
+
+    def _mark(self, holds: bool | None) -> str:
+        sign, plain = _MARKS[holds]
+        try:
+            sign.encode(self.out.encoding or "ascii")
+        except UnicodeEncodeError:
+            return plain
+        return sign
+
+    def _say(self, line: str) -> None:
+        encoding = self.out.encoding or "ascii"
+        print(escaped(line).encode(encoding, "replace").decode(encoding), file=self.out, flush=True)
+
+    def _told(self, error: BaseException) -> str:
+        """What a test says of what it found, or an error of the learner's script and where it was raised."""
+        if type(error).__name__ == "Failed":
+            return str(error)
+        lines = []
+        trace = error.__traceback__
+        while trace:
+            if Path(trace.tb_frame.f_code.co_filename).parent.name == self.folder.name:
+                lines.append(f"{Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}")
+            trace = trace.tb_next
+        where = f" ({lines[-1]})" if lines else ""
+        if isinstance(error, SystemExit):
+            return f"the script ended the program, with exit code {error.code}{where}"
+        return f"{type(error).__name__}: {reason_of(error)}{where}"
+
+
+def check_step(folder: Path, step: int | None = None) -> list[bool | None]:
+    """Hold a folder's train.py against the behaviours of its step, and print a line for each.
+
+    Parameters
+    ----------
+    folder : Path
+    step : int, optional
+        Where train.py does not say it: ``train_parser(__doc__, step=3)``.
+
+    Returns
+    -------
+    list of bool or None
+        Whether each behaviour that the step promises holds; None for those that could not be looked at.
+
+    Raises
+    ------
+    UserError
+        When there is no such folder or script, it is no Python, or the tests are not there.
+    """
+    script = _script(folder)
+    if not (cli.PROJECT / CONTRACT).is_file() or importlib.util.find_spec("pytest") is None:
+        lacking = "the package pytest" if (cli.PROJECT / CONTRACT).is_file() else f"{cli.PROJECT / CONTRACT}"
+        raise UserError(f"{lacking} is not there; to judge a step takes the repository with its tests, and pytest")
+    import pytest
+
+    print("running it on a few tiny pictures; this takes about a minute", flush=True)
+    listener = _Listener(script.parent, sys.stdout)
+    flags = [str(cli.PROJECT / CONTRACT), f"--rootdir={cli.PROJECT}", f"--step-dir={script.parent}"]
+    flags += ["-o", "addopts=", "-p", "no:cacheprovider", *([f"--step={step}"] if step else [])]
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
+        code = pytest.main(flags, plugins=[listener])
+    if code == pytest.ExitCode.INTERRUPTED and not listener.problem:
+        raise KeyboardInterrupt
+    if listener.problem or not listener.held:
+        raise UserError(listener.problem or f"{shown(folder)}: nothing was judged: {said.getvalue().strip()[-300:]}")
+    return listener.held
+
+
+def _script(folder: Path) -> Path:
+    """A folder's train.py, which can be parsed."""
+    if not folder.is_absolute() and not folder.exists():
+        folder = cli.PROJECT / folder
+    if not folder.is_dir():
+        raise UserError(f"{shown(folder)}: no such folder; expected one with the train.py of a step")
+    script = folder.resolve() / "train.py"
+    if not script.is_file():
+        raise UserError(f"{shown(folder)}: no train.py in it; expected the folder of a step")
+    try:
+        ast.parse(regular(script).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise UserError(f"{shown(script)}, line {error.lineno}: not Python yet ({error.msg})") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown(script)}: cannot be read ({reason_of(error)})") from error
+    return script
+
+
+def main(argv: list[str] | None = None) -> list[bool | None]:
+    """Judge a folder. The exit code is 0 when all behaviours hold, else 1."""
+    flags = cli.parser(__doc__)
+    flags.add_argument("folder", type=Path, metavar="FOLDER", help="such as my_step_3")
+    flags.add_argument("--step", type=cli.whole_number(1, 5), metavar="N", help="where its train.py does not say it")
+    args = flags.parse_args(argv)
+    held = check_step(args.folder, args.step)
+    print(f"{held.count(True)} of {len(held)} behaviours hold")
+    if held.count(True) < len(held):
+        raise SystemExit(1)
+    return held
+
+
+if __name__ == "__main__":
+    cli.run(main)
