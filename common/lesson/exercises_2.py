@@ -2,93 +2,214 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from common.cli import UserError
 from common.data.images import ImageTable
+from common.lesson.answers import called, mistake, number, parts
 from common.lesson.exercises import exercise
-from common.lesson.run_tables import runs_table
 from common.seeds import Stream
+
+ACCURACY, ERROR = 0.85, 0.01
+"""For exercise 2.3: what a classifier gets right, and the standard error that is asked for."""
+PHOTOS, CORRELATION = 4, 0.5
+"""For exercise 2.3: photos of each animal, and the intraclass correlation of getting them right."""
+
+
+def _run(status: str, seed: str | None = None, level: str = "root", **tags: str) -> dict:
+    params = {} if seed is None else {"seed": seed, "data": "drawn"}
+    return {"attributes": {"status": status}, "params": params, "tags": {"run_level": level, "step": "step_2", **tags}}
+
+
+_WANTED = {"one": _run("FINISHED", "1"), "another": _run("FINISHED", "1")}
+_OTHERS = {
+    "It finds {} too, a run below a root run: what do root runs have that it has not?": {
+        "warm-up": _run("FINISHED", level="phase", phase="warm-up"),
+        "analysis": _run("FINISHED", level="root_split", analysis="predictions"),
+    },
+    "It finds {} too: a seed that begins with 1, or comes after it, is another one.": {
+        "seed 10": _run("FINISHED", "10"),
+        "seed 11": _run("FINISHED", "11"),
+        "seed 2": _run("FINISHED", "2"),
+    },
+    "It finds {} too: where do parameters say the seed?": {"seed 0": _run("FINISHED", "0")},
+    "It finds {} too, which has not ended well: where does a run say how it ended?": {
+        "a failed run": _run("FAILED", "1"),
+        "a killed run": _run("KILLED", "1"),
+        "a running run": _run("RUNNING", "1"),
+    },
+}
 
 
 @exercise("2.1")
-def _filter(answer: str) -> str | None:
+def _filter(answer: object) -> str | None:
+    """Judged by runs that are made up: what there is depends on what a learner has run."""
+    from common.tracking.filters import found_by
+
+    if not isinstance(answer, str):
+        return f"Give the filter as a text; this is of class {type(answer).__name__}."
+    if not answer.strip():
+        return "An empty filter finds every run of the experiment, also those below a root run."
     try:
-        found = runs_table(2, answer)
-    except Exception as error:  # MLflow's, for a filter that it cannot read
-        return f"MLflow does not understand this filter: {str(error).splitlines()[0]}"
-    if found.empty:
+        found = found_by(answer, _WANTED | {name: run for others in _OTHERS.values() for name, run in others.items()})
+    except UserError as error:
+        return f"MLflow does not understand this filter: {error}"
+    if not found:
         return "It finds no run. Values stand in single quotes, and parameters are texts, numbers too."
-    if set(found["tags.run_level"]) != {"root"}:
-        return "It finds runs below a root run too: what do the root runs have that the others have not?"
-    if set(found["params.seed"]) != {"1"}:
-        return f"It finds runs of seed {', '.join(sorted(set(found['params.seed']) - {'1'}))} too."
-    if set(found["status"]) != {"FINISHED"}:
-        return "It would find runs that failed too: where does a run say how it ended?"
-    if "status" not in answer:
-        return "It would find a run that failed too: where does a run say how it ended?"
-    return None
+    for hint, others in _OTHERS.items():
+        if extra := [name for name in found if name in others]:
+            return hint.format(extra[0])
+    return None if set(found) == set(_WANTED) else "It misses runs that it should find: does it ask for one by name?"
 
 
 @exercise("2.2")
-def _shuffle(answer: Callable[[Stream, int, int], np.ndarray]) -> str | None:
-    def shuffles(seed: int, epochs: Iterable[int]) -> dict[int, list[int]]:
-        stream = Stream(seed)
-        return {epoch: np.asarray(answer(stream, epoch, 20)).tolist() for epoch in epochs}
+def _shuffle(answer: object) -> str | None:
+    def shuffled(stream: Stream, epoch: int, n: int = 20) -> list[int] | str:
+        order, problem = called(answer, stream, epoch, n)
+        if problem:
+            return problem
+        if (rows := parts(order)) is None:
+            return f"It returns {order!r:.60}; expected the rows in their order."
+        found = [number(row) for row in rows]
+        if len(found) == n and sorted(map(str, found)) == sorted(map(str, map(float, range(1, n + 1)))):
+            return "It returns the rows 1 to n; rows count from 0 to n - 1."
+        if None in found or sorted(map(str, found)) != sorted(map(str, map(float, range(n)))):
+            drawn = " Some come twice: drawing is not shuffling." if len(set(found)) < len(found) else ""
+            return f"It does not return each of the rows 0 to n - 1 once.{drawn}"
+        return [int(row) for row in found if row is not None]
 
-    forward, backward = shuffles(0, (1, 2, 3)), shuffles(0, (3, 1))
-    if any(sorted(order) != list(range(20)) for order in forward.values()):
-        return "It does not return each of the rows 0 to n - 1 once."
-    if forward[1] == forward[2] or forward[2] == forward[3]:
+    stream = Stream(0)
+    calls = [(Stream(0), 3), (Stream(0), 3), (stream, 1), (stream, 2), (stream, 3), (Stream(1), 3)]
+    found = []
+    for call in calls:
+        order = shuffled(*call)
+        if isinstance(order, str):
+            return order
+        found.append(order)
+    third, again, first, second, later, other = found
+    if third != again:
+        return "The same stream and epoch give two orders: what draws from something else than the stream?"
+    if any(order in (sorted(order), sorted(order)[::-1]) for order in (first, second, third)):
+        return "This order is not random: the rows go up or down."
+    if first == second or second == later:
         return "Two epochs have the same order: is the epoch in the name of the place?"
-    if any(backward[epoch] != forward[epoch] for epoch in backward):
+    if later != third:
         return "Epoch 3 has another order when it is drawn first: it must not depend on what was drawn before it."
-    if shuffles(1, (1,))[1] == forward[1]:
+    if other == third:
         return "Root seeds 0 and 1 give the same order: draw from the stream that is given."
     return None
 
 
+_INDEPENDENT = ACCURACY * (1 - ACCURACY) / ERROR**2
+_DESIGN = 1 + (PHOTOS - 1) * CORRELATION
+_ANIMALS = _INDEPENDENT * _DESIGN / PHOTOS
+_SIZES = {
+    "So many independent photos, one per animal, would do. Here each animal has several, which are alike in part.": [
+        _INDEPENDENT
+    ],
+    "These are photos; how many animals are that?": [_INDEPENDENT * _DESIGN],
+    "This takes the photos of one animal for independent: what does the design effect do to the variance?": [
+        _INDEPENDENT / PHOTOS
+    ],
+    "The design effect makes the sample worth less, so it takes more animals, not fewer.": [
+        _INDEPENDENT / _DESIGN,
+        _INDEPENDENT / _DESIGN / PHOTOS,
+    ],
+    "The design effect counts the other photos of an animal: m - 1 of them, not m.": [
+        _INDEPENDENT * (1 + PHOTOS * CORRELATION) / PHOTOS
+    ],
+    "The standard error goes with the square root of the number: square what you divide.": [
+        np.sqrt(ACCURACY * (1 - ACCURACY)) / ERROR
+    ],
+    "The variance of a yes or no is p (1 - p), with both factors.": [
+        ACCURACY / ERROR**2,
+        ACCURACY**2 / ERROR**2,
+        (1 - ACCURACY) ** 2 / ERROR**2,
+        ACCURACY / ERROR**2 * _DESIGN / PHOTOS,
+    ],
+    "This is for a 95 % interval of that half-width; the standard error is asked for.": [
+        1.96**2 * _INDEPENDENT,
+        1.96**2 * _ANIMALS,
+        1.96**2 * _INDEPENDENT * _DESIGN,
+    ],
+    "This is the design effect itself: by how much the variance grows.": [_DESIGN],
+}
+
+
 @exercise("2.3")
-def _photos(answer: float) -> str | None:
-    n, accuracy, error = float(answer), 0.85, 0.01
-    needed = accuracy * (1 - accuracy) / error**2
-    if abs(n - needed) < 0.01 * needed:
+def _animals(answer: object) -> str | None:
+    """Test animals for the standard error :data:`ERROR`: p (1 - p) / SE² (1 + (m - 1) ICC) / m (Kish, 1965)."""
+    n = number(answer)
+    if n is None or n <= 0:
+        return "Give one number above 0: how many animals."
+    if abs(n - _ANIMALS) < 0.01 * _ANIMALS:
         return None
-    found = np.sqrt(accuracy * (1 - accuracy) / n) if n > 0 else float("inf")
-    return f"With {n:g} photos the standard error is {found:.4f}. How does it change when there are 4 times as many?"
+    relative = {text: [1.0 for size in sizes if abs(n / size - 1) < 0.01] for text, sizes in _SIZES.items()}
+    if reply := mistake(1.0, relative):
+        return reply
+    found = np.sqrt(ACCURACY * (1 - ACCURACY) * _DESIGN / (PHOTOS * n))
+    return f"With {n:g} animals the standard error is {found:.4f}. How does it change when there are 4 times as many?"
 
 
 @exercise("2.4")
-def _folds(answer: Callable[[ImageTable, int, Stream], Iterable[tuple[np.ndarray, np.ndarray]]]) -> str | None:
+def _folds(answer: object) -> str | None:
     table = _table()
     for k in (3, 5):
-        folds = [tuple(map(np.asarray, pair)) for pair in answer(table, k, Stream(0))]
-        if len(folds) != k:
-            return f"Asked for {k} folds, it yields {len(folds)}."
-        tested = np.concatenate([test for _, test in folds])
-        if sorted(tested.tolist()) != list(range(len(table))):
-            return f"With {k} folds, not every row is in exactly one test set: {len(set(tested.tolist()))} of {len(table)} rows are tested, {len(tested)} times in all."  # noqa: E501
-        for rest, test in folds:
-            if sorted([*rest.tolist(), *test.tolist()]) != list(range(len(table))):
-                return "Rest and test of a fold are not all the rows, each once."
-            if set(table.groups[rest]) & set(table.groups[test]):
-                return "An animal is on both sides of a fold. What did that do to the score in lesson 1?"
-            if abs(table.labels[test].mean() - table.labels.mean()) > 0.12:
-                return (
-                    f"A test set has {table.labels[test].mean():.0%} of class 1, the table {table.labels.mean():.0%}: "
-                    "each fold should look like the whole."
-                )
-    if _tests(answer, 0) != _tests(answer, 0):
-        return "The same stream gives other folds each time."
-    if _tests(answer, 0) == _tests(answer, 1):
-        return "Root seeds 0 and 1 give the same folds: where is the stream used?"
+        folds = _listed(answer, table, k, Stream(0))
+        if isinstance(folds, str):
+            return folds
+        if hint := _wrong_folds(table, k, folds):
+            return hint
+    first, again, other = (_listed(answer, table, 5, Stream(seed)) for seed in (0, 0, 1))
+    if first != again:
+        return "The same stream gives other folds each time: what draws from something else than the stream?"
+    return "Root seeds 0 and 1 give the same folds: where is the stream used?" if first == other else None
+
+
+def _listed(answer: object, table: ImageTable, k: int, stream: Stream) -> list[tuple[list, list]] | str:
+    """What the learner's function yields, as pairs of lists of rows; or what is wrong with it."""
+    found, problem = called(answer, table, k, stream)
+    pairs = parts(found)
+    if problem or pairs is None:
+        return problem or f"It returns a {type(found).__name__}; expected pairs of arrays, (rest, test)."
+    folds = []
+    for pair in pairs:
+        both = parts(pair)
+        if both is None or len(both) != 2:
+            return "Each fold should be a pair of arrays: (rest, test)."
+        sides = [np.asarray(side) for side in both]
+        if any(side.dtype == bool for side in sides):
+            return (
+                "Give the rows themselves, not a True or False for each row: np.flatnonzero turns one into the other."
+            )
+        folds.append((sides[0].tolist(), sides[1].tolist()))
+    return folds
+
+
+def _wrong_folds(table: ImageTable, k: int, folds: list[tuple[list, list]]) -> str | None:
+    rows = list(range(len(table)))
+    if len(folds) != k:
+        return f"Asked for {k} folds, it yields {len(folds)}."
+    if all(len(rest) < len(test) for rest, test in folds):
+        return "The test sets are larger than the rest: are the two swapped? A pair is (rest, test)."
+    tested = [row for _, test in folds for row in test]
+    if sorted(tested) != rows:
+        times = f"{len(set(tested))} of {len(rows)} rows are tested, {len(tested)} times in all"
+        return (
+            f"With {k} folds, not every row is in exactly one test set: {times}. Random splits do that; folds do not."
+        )
+    for rest, test in folds:
+        if sorted([*rest, *test]) != rows:
+            return "Rest and test of a fold are not all the rows, each once."
+        if set(table.groups[rest]) & set(table.groups[test]):
+            return "An animal is on both sides of a fold. What did that do to the score in lesson 1?"
+        share = table.labels[test].mean()
+        if abs(share - table.labels.mean()) > 0.12:
+            found = f"A test set has {share:.0%} of class 1, the table {table.labels.mean():.0%}"
+            return f"{found}: each fold should look like the whole (stratified)."
     return None
-
-
-def _tests(answer: Callable, seed: int) -> list[list[int]]:
-    return [np.asarray(test).tolist() for _, test in answer(_table(), 5, Stream(seed))]
 
 
 def _table() -> ImageTable:
