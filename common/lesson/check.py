@@ -21,6 +21,16 @@ _MARKS = {True: ("✓", "yes"), False: ("✗", "no "), None: ("?", "?  ")}
 _LATER = "it comes with step"
 
 
+def sign_of(holds: bool | None, out) -> str:
+    """A sign for what holds, what does not, and what is not known, of characters that a text stream can write."""
+    sign, plain = _MARKS[holds]
+    try:
+        sign.encode(out.encoding or "ascii")
+    except UnicodeEncodeError:
+        return plain
+    return sign
+
+
 class _Listener:
     """A plugin of pytest that prints a line per behaviour as its test ends."""
 
@@ -43,20 +53,12 @@ class _Listener:
         holds = None if skipped else found is None
         self.held.append(holds)
         behaviour, _, hint = (inspect.getdoc(item.function) or item.name).partition("\nHint: ")
-        self._say(f"{self._mark(holds)} {behaviour}")
+        self._say(f"{sign_of(holds, self.out)} {behaviour}")
         if skipped:
             self._say(f"    not looked at: {found}")
         elif found is not None:
             self._say(f"    found: {self._told(found)}")
             self._say(f"    hint: {' '.join(hint.split())}")
-
-    def _mark(self, holds: bool | None) -> str:
-        sign, plain = _MARKS[holds]
-        try:
-            sign.encode(self.out.encoding or "ascii")
-        except UnicodeEncodeError:
-            return plain
-        return sign
 
     def _say(self, line: str) -> None:
         encoding = self.out.encoding or "ascii"

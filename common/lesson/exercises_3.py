@@ -138,10 +138,10 @@ def torn_groups(answer: object) -> str | None:
     """A function of a fold and an array of groups: the set of groups found in more than one part."""
     groups = np.array(["ann", "ann", "bo", "bo", "cy", "cy", "di", "di", "ed", "ed", "ed"])
     shares = [
-        ([0, 1], [2, 3], [4, 5, 6, 7]),
-        ([0, 2, 3], [4, 5], [1, 6, 7]),
-        ([0, 1, 2], [3, 4, 5], [6, 7]),
-        ([0, 1, 2, 3], [4, 6, 7], [5]),
+        ([0, 1], [2, 3], [4, 5, 6, 7, 8, 9, 10]),
+        ([0, 2, 3], [4, 5], [1, 6, 7, 8, 9, 10]),
+        ([0, 1, 2], [3, 4, 5], [6, 7, 8, 9, 10]),
+        ([0, 1, 2, 3], [4, 6, 7, 8, 9, 10], [5]),
         ([0, 2, 8], [4, 6, 9], [1, 3, 5, 7, 10]),
     ]
     cases = [

@@ -1,5 +1,6 @@
 """A step with one thing broken fails the contract of test_step_contract.py in that behaviour, by its name, alone."""
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -7,9 +8,19 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+import test_step_contract as contract
 
 from conftest import PROJECT, pytest_configure
 
+HINTS = {
+    "groups_torn": "Is it the table that data.load_images returned?",
+    "trained_on_test": "Which rows does it get?",
+    "threshold_on_test": "labels and probabilities of fold.dev",
+    "unseeded": "What in your script draws from something else?",
+    "overwritten": "A file with a fixed name is written over",
+    "search_reads_test": "after search.optimize has returned",
+}
+"""What the hint of the behaviour that a broken step lacks should say of that fault."""
 BEHAVIOURS = {
     "groups_torn": "test_groups_stay_whole",
     "trained_on_test": "test_test_images_are_never_trained_on",
@@ -88,6 +99,19 @@ def test_a_broken_step_fails_in_that_behaviour_alone(name, report):
     assert list(report[name]) == [BEHAVIOURS[name]], report[name]
     (said,) = report[name].values()
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_the_hint_of_that_behaviour_is_about_the_fault(name):
+    told = {hint for hint in HINTS.values() if hint in " ".join(getattr(contract, BEHAVIOURS[name]).__doc__.split())}
+    assert told == {HINTS[name]}
+
+
+def test_each_behaviour_is_told_in_one_line_with_a_hint():
+    for name, test in vars(contract).items():
+        if name.startswith("test_"):
+            behaviour, _, hint = inspect.getdoc(test).partition("\nHint: ")
+            assert "\n" not in behaviour and behaviour.endswith(".") and len(hint) > 40, name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""``python -m common.lesson.check``: what holds of a folder's step, in plain words, with a hint for what does not."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from common import cli
+from common.lesson import check
+from conftest import PROJECT
+
+
+@pytest.fixture
+def built(tmp_path):
+    """A copy of step 1 in which a text has become another."""
+
+    def build(old, new):
+        folder = tmp_path / "my step"
+        shutil.copytree(PROJECT / "step_1", folder, ignore=shutil.ignore_patterns("outputs", "__pycache__", "*.ipynb"))
+        source = (folder / "train.py").read_text()
+        assert source.count(old) == 1
+        (folder / "train.py").write_text(source.replace(old, new))
+        return folder
+
+    return build
+
+
+def judged(folder, **environment):
+    command = [sys.executable, "-m", "common.lesson.check", str(folder)]
+    env = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
+    done = subprocess.run(command, cwd=folder.parent, env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def test_a_behaviour_that_does_not_hold_is_told_with_what_was_found_and_a_hint(built):
+    script = built("network, _ = run_fold(table, fold,", "from dataclasses import replace\n    network, _ = run_fold(table, replace(fold, train=fold.test),")  # fmt: skip # noqa: E501
+    code, lines, errors = judged(script, PYTHONIOENCODING="utf-8")
+    assert code == 1 and errors == "" and lines[-1] == "6 of 7 behaviours hold"
+    assert [line[0] for line in lines[1:-1] if line[0] != " "].count("✓") == 6
+    failed = next(i for i, line in enumerate(lines) if line.startswith("✗"))
+    assert lines[failed] == "✗ No network learns from a test image, or stops training by one."
+    assert (
+        "test images were trained on" in lines[failed + 1] and "hint: Training should get the fold" in lines[failed + 2]
+    )
+
+
+def test_an_error_in_the_script_is_told_with_its_line_and_what_rests_on_it_is_not_looked_at(built):
+    folder = built(
+        "    predictions = test_fold(network, table, fold)\n", "    predictions = test_folds(network, table, fold)\n"
+    )
+    line = (folder / "train.py").read_text().splitlines().index(
+        "    predictions = test_folds(network, table, fold)"
+    ) + 1
+    code, lines, _ = judged(folder, PYTHONIOENCODING="ascii")
+    assert code == 1 and lines[-1] == "0 of 7 behaviours hold"
+    assert lines[1] == "no  `main(argv)` runs to its end and returns the outcome."
+    assert "found: NameError: name 'test_folds' is not defined" in lines[2] and lines[2].endswith(
+        f"(train.py, line {line})"
+    )
+    assert sum(line.startswith("    not looked at: main did not return") for line in lines) == 6
+
+
+def test_bad_input_is_one_line(built, tmp_path, monkeypatch):
+    def refused(folder, match):
+        with pytest.raises(cli.UserError, match=match) as error:
+            check.check_step(folder)
+        assert "\n" not in str(error.value)
+
+    refused(tmp_path / "none", "none: no such folder; expected one with the train.py of a step")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", r"empty: no train\.py in it")
+    folder = built("def main(argv=None):", "def main(argv=None)")
+    line = next(i for i, text in enumerate((folder / "train.py").read_text().splitlines(), 1) if "def main" in text)
+    refused(folder, rf"my step/train\.py, line {line}: not Python yet")
+    (folder / "train.py").write_bytes(b"\xff")
+    refused(folder, r"train\.py: cannot be read")
+    (folder / "train.py").write_text("")
+    monkeypatch.setattr(check, "CONTRACT", tmp_path / "tests")
+    refused(folder, r"tests is not there; to judge a step takes the repository with its tests")
+
+
+def test_a_script_that_does_not_say_which_step_it_is_must_be_told_it(tmp_path):
+    (tmp_path / "my step").mkdir()
+    (tmp_path / "my step" / "train.py").write_text("print(1)\n")
+    code, _, errors = judged(tmp_path / "my step")
+    assert (
+        code == 2
+        and errors.count("\n") == 1
+        and "no train_parser(__doc__, step=N) in it" in errors
+        and "--step 3" in errors
+    )
