@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 
 
-def number(answer: object) -> float | None:
+def one_number(answer: object) -> float | None:
     """The answer as a finite number: a Python, NumPy or PyTorch one, an array of one, or a text; None if it is none."""
     if isinstance(answer, str):
         text = answer.strip().removesuffix("%")
@@ -37,7 +37,7 @@ def number(answer: object) -> float | None:
 
 def numbers(answer: object, count: int) -> list[float] | None:
     """The answer as `count` finite numbers in their order; None if it is anything else."""
-    found = [number(part) for part in parts(answer) or ()]
+    found = [one_number(part) for part in parts(answer) or ()]
     return [value for value in found if value is not None] if len(found) == count and None not in found else None
 
 

@@ -105,7 +105,7 @@ def check_step(folder: Path, step: int | None = None) -> list[bool | None]:
         raise UserError(f"{lacking} is not there; to judge a step takes the repository with its tests, and pytest")
     import pytest
 
-    print("running it on a few tiny pictures; this takes about a minute", flush=True)
+    print("running it on a few tiny pictures; this takes a minute or two", flush=True)
     listener = _Listener(script.parent, sys.stdout)
     flags = [str(cli.PROJECT / CONTRACT), f"--rootdir={cli.PROJECT}", f"--step-dir={script.parent}"]
     flags += ["-o", "addopts=", "-p", "no:cacheprovider", *([f"--step={step}"] if step else [])]

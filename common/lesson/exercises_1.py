@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from common.lesson.answers import called, names, number, same
+from common.lesson.answers import called, names, one_number, same
 from common.lesson.exercises import exercise
 from common.lesson.left_behind import numbers_in, value_of
 
@@ -158,7 +158,7 @@ def _threshold(answer: object) -> str | None:
         result, problem = called(answer, labels, probabilities)
         if problem:
             return problem
-        threshold = number(result)
+        threshold = one_number(result)
         if threshold is None:
             return f"It returns {result!r:.80}; expected one number."
         if threshold > 1 and threshold == int(threshold):
@@ -196,7 +196,7 @@ def _repaired(answer: object) -> str | None:
             result, problem = called(answer, seed, folder)
             if problem:
                 return problem
-            score = number(result)
+            score = one_number(result)
             if score is None or not 0 <= score <= 1:
                 return f"It returns {result!r:.80}; expected the ROC AUC, one number from 0 to 1."
             scores.append(score)

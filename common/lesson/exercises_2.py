@@ -8,7 +8,7 @@ import numpy as np
 
 from common.cli import UserError
 from common.data.images import ImageTable
-from common.lesson.answers import called, mistake, number, parts
+from common.lesson.answers import called, mistake, one_number, parts
 from common.lesson.exercises import exercise
 from common.seeds import Stream
 
@@ -72,7 +72,7 @@ def _shuffle(answer: object) -> str | None:
             return problem
         if (rows := parts(order)) is None:
             return f"It returns {order!r:.60}; expected the rows in their order."
-        found = [number(row) for row in rows]
+        found = [one_number(row) for row in rows]
         if len(found) == n and sorted(map(str, found)) == sorted(map(str, map(float, range(1, n + 1)))):
             return "It returns the rows 1 to n; rows count from 0 to n - 1."
         if None in found or sorted(map(str, found)) != sorted(map(str, map(float, range(n)))):
@@ -141,7 +141,7 @@ _SIZES = {
 @exercise("2.3")
 def _animals(answer: object) -> str | None:
     """Test animals for the standard error :data:`ERROR`: p (1 - p) / SE² (1 + (m - 1) ICC) / m (Kish, 1965)."""
-    n = number(answer)
+    n = one_number(answer)
     if n is None or n <= 0:
         return "Give one number above 0: how many animals."
     if abs(n - _ANIMALS) < 0.01 * _ANIMALS:
@@ -189,7 +189,7 @@ def _listed(answer: object, table: ImageTable, k: int, stream: Stream) -> list[t
 
 
 def _wrong_folds(table: ImageTable, k: int, folds: list[tuple[list, list]]) -> str | None:
-    rows = list(range(len(table)))
+    rows, groups = list(range(len(table))), np.asarray(table.groups)
     if len(folds) != k:
         return f"Asked for {k} folds, it yields {len(folds)}."
     if all(len(rest) < len(test) for rest, test in folds):
@@ -203,7 +203,7 @@ def _wrong_folds(table: ImageTable, k: int, folds: list[tuple[list, list]]) -> s
     for rest, test in folds:
         if sorted([*rest, *test]) != rows:
             return "Rest and test of a fold are not all the rows, each once."
-        if set(table.groups[rest]) & set(table.groups[test]):
+        if set(groups[rest]) & set(groups[test]):
             return "An animal is on both sides of a fold. What did that do to the score in lesson 1?"
         share = table.labels[test].mean()
         if abs(share - table.labels.mean()) > 0.12:

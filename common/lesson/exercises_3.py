@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from common.evaluation.statistics import corrected_resampled_interval
-from common.lesson.answers import agrees, called, mistake, names, number, numbers, parts, same
+from common.lesson.answers import agrees, called, mistake, names, numbers, one_number, parts, same
 from common.lesson.exercises import exercise
 
 SCORES = (0.882, 0.973, 0.923, 0.952, 0.915, 0.913, 0.923, 0.938, 0.844, 0.923)
@@ -177,7 +177,7 @@ def honest_estimate(answer: object) -> str | None:
     result, problem = called(answer, dev.copy(), test.copy())
     if problem:
         return problem
-    found = number(result)
+    found = one_number(result)
     if found is None:
         several = len(parts(result) or ()) > 1
         return "Return one number, the mean over the outer folds." if several else "Return one number."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import stats
 
 from common.config.settings import SGD, AdamW, TrainingConfig
 from common.evaluation.statistics import corrected_resampled_ttest
-from common.lesson.answers import agrees, called, mistake, number, parts, truth
+from common.lesson.answers import agrees, called, mistake, one_number, parts, truth
 from common.lesson.exercises import exercise
-from common.lesson.trying import Tried, tried_all
+from common.lesson.trying import tried_all
 
 TUNED = (0.931, 0.952, 0.904, 0.967, 0.921)
 """Test ROC AUCs of five outer folds with searched settings, for exercise 4.3."""
@@ -35,9 +37,9 @@ def cannot_win(answer: object) -> str | None:
     both = parts(answer)
     if both is None or len(both) != 2:
         return "Give a number and True or False: (highest mean, pruned)."
-    found, pruned = number(both[0]), truth(both[1])
+    found, pruned = one_number(both[0]), truth(both[1])
     if found is None or pruned is None:
-        swapped = truth(both[0]) is not None and number(both[1]) is not None
+        swapped = truth(both[0]) is not None and one_number(both[1]) is not None
         return f"Give a number and True or False{', in this order' if swapped else ''}: (highest mean, pruned)."
     if agrees(found, 2.65 / 3):
         return None if pruned else "The number is right. Is it above the best trial's value?"
@@ -74,7 +76,7 @@ _BEST = {
 @exercise("4.2")
 def best_of_n(answer: object) -> str | None:
     """20 equal trials of true score 0.90, dev scores with a standard deviation of 0.03: the expected best."""
-    found = number(answer)
+    found = one_number(answer)
     if found is None:
         return "Give one number."
     if abs(found - TRUE - _GAIN * SPREAD) <= 2e-3 or agrees(found, TRUE + _GAIN * SPREAD):  # a simulation's, or rounded
@@ -89,7 +91,7 @@ def best_of_n(answer: object) -> str | None:
 @exercise("4.3")
 def paired_p_value(answer: object) -> str | None:
     """The two-sided p of :data:`TUNED` against :data:`FIXED`, paired and corrected, to two decimals or more."""
-    found = number(answer)
+    found = one_number(answer)
     statistic, p = corrected_resampled_ttest(TUNED, FIXED, N_LEARN, N_TEST)
     if found is not None and agrees(found, float(statistic)):
         return "This is the t statistic; which share of Student's t lies further out, on both sides?"
@@ -143,7 +145,7 @@ def conditional_suggest(answer: object) -> str | None:
     return _wrong_branch(of_kind, asked)
 
 
-def _wrong_branch(of_kind: dict[type, list[Tried]], asked: dict[type, set[str]]) -> str | None:
+def _wrong_branch(of_kind: Mapping, asked: Mapping) -> str | None:
     """What is wrong with the parameters of one optimiser or of both."""
     both = asked[SGD] & asked[AdamW]
     for kind, field in ((SGD, "momentum"), (AdamW, "beta1")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 MOST = 200
 """Ways that are tried."""
@@ -25,7 +26,7 @@ class Tried:
 
     told: dict[str, int]
     asked: dict[str, int] = field(default_factory=dict)
-    result: object = None
+    result: Any = None
     number: int = 0
 
     def _answer(self, name: str, values: Sequence) -> object:

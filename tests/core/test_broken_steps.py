@@ -14,7 +14,7 @@ from conftest import PROJECT, pytest_configure
 
 HINTS = {
     "groups_torn": "Is it the table that data.load_images returned?",
-    "trained_on_test": "Which rows does it get?",
+    "trained_on_test": "learns from fold.train and stops by fold.dev",
     "threshold_on_test": "labels and probabilities of fold.dev",
     "unseeded": "What in your script draws from something else?",
     "overwritten": "A file with a fixed name is written over",

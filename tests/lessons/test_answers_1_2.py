@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Strati
 
 from common.cli import UserError
 from common.lesson import answer
-from common.lesson.answers import agrees, number, numbers, truth
+from common.lesson.answers import agrees, numbers, one_number, truth
 from common.lesson.exercises_2 import _ANIMALS
 from common.seeds import Stream
 
@@ -313,7 +313,7 @@ FORMS = (
 @given(st.integers(1, 9999), st.sampled_from(FORMS))
 def test_a_number_is_the_same_in_every_form(value, form):
     value /= 10000
-    assert number(form(value)) == pytest.approx(value, abs=1e-9)
+    assert one_number(form(value)) == pytest.approx(value, abs=1e-9)
     assert numbers([form(value), 3], 2) == [pytest.approx(value, abs=1e-9), 3]
 
 
@@ -328,7 +328,7 @@ def test_a_number_that_is_rounded_agrees_and_one_that_is_off_in_the_last_digit_s
     "nothing", [None, "", "many", True, np.bool_(True), float("nan"), "inf", [], [1, 2], {1: 2}, b"1"]
 )
 def test_what_is_no_number_is_none(nothing):
-    assert number(nothing) is None and numbers(nothing, 1) is None
+    assert one_number(nothing) is None and numbers(nothing, 1) is None
 
 
 def test_true_and_false_have_forms_too():
