@@ -173,3 +173,28 @@ def test_signs_are_of_characters_that_the_terminal_has():
     utf, ascii_only = (io.TextIOWrapper(io.BytesIO(), encoding=name) for name in ("utf-8", "ascii"))
     assert (sign_of(True, utf), sign_of(False, utf)) == ("✓", "✗")
     assert (sign_of(True, ascii_only), sign_of(False, ascii_only)) == ("yes", "no ")
+
+
+def test_in_a_kernel_a_person_is_stopped_with_one_line_and_headless_cells_go_on(monkeypatch):
+    from jupyter_client.manager import start_new_kernel
+
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+
+        def run(code, somebody_is_there):
+            said = []
+            client.execute_interactive(
+                code,
+                timeout=60,
+                allow_stdin=somebody_is_there,
+                output_hook=lambda message: said.append(message["content"]),
+            )
+            return [content[key] for content in said for key in ("text", "traceback") if key in content]
+
+        ask = "from common import lesson; lesson.predict(None)"
+        assert run(ask, False) == ["no prediction: nobody is at the keyboard\n"]
+        assert run(ask, True) == [["type your prediction in place of None, then run this cell again"]]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
