@@ -99,6 +99,12 @@ def _writing() -> str:
         raise NotReadyError(f"{folder}: {error.strerror}; {advice}") from error
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
+        yield
+
+
 def _fit() -> str:
     """Draw a few pictures, and train one small network on them for an epoch."""
     import time
@@ -109,7 +115,7 @@ def _fit() -> str:
     from common.seeds import Stream
 
     started, stream = time.perf_counter(), Stream(0)
-    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
+    with tempfile.TemporaryDirectory() as name, _quiet():
         folder = Path(name) / "few"
         make_drawn_pets(folder, n_images=60, size=32)
         table = data.load_images(str(folder), 32, cached=False)
