@@ -25,11 +25,6 @@ def hold(holds, otherwise):
         pytest.fail(otherwise, pytrace=False)
 
 
-def comes_with(number, step):
-    if step.step < number:
-        pytest.skip(f"step {step.step} does not promise it: it comes with step {number}")
-
-
 def some(names):
     names = sorted(names)
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")

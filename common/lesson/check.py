@@ -19,6 +19,7 @@ CONTRACT = Path("tests") / "core" / "test_step_contract.py"
 _MARKS = {True: ("✓", "yes"), False: ("✗", "no "), None: ("?", "?  ")}
 """For what holds, what does not, and what could not be looked at; the second where the terminal has ASCII only."""
 _LATER = "it comes with step"
+_ERROR = "mend this error first: what else the step should do rests on it"
 
 
 def sign_of(holds: bool | None, out) -> str:
@@ -58,7 +59,8 @@ class _Listener:
             self._say(f"    not looked at: {found}")
         elif found is not None:
             self._say(f"    found: {self._told(found)}")
-            self._say(f"    hint: {' '.join(hint.split())}")
+            own = type(found).__name__ == "Failed"  # else an error has ended the script
+            self._say(f"    hint: {' '.join(hint.split()) if own else _ERROR}")
 
     def _say(self, line: str) -> None:
         encoding = self.out.encoding or "ascii"

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from step_promises import KEYS, PARENTS, PREDICTION_COLUMNS, SOURCES, comes_with, hold, some
+from step_promises import KEYS, PARENTS, PREDICTION_COLUMNS, SOURCES, hold, some
 from step_runs import Outcome, StepRuns, make_state, step_of
 
 from common.evaluation import results_of, youden_threshold
@@ -49,8 +49,10 @@ def runs(request, state, tmp_path_factory):
 
 
 @pytest.fixture
-def step(runs):
-    """The runs of a step whose `main` works."""
+def step(runs, request):
+    """The runs of a step whose `main` works, where the step promises what is tested."""
+    if (mark := request.node.get_closest_marker("comes_with")) and runs.step < mark.args[0]:
+        pytest.skip(f"step {runs.step} does not promise it: it comes with step {mark.args[0]}")
     if not isinstance(runs.first, Outcome) or not set(runs.first.returned or ()) >= KEYS:
         pytest.skip("main did not return what it should, so there is nothing to look at")
     return runs
@@ -74,11 +76,11 @@ def test_main_takes_arguments_and_returns_the_outcome(runs):
     hold((found["run_id"] is None) == (runs.step == 1), f"main returned run_id {found['run_id']}")
 
 
+@pytest.mark.comes_with(2)
 def test_same_seed_gives_same_results(step):
     """The same seed gives the same results.
     Hint: All that is random should draw from one stream, Stream(args.seed), and from streams below it, such as
     stream.at("split") and stream.at("model"). What in your script draws from something else?"""
-    comes_with(2, step)
     again, _ = step.second
     first = step.first.predictions
     same = first.equals(again.predictions) and step.first.results.equals(again.results)
@@ -86,10 +88,10 @@ def test_same_seed_gives_same_results(step):
     hold(same, f"two runs with --seed 1 predict differently: test ROC AUC {roc_auc[0]!r} and {roc_auc[1]!r}")
 
 
+@pytest.mark.comes_with(2)
 def test_another_seed_gives_other_results(step):
     """Another seed gives other results.
     Hint: --seed should reach the stream that training draws from. A seed that is typed in the script never changes."""
-    comes_with(2, step)
     first, other = (set(run.predictions.probability) for run in (step.first, step.other_seed))
     same = len(first & other)  # some by chance, where bf16 gives few different numbers
     hold(
@@ -98,11 +100,11 @@ def test_another_seed_gives_other_results(step):
     )
 
 
+@pytest.mark.comes_with(2)
 def test_runs_are_nested_by_level(step):
     """The MLflow runs are nested: root, root_split, trial, fold, phase, as far as the step has them.
     Hint: Open each run from the one above it, `with run.root_split(…) as root_run:`, and give root_run, not run, to
     what is inside. Which level did you open from the wrong run, or not at all?"""
-    comes_with(2, step)
     parents = PARENTS[min(step.step, 4)]
     level = {None: None} | {key: run.data.tags.get("run_level") for key, run in step.first.tree.items()}
     for key, run in step.first.tree.items():
@@ -113,19 +115,19 @@ def test_runs_are_nested_by_level(step):
     hold(not missing, f"there is no run of level {some(missing)}")
 
 
+@pytest.mark.comes_with(2)
 def test_every_run_is_closed_as_finished(step):
     """Every run is closed, as FINISHED.
     Hint: Open each run in a `with` statement: it closes the run, also when an error comes."""
-    comes_with(2, step)
     for run in step.first.tree.values():
         hold(run.info.status == "FINISHED", f"run {run.info.run_name!r} is left {run.info.status}")
 
 
+@pytest.mark.comes_with(2)
 def test_provenance_is_recorded(step, table):
     """The root run says where the results come from: settings, data, packages, code.
     Hint: tracking.start(N, args, n_fits, table, folds, config, compute, stream) records all of it. Does it get the
     table and the settings that are really used?"""
-    comes_with(2, step)
     root = step.first.tree[step.first.returned["run_id"]]
     missing = SOURCES - root.data.params.keys()
     hold(not missing, f"the root run lacks the parameters {some(missing)}: tracking.start records them")
@@ -217,20 +219,20 @@ def test_every_test_image_is_predicted_once_by_each_model(step):
         hold(not wrong, f"{where}: {some(wrong)} of the test set was predicted {max(wrong.values(), default=0)} times")
 
 
+@pytest.mark.comes_with(2)
 def test_a_second_run_leaves_what_the_first_left(step):
     """A second run leaves what the first one left.
     Hint: A file with a fixed name is written over by the next run. Give each file to its run: run.table, run.file,
     run.text."""
-    comes_with(2, step)
     _, changed = step.second
     hold(not changed, f"a second run wrote over or removed {some(changed)}")
 
 
+@pytest.mark.comes_with(3)
 def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table):
     """results.csv has a row per fold, and follows from predictions.csv.
     Hint: evaluation.results_of gets the joined predictions and a list of all inner folds of all outer folds; store what
     it returns in the root run: run.table(results, "results.csv")."""
-    comes_with(3, step)
     found = step.first.results
     hold(list(found) == list(RESULT_COLUMNS), f"results.csv has the columns {', '.join(found)}")
     folds = list(zip(found.root_split, found.inner_split, strict=True))
@@ -245,11 +247,11 @@ def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table
     hold(not wrong, f"results.csv: {some(wrong)} does not follow from predictions.csv and the images trained on")
 
 
+@pytest.mark.comes_with(4)
 def test_the_test_fold_is_not_read_during_search(step):
     """No test image is read before the search of its outer fold has ended.
     Hint: A trial may look at train and dev images only. Test the best trial's networks after search.optimize has
     returned."""
-    comes_with(4, step)
     test = step.first.predictions[step.first.predictions.part == "test"].groupby("root_split").file.agg(set)
     hold(set(step.first.searches) == set(test.index), "there is no run of level trial below each root split's run")
     for root_split, (start, end) in step.first.searches.items():
