@@ -40,5 +40,5 @@ def answer(number: str, given: object) -> bool:
         hint = _CHECKS[number](given)
     except Exception as error:  # the answer may be anything, and a function may raise anything
         hint = f"It ends with {type(error).__name__}: {error}"
-    print(f"exercise {number}: right" if hint is None else f"exercise {number}: not yet. {hint}")
+    print(f"exercise {number}: right" if hint is None else f"exercise {number}: not yet. {' '.join(hint.split())}")
     return hint is None

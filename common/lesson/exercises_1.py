@@ -144,8 +144,6 @@ def _why_not(labels: np.ndarray, probabilities: np.ndarray, threshold: float, be
             return (
                 f"It has the best of {what}, which counts the larger class more. Balanced accuracy counts both alike."
             )
-    if balanced_accuracy_score(labels, predicted) < 0.5:
-        return "It is worse than chance: was the smallest score taken for the largest?"
     return "Which thresholds change a prediction at all? Try each of them."
 
 
