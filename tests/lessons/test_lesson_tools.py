@@ -28,7 +28,7 @@ def somebody(monkeypatch):
 def test_a_person_is_asked_for_a_prediction_before_anything_is_shown(somebody, capsys):
     somebody(True)
     for ask in (lambda: lesson.predict(None), lambda: lesson.compare(None, 0.9123, "ROC AUC")):
-        with pytest.raises(prediction.NoPredictionError, match=r"^type your prediction .* in place of None") as error:
+        with pytest.raises(prediction.NoPredictionError, match=r"^type your prediction .*in place of None") as error:
             ask()
         assert error.value._render_traceback_() == [str(error.value)]  # what IPython shows: one line
     assert capsys.readouterr().out == ""
@@ -68,7 +68,7 @@ def documented(a):
 
 def test_source_is_folded_short_and_without_docstrings_where_asked(tmp_path):
     shown = lesson.source(documented).data
-    assert shown.startswith("<details>") and "source of documented (7 lines)" in shown and "At length" in shown
+    assert shown.startswith("<details>") and "source of documented (6 lines)" in shown and "At length" in shown
     shown = lesson.source(documented, docstrings=False).data
     assert "(2 lines)" in shown and "At length" not in shown and "return" in shown
     (tmp_path / "long.py").write_text("a = 1\n" * 41)
