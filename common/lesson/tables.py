@@ -37,4 +37,4 @@ def study(name: str) -> pd.DataFrame:
     if name not in known:
         found = f"expected one of {', '.join(known)}{did_you_mean(name, known)}" if known else "there are no tables"
         raise UserError(f"study({name!r}): no such table in {folder}; {found}")
-    return pd.read_csv(folder / f"{name}.csv", float_precision="round_trip")
+    return pd.read_csv(folder / f"{name}.csv")
