@@ -42,6 +42,6 @@ def test_a_run_that_was_imported_is_analysed_compared_reported_predicts_and_is_r
     assert "which a terminal shows and asks for; --yes runs it" in asked(there, *reproduce, code=2)
     assert "verdict: bitwise identical" in asked(there, *reproduce, "--yes")
     asked(there, "-m", "common.results", "export", run_id, "-o", tmp_path / "back.zip")
-    assert "1 runs below it added" in asked(here, "-m", "common.results", "import", tmp_path / "back.zip")
+    assert "2 runs below it added" in asked(here, "-m", "common.results", "import", tmp_path / "back.zip")
     lines = [json.loads(line) for line in (there.folder / "ledger.jsonl").read_text().splitlines()]
     assert {line["what"] for line in lines} == {"read", "reported"}
