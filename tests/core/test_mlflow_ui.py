@@ -101,8 +101,8 @@ def test_ui_of_a_folder_tells_what_is_wrong_in_one_line(tmp_path):
 # ---- two machines
 
 
-def readme_line(start):
-    lines = [line.split("  #")[0].strip() for line in (PROJECT / "README.md").read_text().splitlines()]
+def documented_line(start):
+    lines = [line.split("  #")[0].strip() for line in (PROJECT / "docs" / "running.md").read_text().splitlines()]
     return next(line for line in lines if line.startswith(start))
 
 
@@ -149,13 +149,13 @@ def machines(tmp_path, tiny_pets):
 
 @pytest.mark.slow
 @pytest.mark.hostile("results from another machine join those made here", cases=2)
-def test_the_readmes_rsync_keeps_the_runs_made_here_and_brings_all_of_the_other_machine(machines, tmp_path):
+def test_the_documented_rsync_keeps_the_runs_made_here_and_brings_all_of_the_other_machine(machines, tmp_path):
     laptop, remote, train = machines
     synced = tmp_path / "laptop" / "HOST"
 
     def sync():
         variables = os.environ | {"RSYNC_RSH": str(tmp_path / "ssh"), "REMOTE_HOME": str(remote.parent)}
-        subprocess.run(["bash", "-c", readme_line("rsync ")], cwd=laptop, env=variables, check=True)
+        subprocess.run(["bash", "-c", documented_line("rsync ")], cwd=laptop, env=variables, check=True)
 
     made_here = files_in(laptop)
     sync()
@@ -164,7 +164,7 @@ def test_the_readmes_rsync_keeps_the_runs_made_here_and_brings_all_of_the_other_
     assert sum(len(content) for content in files_in(synced).values()) < 20_000_000
     expected = {side: files_in(side / "mlruns" / "step_2") for side in (laptop, remote)}
     remote.parent.rename(tmp_path / "switched off")
-    assert readme_line("bash run_mlflow_ui.bash ../HOST") == "bash run_mlflow_ui.bash ../HOST 5001"
+    assert documented_line("bash run_mlflow_ui.bash ../HOST") == "bash run_mlflow_ui.bash ../HOST 5001"
     with (
         mlflow_ui(laptop, log=tmp_path / "here.log") as here,
         mlflow_ui(laptop, "laptop/HOST", log=tmp_path / "there.log") as there,

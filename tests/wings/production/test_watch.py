@@ -457,15 +457,15 @@ config = TrainingConfig(image_size=32, warmup_epochs=1, epochs=2)
 
 
 class Retraining:
-    """The README's command, run as it is written, in a copy of the project; only the config is a quicker one."""
+    """The documented command, run as it is written, in a copy of the project; only the config is a quicker one."""
 
     def __init__(self, folder: Path):
         self.folder, self.data = copy_code(folder / "project"), folder / "project" / "scans"
         shutil.copy(PROJECT / "run_script.bash", self.folder)
         (self.folder / "step_5" / "configs" / "quick.py").write_text(QUICK)
-        readme = (PROJECT / "README.md").read_text()
+        page = (PROJECT / "docs" / "production.md").read_text()
         lines = r"^bash run_script.bash python -m common.production.watch .*?'$"
-        (as_written,) = re.findall(lines, readme, re.MULTILINE | re.DOTALL)
+        (as_written,) = re.findall(lines, page, re.MULTILINE | re.DOTALL)
         assert as_written.count("step_5/configs/brain_cnn.py") == 1
         self.command = as_written.replace("step_5/configs/brain_cnn.py", "step_5/configs/quick.py")
         self.watcher = None
@@ -522,7 +522,7 @@ def retraining(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.hostile("the README's watch command trains again for each change of the images", cases=5)
+@pytest.mark.hostile("the documented watch command trains again for each change of the images", cases=5)
 def test_the_command_of_the_readme_trains_when_files_are_added_and_after_a_kill(retraining):
     retraining.add(*range(14))
     retraining.start()
