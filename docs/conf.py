@@ -58,8 +58,9 @@ def toctrees(contents: str) -> str:
     return found
 
 
-def add_sidebar(app, docname: str, source: list[str]) -> None:
-    """Give the start page its toctrees."""
+def adapt(app, docname: str, source: list[str]) -> None:
+    """Give the start page its sidebar, and let badges be words: their pictures lie elsewhere."""
+    source[0] = re.sub(rf'<img src=\\?"{COLAB}[^>]+alt=\\?"([^"\\]+)\\?">', r"\1", source[0])
     if docname == root_doc:
         source[0] += toctrees((HERE / "contents.md").read_text())
 
@@ -71,5 +72,5 @@ def add_index(app, exception: Exception | None) -> None:
 
 
 def setup(app) -> None:
-    app.connect("source-read", add_sidebar)
+    app.connect("source-read", adapt)
     app.connect("build-finished", add_index)

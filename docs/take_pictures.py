@@ -1,4 +1,4 @@
-"""Takes the pictures of the README and of the pages: python docs/take_pictures.py (needs Chromium, for the screenshots).
+"""Takes the pictures of the README and the pages: python docs/take_pictures.py (needs Chromium, for the screenshots).
 
 The runs come from this folder's results: step 4 is run where there is none.
 """

@@ -1,5 +1,6 @@
 """Fixtures: tiny pictures, the real photos, and a copy of the project that scripts run in."""
 
+import importlib.util
 import os
 import pickle
 import shutil
@@ -183,6 +184,12 @@ def browser(tmp_path):
     browser = webdriver.Chrome(options, Service(driver, env=os.environ | {"SE_OFFLINE": "true"}))
     yield browser
     browser.quit()
+
+
+def axe_core():
+    """The script of axe-core, as a package that we do not import holds it."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    return (Path(spec.origin).parent / "axe.min.js").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -26,6 +25,7 @@ from common.evidence.claims import without_claims
 from common.evidence.questions import QUESTIONS, read_answers, write_questions
 from common.evidence.verifying import differences_of
 from common.results import delete_runs
+from conftest import axe_core
 
 GOLDEN = Path(__file__).with_name("report.md")
 FAST = ("--fast", "--image-size", "32", "--n-trials", "1", "--json")
@@ -336,12 +336,6 @@ def test_a_difference_names_what_was_found_and_what_is_expected():
     ]
     assert differences_of(page, page.replace("data:a", "data:b"), False) == []
     assert len(differences_of(page, page.replace("data:a", "data:b"), True)) == 1
-
-
-def axe_core():
-    """The script of axe-core, as a package that we do not import holds it."""
-    spec = importlib.util.find_spec("axe_playwright_python")
-    return (Path(spec.origin).parent / "axe.min.js").read_text()
 
 
 @pytest.mark.slow
