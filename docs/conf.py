@@ -7,6 +7,7 @@ fetched: notebooks are shown with the outputs that they hold, and packages that 
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import shutil
@@ -15,6 +16,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+os.environ["EAGER_IMPORT"] = "1"  # rooms import at once, while the slow packages are stood in for
 sys.path.insert(0, str(HERE.parent))
 ABOUT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 COLAB = "https://colab.research.google.com"
@@ -31,6 +33,7 @@ myst_heading_anchors = 4
 
 autodoc_mock_imports = ["matplotlib", "mlflow", "optuna", "pandas", "scipy", "seaborn", "sklearn", "tensorboard"]
 autodoc_mock_imports += ["torch", "torchinfo", "torchmetrics", "torchvision"]
+autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 
