@@ -2,12 +2,11 @@
 
 Pages lie on the site where they lie in the project, so a relative link that works on GitHub works there, too. The start
 page is README.md; the pages that docs/contents.md lists are in the sidebar, in its order. Nothing is run and nothing is
-fetched: notebooks are shown with the outputs that they hold, and packages that are slow to import are stood in for.
+fetched: notebooks are shown with the outputs that they hold.
 """
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import shutil
@@ -16,7 +15,6 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-os.environ["EAGER_IMPORT"] = "1"  # rooms import at once, while the slow packages are stood in for
 sys.path.insert(0, str(HERE.parent))
 ABOUT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 COLAB = "https://colab.research.google.com"
@@ -31,8 +29,6 @@ suppress_warnings = ["toc.not_included"]  # specifications and solutions: lesson
 nb_execution_mode = "off"
 myst_heading_anchors = 4
 
-autodoc_mock_imports = ["matplotlib", "mlflow", "optuna", "pandas", "scipy", "seaborn", "sklearn", "tensorboard"]
-autodoc_mock_imports += ["torch", "torchinfo", "torchmetrics", "torchvision"]
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
