@@ -35,8 +35,9 @@ autodoc_typehints_format = "short"
 
 html_theme = "sphinx_book_theme"
 html_title = project
-html_static_path = ["site.css"]
+html_static_path = ["site.css", "site.js"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_theme_options = {
     "repository_url": ABOUT["urls"]["Repository"],

@@ -111,7 +111,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(site):
-    return {page: Links(page) for page in site.glob("**/*.html")}
+    return {page: Links(page) for page in site.glob("**/*.html") if "_static" not in page.parts}
 
 
 @pytest.mark.slow
