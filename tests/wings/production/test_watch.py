@@ -523,7 +523,7 @@ def retraining(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.hostile("the documented watch command trains again for each change of the images", cases=5)
-def test_the_command_of_the_readme_trains_when_files_are_added_and_after_a_kill(retraining):
+def test_the_documented_command_trains_when_files_are_added_and_after_a_kill(retraining):
     retraining.add(*range(14))
     retraining.start()
     retraining.wait_for_runs(1)
