@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Image
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from common.cli import UserError
@@ -115,13 +116,15 @@ def learning_curves(fits: Mapping[str, Iterable[tuple[Mapping[str, float], int]]
             scores.plot(x, curves["dev_roc_auc"], ".-", color=colour, linewidth=1.8, label=label)
             best = int(np.argmax(curves["dev_roc_auc"]))
             scores.plot(x[best], curves["dev_roc_auc"].iloc[best], "o", mfc="none", color=_INK, markersize=8)
-    losses.set(ylabel="loss (dot: dev, x: train)")
+    losses.set(ylabel="loss")
     scores.set(ylabel="dev ROC AUC")
     for axes in (losses, scores):
         axes.set(xlabel="epoch, counted over the phases", axisbelow=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=_PALE, linewidth=0.6)
+    losses.legend(handles=[_key("dev", ".-"), _key("train", "x--")], frameon=False)
+    scores.legend(handles=[_key("kept", "o", color=_INK, mfc="none", markersize=8)], frameon=False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -153,6 +156,10 @@ def small(figure: Plot, dpi: int = 80) -> Image:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     return Image(content.getvalue(), format="png")
+
+
+def _key(label: str, style: str, **options: object) -> Line2D:
+    return Line2D([], [], marker=style[0], linestyle=style[1:], label=label, **{"color": _GREY, **options})
 
 
 def _spread(rows: np.ndarray, n: int) -> np.ndarray:
