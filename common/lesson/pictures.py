@@ -51,10 +51,10 @@ def sample_pictures(table: ImageTable, rows: Sequence[int] | None = None, column
     figure, axes = _tiles(-(-len(rows) // columns), columns)
     for place, row in zip(axes.flat, rows, strict=False):
         label = table.labels[row]
-        place.imshow(table.pixels[row].transpose(1, 2, 0))
+        place.imshow(table.pixels[row].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
         place.set_title(table.classes[label], color=CLASS_COLOURS[label % len(CLASS_COLOURS)], fontsize=9, pad=2)
         if table.groups is not None:
-            place.text(0.5, -0.04, table.groups[row], transform=place.transAxes, ha="center", va="top", fontsize=7)
+            place.text(0.5, -0.04, table.groups[row], transform=place.transAxes, ha="center", va="top", fontsize=9)
     return figure
 
 
@@ -169,7 +169,7 @@ def _spread(rows: np.ndarray, n: int) -> np.ndarray:
 def _tiles(rows: int, columns: int):
     height, margin = 1.75 * rows + 0.1, 0.25  # inches; the margin holds a title, or a name
     edges = {"left": 0.01, "right": 0.99, "bottom": margin / height, "top": 1 - margin / height}
-    figure = Photos(figsize=(1.5 * columns, height), dpi=70)
+    figure = Photos(figsize=(1.5 * columns, height), dpi=85)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "hspace": 0.3, "wspace": 0.08})
     for place in axes.flat:
         place.set_axis_off()
