@@ -169,7 +169,7 @@ def _spread(rows: np.ndarray, n: int) -> np.ndarray:
 def _tiles(rows: int, columns: int):
     height, margin = 1.75 * rows + 0.1, 0.25  # inches; the margin holds a title, or a name
     edges = {"left": 0.01, "right": 0.99, "bottom": margin / height, "top": 1 - margin / height}
-    figure = Photos(figsize=(1.5 * columns, height), dpi=85)
+    figure = Photos(figsize=(1.5 * columns, height), dpi=78)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "hspace": 0.3, "wspace": 0.08})
     for place in axes.flat:
         place.set_axis_off()

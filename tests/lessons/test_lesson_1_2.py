@@ -2,6 +2,7 @@
 
 import re
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from mlflow import MlflowClient
 from common.cli import UserError
 from common.lesson import delta, history, learning_curves, runs_table, source
 from common.lesson.reading import paired_lines
+from common.state import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,14 @@ def test_learning_curves_follow_the_phases_of_a_run_and_mark_the_epoch_that_is_k
         learning_curves({"none": []})
 
 
+def test_the_keys_of_learning_curves_are_no_axis_labels():
+    after = {"train_loss": 0.6, "dev_loss": 0.65, "dev_roc_auc": 0.6}
+    losses, scores = learning_curves({"a fit": [(after, 0)]}).axes
+    assert losses.get_ylabel() == "loss"
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["dev", "train"]
+    assert [text.get_text() for text in scores.get_legend().get_texts()] == ["kept"]
+
+
 BEFORE = """def train(table, fold):
     fit(table, fold)
     print("done")
@@ -97,3 +107,41 @@ def test_plots_are_the_same_bytes_each_time():
 
     scores = pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]})
     assert spread_plot(scores, "score").png() == spread_plot(scores, "score").png()
+
+
+def lesson_of(step):
+    return nbformat.read(PROJECT / f"step_{step}" / "lesson.ipynb", as_version=4).cells
+
+
+@pytest.mark.parametrize("step", (1, 2))
+def test_what_is_compared_was_predicted_in_a_cell_before(step):
+    asked = []
+    for cell in lesson_of(step):
+        if cell.cell_type == "code":
+            compared = re.findall(r"lesson\.compare\((\w+)", cell.source)
+            assert set(compared) <= set(asked), cell.source
+            asked += re.findall(r"^(\w+) = None .*\nlesson\.predict\(\1\)$", cell.source, re.MULTILINE)
+            assert bool(compared) + ("lesson.predict" in cell.source) < 2, "a result stands in a cell of its own"
+    assert len(asked) >= 6
+
+
+@pytest.mark.parametrize("step", (1, 2))
+def test_a_quiz_has_five_questions_with_one_right_choice_and_a_word_on_each_wrong_one(step):
+    (quiz,) = (cell.source for cell in lesson_of(step) if cell.source.startswith("**1.** "))
+    questions = re.split(r"^\*\*\d\.\*\* ", quiz, flags=re.MULTILINE)[1:]
+    assert len(questions) == 5
+    for question in questions:
+        said = re.findall(r"<details><summary>.+?</summary>\n\n(Right|Not yet)\.(.*)\n\n</details>", question)
+        assert [verdict for verdict, _ in said].count("Right") == 1 and len(said) == question.count("<details>") >= 3
+        assert all(why.strip() for verdict, why in said if verdict == "Not yet")
+
+
+@pytest.mark.parametrize("step", (1, 2))
+def test_terms_lead_to_the_glossary_and_files_are_there(step):
+    text = "\n".join(cell.source for cell in lesson_of(step) if cell.cell_type == "markdown")
+    glossary = (PROJECT / "docs" / "glossary.md").read_text()
+    terms = {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in re.findall("^### (.+)", glossary, re.M)}
+    linked = re.findall(r"\]\(\.\./docs/glossary\.md#([\w-]+)\)", text)
+    assert set(linked) <= terms and len(set(linked)) == len(linked) > 8, "each term is linked once, at its first use"
+    for path in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (PROJECT / f"step_{step}" / path).exists(), path
