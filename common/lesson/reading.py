@@ -33,7 +33,7 @@ _ALIKE = 0.5
 
 
 def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
-    """The difference between the step before and this one, made from the files as they are now.
+    """The difference between the step before and this one, made from the files as they are now, and folded.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
         colours = (_RED, _GREEN) if row in changed else (_WHITE, _WHITE)
         rows.append(_cell(left, colours[0]) + _cell(right, colours[1]))
         last = row
-    return HTML(f'<table style="{_TABLE}">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>')
+    title = f"what step {step} changes in {html.escape(script)} ({len(changed)} lines)"
+    table = f'<table style="{_TABLE}">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
+    return HTML(f'<details><summary style="cursor:pointer">{title}</summary>{table}</details>')
 
 
 def source(*things: object, docstrings: bool = True) -> HTML:

@@ -95,6 +95,7 @@ def test_a_function_stands_beside_its_former_self_and_a_line_beside_what_it_has_
 def test_code_keeps_its_look_where_style_sheets_are_stripped(tmp_path):
     shown = delta(2).data
     cells = re.findall("<t[dh](.*?)>(.*?)</t[dh]>", shown)
+    assert shown.startswith("<details><summary") and "what step 2 changes in train.py" in shown
     assert "<style" not in shown and len(cells) > 50 and all("style=" in attributes for attributes, _ in cells)
     (tmp_path / "config.py").write_text("config = 1  # a value\n")
     for code, part in ((paired_lines, "def"), (tmp_path / "config.py", "# a value")):
