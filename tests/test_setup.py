@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -122,6 +124,13 @@ def run(folder: Path, *command: str, **options: str) -> tuple[int, str, str]:
 def wait_for(path: Path) -> None:
     while not (path.exists() and path.read_text().endswith("\n")):
         time.sleep(0.02)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder outside /dev, of which a container sees nothing."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder).resolve()
 
 
 @pytest.fixture

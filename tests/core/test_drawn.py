@@ -146,6 +146,6 @@ def test_pretraining_is_the_same_twice(tmp_path):
     from common.model import pretrain
 
     for name in "ab":
-        pretrain.main(["--images", "40", "--epochs", "1", "--output", str(tmp_path / name)])
+        pretrain.main(["--images", "80", "--epochs", "1", "--output", str(tmp_path / name)])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert {p.name for p in tmp_path.iterdir()} == {"a", "b"}
