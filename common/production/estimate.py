@@ -1,4 +1,7 @@
-"""What a registered model is expected to score: the nested estimate of the mean prediction that is registered."""
+"""What is expected of a registered model: what nested cross-validation says of the procedure that made it.
+
+The model itself has been tested on no image, since it learns from all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from common.production.deciding import mcc_interval
 
 def estimate_of(predictions: pd.DataFrame) -> dict[str, float | int]:
     """Tags of a version: scores of the mean prediction of the models of each outer fold, on images new to them.
+
+    The intervals are those of these models, for new patients; that training again gives other ones is not in them.
 
     Parameters
     ----------

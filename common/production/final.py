@@ -56,7 +56,8 @@ def register(
     version = register_version(run, args.register, model, estimate, table, args.promotion, args.promote)
     tested = f"{estimate['test_images']} images in {estimate['outer_folds']} outer folds"
     print(f"\nregistered: version {version} of {args.register}, {standing(args.register, version)}")
-    print(f"            the procedure's test MCC, mean prediction: {estimate['test_mcc']:.3f} on {tested}")
+    print(f"            the procedure's test MCC, mean prediction: {estimate['test_mcc']:.3f} on {tested};")
+    print("            this model learned from all images, so it was tested on none")
 
 
 def _fit(table: ImageTable, compute: Compute, run: tracking.Run, search: Search, folds: list[Fold]) -> Ensemble:
