@@ -3,6 +3,7 @@ from .folds import (
     backbone_features as backbone_features,
     fold_diagram as fold_diagram,
     probe_score as probe_score,
+    scores_by_fold as scores_by_fold,
     simulated_scores as simulated_scores,
 )
 from .pictures import (

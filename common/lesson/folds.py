@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
@@ -17,7 +19,7 @@ from common import training
 from common.config.settings import TrainingConfig
 from common.data.folding import folds_of
 from common.data.images import ImageTable
-from common.plots.scores import Plot
+from common.plots.scores import CLASS_COLOURS, Plot
 from common.seeds import Stream
 from common.training.compute import Compute
 
@@ -73,6 +75,32 @@ def fold_diagram(
     axes.set_ylabel(f"outer folds, {len(roots[0])} inner each")
     keys = [Patch(color=colour, label=part) for part, colour in PART_COLOURS.items()]
     figure.legend(handles=keys, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def scores_by_fold(results: pd.DataFrame) -> Plot:
+    """Test ROC AUC by outer fold: a dot for each network, a colour for each root seed, and a bar at the fold's mean.
+
+    Parameters
+    ----------
+    results : DataFrame
+        With ``root_split`` and ``test_roc_auc``, as ``results.csv`` has them, and perhaps ``seed``.
+    """
+    seeds = sorted(set(results["seed"])) if "seed" in results else [None]
+    figure = Plot(figsize=(7.5, 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for place, seed in enumerate(seeds):
+        of_seed = results if seed is None else results[results["seed"] == seed]
+        x = of_seed["root_split"] + 0.18 * (place - (len(seeds) - 1) / 2)
+        name = "a network" if seed is None else f"a network, seed {seed}"
+        axes.plot(x, of_seed["test_roc_auc"], "o", color=CLASS_COLOURS[place + 1], markersize=4.5, alpha=0.7, label=name)
+    means = results.groupby("root_split")["test_roc_auc"].mean()
+    axes.plot(means.index, means, "_", color="#222222", markersize=24, markeredgewidth=2, label="mean of the outer fold")
+    axes.axhline(means.mean(), color="#222222", linestyle="--", linewidth=1, label=f"mean {means.mean():.2f}")
+    axes.set(xlabel="outer fold (root split)", ylabel="test ROC AUC", xticks=means.index, axisbelow=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#d9d9d9", linewidth=0.6, axis="y")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

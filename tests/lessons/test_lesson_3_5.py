@@ -32,6 +32,29 @@ def test_the_fold_diagram_shows_each_image_in_the_part_that_the_splits_say(table
         np.testing.assert_allclose(row, [to_rgb(PART_COLOURS[part]) for part in parts], atol=0.01)
 
 
+def test_the_fold_diagram_has_a_row_for_each_fold_that_is_run_and_no_more(table):
+    splits = data.make_splits(table, Stream(0), root_folds=4, nested_folds=3)
+    axes = lesson.fold_diagram(splits, table, root_splits=2, inner_splits=2).axes[0]
+    assert axes.images[0].get_array().shape == (2 * 2, len(table))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["root 0", "root 1"]
+    tested = (axes.images[0].get_array() == list(PART_COLOURS).index("test")).any(axis=0)
+    assert tested.sum() == sum(len(fold["test_indices"]) for fold in splits["root_splits"][:2]) < len(table)
+
+
+@pytest.mark.parametrize("seeds", [[], [0, 4]])
+def test_scores_by_fold_shows_each_network_and_the_mean_of_each_outer_fold(seeds):
+    rows = [(root, inner, 0.7 + 0.1 * root + 0.01 * inner) for root in (0, 1) for inner in (0, 1)]
+    results = pd.DataFrame(rows, columns=["root_split", "inner_split", "test_roc_auc"])
+    if seeds:
+        results = pd.concat([results.assign(seed=seed) for seed in seeds])
+    axes = lesson.scores_by_fold(results).axes[0]
+    *networks, means, overall = axes.lines
+    assert sorted(y for line in networks for y in line.get_ydata()) == sorted(results["test_roc_auc"])
+    assert [line.get_label() for line in networks] == ([f"a network, seed {s}" for s in seeds] or ["a network"])
+    np.testing.assert_allclose(means.get_xydata(), [(0, 0.705), (1, 0.805)])
+    assert overall.get_label() == "mean 0.76" and axes.get_ylabel() == "test ROC AUC"
+
+
 def test_simulated_intervals_hold_the_truth_as_often_as_lesson_3_says():
     def coverage(scores, n_train, n_test):
         found = (evaluation.corrected_resampled_interval(row, n_train, n_test) for row in scores)
