@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -93,9 +92,13 @@ def scores_by_fold(results: pd.DataFrame) -> Plot:
         of_seed = results if seed is None else results[results["seed"] == seed]
         x = of_seed["root_split"] + 0.18 * (place - (len(seeds) - 1) / 2)
         name = "a network" if seed is None else f"a network, seed {seed}"
-        axes.plot(x, of_seed["test_roc_auc"], "o", color=CLASS_COLOURS[place + 1], markersize=4.5, alpha=0.7, label=name)
+        axes.plot(
+            x, of_seed["test_roc_auc"], "o", color=CLASS_COLOURS[place + 1], markersize=4.5, alpha=0.7, label=name
+        )
     means = results.groupby("root_split")["test_roc_auc"].mean()
-    axes.plot(means.index, means, "_", color="#222222", markersize=24, markeredgewidth=2, label="mean of the outer fold")
+    axes.plot(
+        means.index, means, "_", color="#222222", markersize=24, markeredgewidth=2, label="mean of the outer fold"
+    )
     axes.axhline(means.mean(), color="#222222", linestyle="--", linewidth=1, label=f"mean {means.mean():.2f}")
     axes.set(xlabel="outer fold (root split)", ylabel="test ROC AUC", xticks=means.index, axisbelow=True)
     axes.spines[["top", "right"]].set_visible(False)
