@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -101,6 +102,7 @@ def scores_by_fold(results: pd.DataFrame) -> Plot:
     )
     axes.axhline(means.mean(), color="#222222", linestyle="--", linewidth=1, label=f"mean {means.mean():.2f}")
     axes.set(xlabel="outer fold (root split)", ylabel="test ROC AUC", xticks=means.index, axisbelow=True)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#d9d9d9", linewidth=0.6, axis="y")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
