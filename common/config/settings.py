@@ -24,22 +24,26 @@ class _Checked:
 
 @dataclass(frozen=True)
 class AdamW(_Checked):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019): what it has besides learning rate and decay."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019): what it has besides weight decay."""
 
     beta1: FractionBelowOne = 0.9
     """Decay of the running mean of the gradient, in [0, 1)."""
     beta2: FractionBelowOne = 0.999
     """Decay of the running mean of the squared gradient, in [0, 1)."""
+    learning_rate: Positive | None = None
+    """Of both phases, in place of those of the config; above 0. None: those of the config."""
 
 
 @dataclass(frozen=True)
 class SGD(_Checked):
-    """Stochastic gradient descent: what it has besides learning rate and weight decay."""
+    """Stochastic gradient descent: what it has besides weight decay."""
 
     momentum: FractionBelowOne = 0.9
     """Share of the previous step that is kept, in [0, 1)."""
     nesterov: bool = True
     """Whether the gradient is taken after the momentum's step (Nesterov, 1983); needs a momentum above 0."""
+    learning_rate: Positive | None = None
+    """Of both phases, in place of those of the config; above 0. It is usually ten times as high as AdamW's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

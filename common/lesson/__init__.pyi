@@ -1,3 +1,5 @@
+from .best_runs import best_config_file as best_config_file, tested_networks as tested_networks
+from .clinics import SCANNERS as SCANNERS, make_clinic as make_clinic
 from .exercises import answer as answer
 from .folds import (
     backbone_features as backbone_features,
@@ -18,10 +20,11 @@ from .reading import delta as delta, source as source
 from .run_tables import history as history, runs_table as runs_table
 from .running import analyse as analyse, begin as begin, module as module, run_step as run_step
 from .searches import (
-    best_config_file as best_config_file,
+    asked_plot as asked_plot,
     best_of_n_plot as best_of_n_plot,
     history_plot as history_plot,
     importance_plot as importance_plot,
     space_tree as space_tree,
+    trials_shown as trials_shown,
 )
 from .tables import compact_table as compact_table, study as study

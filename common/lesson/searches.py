@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import pandas as pd
+from IPython.display import HTML
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from common import tracking
-from common.cli import UserError
 from common.config.places import find_spaces
+from common.lesson.tables import compact_table
 from common.plots.scores import Plot
 
 _INK, _GREY, _PALE, _BLUE, _ORANGE = "#222222", "#8a8a8a", "#d9d9d9", "#0072B2", "#E69F00"
 
 
-def history_plot(trials: pd.DataFrame, title: str = "") -> Plot:
-    """Trials in their order, with their mean dev score, and the best so far.
+def trials_shown(trials: pd.DataFrame, digits: int = 2) -> HTML:
+    """A table of trials to look at: scores with `digits` decimals, settings with two digits that count.
 
-    A pruned trial stands where its folds so far have their mean.
+    Parameters
+    ----------
+    trials : DataFrame
+        As :func:`common.search.trials_table` makes it. What a trial lacks is a gap.
+    digits : int
+    """
+    shown = trials.astype(object).where(trials.notna(), "")
+    for name in trials.select_dtypes("float"):
+        text = f"{{:.{digits}f}}" if name == "value" or name.startswith("fold ") else "{:.2g}"
+        shown[name] = [text.format(value) if value == value else "" for value in trials[name]]
+    return compact_table(shown)
+
+
+def history_plot(trials: pd.DataFrame, title: str = "", n_startup_trials: int | None = None) -> Plot:
+    """Trials in their order, with their dev score, and the best complete one so far.
 
     Parameters
     ----------
     trials : DataFrame
         As :func:`common.search.trials_table` makes it.
     title : str
+    n_startup_trials : int, optional
+        Trials that were drawn at random: a line is drawn behind the last of them.
     """
     folds = trials.filter(regex=r"^fold \d+$")
     score = trials["value"].fillna(folds.mean(axis=1))
-    figure = Plot(figsize=(6, 3.2), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    for state, marker, colour in (("complete", "o", _BLUE), ("pruned", "x", _ORANGE)):
+    kinds = (
+        ("complete", "o", _BLUE, "complete: mean of all its folds"),
+        ("pruned", "x", _ORANGE, "pruned: mean of the folds that it has, no value"),
+    )
+    figure, axes = _drawing(3.4)
+    for state, marker, colour, label in kinds:
         of_state = trials["state"] == state
         if of_state.any():
-            axes.plot(trials.index[of_state], score[of_state], marker, color=colour, label=state)
-    axes.step(trials.index, trials["value"].cummax().ffill(), where="post", color=_INK, linewidth=1.4, label="best")
-    axes.set(xlabel="trial", ylabel="mean dev ROC AUC", title=title, axisbelow=True)
+            axes.plot(trials.index[of_state], score[of_state], marker, color=colour, label=label)
+    best = trials["value"].cummax().ffill()
+    axes.step(trials.index, best, where="post", color=_INK, linewidth=1.4, label="best complete trial so far")
+    if n_startup_trials and n_startup_trials < len(trials):
+        axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":", label="left: random, right: TPE")
+    axes.set(xlabel="trial", ylabel="dev ROC AUC", title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=_PALE, linewidth=0.6)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -54,23 +74,58 @@ def importance_plot(shares: Mapping[str, float], title: str = "") -> Plot:
     title : str
     """
     names = sorted(shares, key=lambda name: shares[name])
-    figure = Plot(figsize=(6, 0.8 + 0.3 * len(names)), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _drawing(0.8 + 0.3 * len(names))
     axes.barh(names, [shares[name] for name in names], color=_BLUE, height=0.65)
     axes.set(xlabel="share of the importance", title=title)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=False)
     return figure
 
 
-def best_of_n_plot(trials: Sequence[int], best: Sequence[float]) -> Plot:
-    """What the best of n trials scores on average, by n on a logarithmic axis."""
-    figure = Plot(figsize=(6, 2.8), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    axes.semilogx(trials, best, "o-", color=_BLUE)
-    axes.set(xlabel="trials", ylabel="mean of the best", axisbelow=True)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=_PALE, linewidth=0.6)
+def asked_plot(trials: pd.DataFrame, name: str, n_startup_trials: int) -> Plot:
+    """Where a search looked: a parameter's value by trial on a logarithmic axis, with the dev score as colour.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        With the columns `name` and ``value``, the score; a row per trial.
+    name : str
+        The parameter.
+    n_startup_trials : int
+        Trials that were drawn at random: a line is drawn behind the last of them.
+    """
+    figure, axes = _drawing(3)
+    dots = axes.scatter(trials.index, trials[name], c=trials["value"], cmap="viridis", s=36)
+    axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":")
+    axes.set(xlabel="trial; left of the line random, right of it TPE", ylabel=name, yscale="log")
+    figure.colorbar(dots, label="dev ROC AUC")
+    return figure
+
+
+def best_of_n_plot(optimism: pd.DataFrame) -> Plot:
+    """What the best of n trials is worth: its dev and test score, and how much of the difference is the choice.
+
+    Parameters
+    ----------
+    optimism : DataFrame
+        Rows of one data set of the study's table of that name.
+    """
+    figure = Plot(figsize=(8.5, 3.9), dpi=100, layout="constrained")
+    scores, gains = figure.subplots(1, 2)
+    for (method, rows), colour in zip(optimism.groupby("method", sort=False), (_BLUE, _ORANGE), strict=False):
+        scores.plot(rows["n"], rows["dev"], "o-", color=colour, label=f"{method}: best dev score")
+        scores.plot(rows["n"], rows["test"], "s--", color=colour, label=f"{method}: test score of that trial")
+        gains.plot(rows["n"], rows["optimism"], "o-", color=colour, label=f"{method}: measured, 95 % interval")
+        gains.fill_between(rows["n"], rows["low"], rows["high"], color=colour, alpha=0.15)
+    of_formulas = optimism.groupby("n")[["independence", "shared"]].mean()
+    gains.plot(of_formulas["independence"], ":", color=_INK, label="formula: independent trials")
+    gains.plot(of_formulas["shared"].dropna(), "-.", color=_GREY, label="formula: equal trials, shared images")
+    for axes, what in ((scores, "ROC AUC"), (gains, "optimism by choosing the best")):
+        axes.set(xscale="log", xlabel="n: trials to choose from", ylabel=what, axisbelow=True)
+        axes.set_xticks(sorted(set(optimism["n"])), sorted(set(optimism["n"])))
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=_PALE, linewidth=0.6)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=8)
     return figure
 
 
@@ -127,17 +182,10 @@ def tree_lines(root: str, spaces: Mapping[str, object]) -> list[tuple[int, str, 
     return lines
 
 
-def best_config_file(run_id: str, root_split: int, folder: str | Path) -> Path:
-    """Fetch ``best_config.py`` of one outer fold of a run of step 5 into a folder.
-
-    Raises
-    ------
-    UserError
-        When there is no such run or outer fold.
-    """
-    run = tracking.find_run("step_5", run_id)
-    below = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.root_split = '{root_split}'"
-    found = run.client.search_runs([run.experiment_id], f"{below} and tags.run_level = 'root_split'")
-    if not found:
-        raise UserError(f"run {run_id}: it has no root split {root_split}")
-    return Path(run.client.download_artifacts(found[0].info.run_id, "best_config.py", str(folder)))
+def _drawing(height: float) -> tuple[Plot, Axes]:
+    figure = Plot(figsize=(6, height), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=_PALE, linewidth=0.6)
+    return figure, axes

@@ -33,6 +33,8 @@ def make_optimizer(
     if isinstance(kind, partial):
         return _made(kind, "optimizer", weights, **common)
     common["fused"] = weights[0].is_cuda
+    if kind.learning_rate is not None:
+        common["lr"] = kind.learning_rate
     if isinstance(kind, SGD):
         return torch.optim.SGD(weights, momentum=kind.momentum, nesterov=kind.nesterov, **common)
     return torch.optim.AdamW(weights, betas=(kind.beta1, kind.beta2), **common)

@@ -228,6 +228,8 @@ def test_the_optimizer_has_its_settings_and_only_what_is_not_frozen(table, on_cp
     assert [group[k] for k in ("momentum", "nesterov", "lr", "weight_decay")] == [0.5, False, 0.1, 0.2]
     assert {id(p) for p in group["params"]} == {id(p) for p in network.head.parameters()}
     network.freeze_backbone(False)
+    for own in (SGD(learning_rate=0.3), AdamW(learning_rate=0.3)):
+        assert make_optimizer(network, own, 0.1, 0.2).param_groups[0]["lr"] == 0.3
     adam = make_optimizer(network, AdamW(beta1=0.8, beta2=0.9), 0.1, 0.2)
     (group,) = adam.param_groups
     assert [group[k] for k in ("betas", "lr", "weight_decay")] == [(0.8, 0.9), 0.1, 0.2]
