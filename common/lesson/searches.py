@@ -14,6 +14,7 @@ from common.lesson.tables import compact_table
 from common.plots.scores import Plot
 
 _INK, _GREY, _PALE, _BLUE, _ORANGE = "#222222", "#8a8a8a", "#d9d9d9", "#0072B2", "#E69F00"
+_START = "left of it: random, right: TPE"
 
 
 def trials_shown(trials: pd.DataFrame, digits: int = 2) -> HTML:
@@ -57,10 +58,10 @@ def history_plot(trials: pd.DataFrame, title: str = "", n_startup_trials: int | 
     best = trials["value"].cummax().ffill()
     axes.step(trials.index, best, where="post", color=_INK, linewidth=1.4, label="best complete trial so far")
     if n_startup_trials and n_startup_trials < len(trials):
-        axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":", label="left: random, right: TPE")
+        axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":", label=_START)
     axes.set(xlabel="trial", ylabel="dev ROC AUC", title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -95,9 +96,10 @@ def asked_plot(trials: pd.DataFrame, name: str, n_startup_trials: int) -> Plot:
     """
     figure, axes = _drawing(3)
     dots = axes.scatter(trials.index, trials[name], c=trials["value"], cmap="viridis", s=36)
-    axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":")
-    axes.set(xlabel="trial; left of the line random, right of it TPE", ylabel=name, yscale="log")
+    axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":", label=_START)
+    axes.set(xlabel="trial", ylabel=name, yscale="log")
     figure.colorbar(dots, label="dev ROC AUC")
+    figure.legend(loc="outside lower center", frameon=False)
     return figure
 
 
@@ -183,7 +185,7 @@ def tree_lines(root: str, spaces: Mapping[str, object]) -> list[tuple[int, str, 
 
 
 def _drawing(height: float) -> tuple[Plot, Axes]:
-    figure = Plot(figsize=(6, height), dpi=100, layout="constrained")
+    figure = Plot(figsize=(6.6, height), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -104,9 +104,13 @@ def test_a_finished_study_is_read_as_a_table_and_drawn(study):
     assert table["value"].round(3).fillna(0).tolist() == [0.8, 0.95, 0, 0.7]
     assert table["fold 0"].tolist() == [0.7, 0.95, 0.2, 0.6] and np.isnan(table["fold 1"][2])
     assert table["x"].between(0, 1).all()
-    lines = {line.get_label(): line.get_xydata().tolist() for line in lesson.history_plot(table).axes[0].lines}
-    assert lines["pruned"] == [[2, 0.2]]
-    np.testing.assert_allclose([y for _, y in lines["best"]], [0.8, 0.95, 0.95, 0.95])
+    axes = lesson.history_plot(table, n_startup_trials=1).axes[0]
+    lines = {line.get_label().split(":")[0]: line.get_xydata().tolist() for line in axes.lines}
+    assert lines["pruned"] == [[2, 0.2]] and "mean" not in axes.get_ylabel()  # a pruned trial has no mean of all folds
+    np.testing.assert_allclose([y for _, y in lines["best complete trial so far"]], [0.8, 0.95, 0.95, 0.95])
+    assert [x for x, _ in lines["left of it"]] == [0.5, 0.5]  # one trial at random
+    shown = lesson.trials_shown(table).data
+    assert "<td>0.95</td>" in shown and "<td>0.20</td>" in shown and "<td></td>" in shown and "nan" not in shown
     assert sum(search.importance(study).values()) == pytest.approx(1)
     with pytest.raises(cli.UserError, match="b root 0: there is none"):
         search.load_study("b root 0")
@@ -146,3 +150,76 @@ def test_features_of_a_backbone_are_those_that_training_uses():
     table = replace(table, pixels=pixels, cached=False)
     network = training.new_model(TrainingConfig(), table, training.set_up("cpu", "fp32"), Stream(1))
     assert (lesson.backbone_features(table) == training.frozen_features(network, table)).all()
+
+
+def test_the_plot_of_the_best_of_n_has_what_was_measured_and_what_both_formulas_say():
+    rows = [("tpe", n, 0.9 + n / 1e3, 0.88, n / 1e3, n / 500, n / 700) for n in (1, 2, 5)]
+    table = pd.DataFrame(rows, columns=["method", "n", "dev", "test", "optimism", "independence", "shared"])
+    table = table.assign(low=table["optimism"] - 0.001, high=table["optimism"] + 0.001)
+    scores, gains = lesson.best_of_n_plot(pd.concat([table, table.assign(method="random")])).axes
+    drawn = {line.get_label().split(":")[-1].strip(): line for line in (*scores.lines, *gains.lines)}
+    for label, column in {
+        "best dev score": "dev",
+        "test score of that trial": "test",
+        "measured, 95 % interval": "optimism",
+        "independent trials": "independence",
+        "equal trials, shared images": "shared",
+    }.items():
+        np.testing.assert_allclose(drawn[label].get_xydata(), table[["n", column]])
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in (scores, gains))
+
+
+def test_a_clinic_has_two_sites_with_patients_of_both_classes_and_few_lesions(tmp_path):
+    sites = {"here": (1.0, 0.0), "there": (0.5, 60.0)}
+    same = [lesson.make_clinic(tmp_path / name, sites, n_patients=32, n_slices=1, size=16) for name in "ab"]
+    info, groups = (pd.read_csv(same[0] / name) for name in ("info.csv", "groups.csv"))
+    assert info["type"].value_counts().to_dict() == {"healthy": 16, "lesion": 4}
+    assert pd.crosstab(info["type"], info["site"]).to_numpy().tolist() == [[8, 8], [2, 2]]
+    assert info["files"].tolist() == groups["files"].tolist() and groups["group"].nunique() == 20
+    contents = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} for folder in same]
+    assert contents[0] == contents[1] and len(contents[0]) == 22
+    table = data.load_images(str(same[0]), 16)
+    plain = lesson.make_clinic(tmp_path / "plain", {"here": (1.0, 0.0)}, n_patients=32, n_slices=1, size=16)
+    of_there = (info.set_index("files")["site"][list(table.files)] == "there").to_numpy()
+    before = data.load_images(str(plain), 16).pixels.astype(float)
+    assert np.array_equal(table.pixels[~of_there], before[~of_there])
+    assert np.array_equal(table.pixels[of_there], np.floor(0.5 * before[of_there] + 60))
+
+
+def cells_of(step):
+    return json.loads((cli.PROJECT / f"step_{step}" / "lesson.ipynb").read_text())["cells"]
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_the_search_of_a_lesson_leaves_its_random_start(step):
+    said = "".join("".join(out.get("text", "")) for cell in cells_of(step) for out in cell.get("outputs", []))
+    assert "random, then" in said and "by TPE" in said and "random search (TPE" not in said
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_each_prediction_of_a_lesson_is_compared_and_explanations_are_folded(step):
+    code = "\n".join("".join(cell["source"]) for cell in cells_of(step) if cell["cell_type"] == "code")
+    text = "\n".join("".join(cell["source"]) for cell in cells_of(step) if cell["cell_type"] == "markdown")
+    assert code.count("lesson.predict(guess)") == code.count("lesson.compare(guess,") == text.count("**Predict.**") >= 6
+    assert text.count("<details><summary>") == text.count("</details>") >= 15 + text.count("**Explain.**")
+    assert "<summary>" not in text.replace("<details><summary>", "") and "</summary>\n\n" in text
+
+
+@pytest.mark.parametrize(
+    ("step", "claim"),
+    [
+        (4, "a simulation tells"),
+        (4, "found something"),
+        (4, "goes into other trials"),
+        (5, "nothing left to ask"),
+        (5, "That is all"),
+    ],
+)
+def test_a_lesson_no_longer_says_what_is_not_so(step, claim):
+    assert claim not in "".join(line for cell in cells_of(step) for line in cell["source"])
+
+
+def test_each_optimizer_of_the_config_has_a_range_of_learning_rates_of_its_own():
+    spaces = find_spaces(load_config(cli.PROJECT / "step_5" / "configs" / "optimizers.py", TrainingConfig))
+    adam, sgd = (spaces[f"optimizer.{name}.learning_rate"] for name in ("AdamW", "SGD"))
+    assert "learning_rate" not in spaces and sgd.high == 10 * adam.high and sgd.low == 10 * adam.low
