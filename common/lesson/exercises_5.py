@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -97,28 +97,34 @@ def own_config(answer: object) -> str | None:
         config = load_config(path, TrainingConfig)
     except UserError as error:
         return f"It does not load: {error}"
-    spaces = find_spaces(config)
-    rate = spaces.get("learning_rate")
-    if not isinstance(rate, Float):
-        other = "warmup_learning_rate" in spaces
-        warm_up = " This file searches that of the warm-up." if other else ""
-        return f"The learning rate of fine-tuning should be a space of real numbers, under its own name.{warm_up}"
-    if not rate.log:
-        return "The learning rate spans orders of magnitude: on a linear scale nearly all trials are in the highest."
-    if rate.high < 10 * rate.low:
-        return f"From {rate.low:g} to {rate.high:g} is less than one order of magnitude: search wider."
-    choice = config.optimizer
-    if not isinstance(choice, Categorical):
-        return "The optimiser should be a choice between sub-configs."
-    if {type(option) for option in choice.choices} != {AdamW, SGD}:
-        return "Offer both optimisers, AdamW and SGD, and no other."
-    bare = [option for option in choice.choices if not find_spaces(option)]
-    if bare:
-        return f"Nothing is searched in {type(bare[0]).__name__}: give it a space of its own."
-    shipped = [PROJECT / "step_5" / "config.py", *sorted((PROJECT / "step_5" / "configs").glob("*.py"))]
-    for file in shipped:
-        if file.name in ("config.py", "optimizers.py") and config == load_config(file, TrainingConfig):
+    for file in (PROJECT / "step_5" / "config.py", PROJECT / "step_5" / "configs" / "optimizers.py"):
+        if config == load_config(file, TrainingConfig):
             return f"This searches what {file.relative_to(PROJECT)} of the project does: choose ranges of your own."
+    options = config.optimizer.choices if isinstance(config.optimizer, Categorical) else []
+    if hint := _hint_on_rates(config, options):
+        return hint
+    if not options:
+        return "The optimiser should be a choice between sub-configs."
+    if {type(option) for option in options} != {AdamW, SGD}:
+        return "Offer both optimisers, AdamW and SGD, and no other."
+    bare = [option for option in options if not find_spaces(option)]
+    return f"Nothing is searched in {type(bare[0]).__name__}: give it a space of its own." if bare else None
+
+
+def _hint_on_rates(config: TrainingConfig, options: Sequence[object]) -> str | None:
+    """What is wrong with the spaces of learning rates: that of the config, or those of its optimisers."""
+    spaces, rates = find_spaces(config), [config.learning_rate]
+    if "learning_rate" not in spaces:
+        rates = [getattr(option, "learning_rate", None) for option in options]
+    if not rates or not all(isinstance(rate, Float) for rate in rates):
+        warm_up = " This file searches that of the warm-up." if "warmup_learning_rate" in spaces else ""
+        where = "under its own name, or in each optimiser"
+        return f"The learning rate of fine-tuning should be a space of real numbers, {where}.{warm_up}"
+    for rate in rates:
+        if not rate.log:
+            return "The learning rate spans orders of magnitude: linearly, nearly all trials are in the highest."
+        if rate.high < 10 * rate.low:
+            return f"From {rate.low:g} to {rate.high:g} is less than one order of magnitude: search wider."
     return None
 
 

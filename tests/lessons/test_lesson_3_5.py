@@ -1,5 +1,6 @@
 """Lessons 3 to 5: their pictures and tables say what is so."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from common import cli, data, evaluation, lesson, search, training
-from common.config import SGD, AdamW, Augmentation, Categorical, Float, TrainingConfig, find_spaces
+from common.config import SGD, AdamW, Augmentation, Categorical, Float, TrainingConfig, find_spaces, load_config
 from common.lesson.folds import PART_COLOURS
 from common.lesson.searches import tree_lines
 from common.seeds import Stream
