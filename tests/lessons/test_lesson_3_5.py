@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 
 from common import cli, data, evaluation, lesson, search, training
 from common.config import SGD, AdamW, Augmentation, Categorical, Float, TrainingConfig, find_spaces, load_config
 from common.lesson.folds import PART_COLOURS
 from common.lesson.searches import tree_lines
+from common.lesson.spots import Spots
 from common.seeds import Stream
 
 
@@ -185,6 +187,16 @@ def test_a_clinic_has_two_sites_with_patients_of_both_classes_and_few_lesions(tm
     before = data.load_images(str(plain), 16).pixels.astype(float)
     assert np.array_equal(table.pixels[~of_there], before[~of_there])
     assert np.array_equal(table.pixels[of_there], np.floor(0.5 * before[of_there] + 60))
+
+
+def test_a_spot_stands_out_where_the_network_looks_and_nowhere_else():
+    images = torch.zeros(3, 1, 32, 32)
+    images[1, 0, 15:18, 15:18] = images[2, 0, :3, :3] = 1
+    network = Spots((1, 32, 32), sigma=1.5, radius=0.8)
+    torch.nn.init.ones_(network.line.weight)
+    nothing, middle, corner = network(images).flatten().tolist()
+    assert middle > nothing + 1 and corner == pytest.approx(nothing, abs=1e-4)
+    assert Spots((1, 32, 32), n_classes=3)(images).shape == (3, 3)
 
 
 def cells_of(step):
