@@ -23,6 +23,9 @@ class Spots(nn.Module):
         Where it looks: an ellipse in the middle; from 1.2 on the whole head. Above 0.
     """
 
+    kernel: torch.Tensor
+    outside: torch.Tensor
+
     def __init__(self, input_shape: tuple[int, int, int], n_classes: int = 2, sigma: float = 2.0, radius: float = 1.0):
         super().__init__()
         kernel = _blur(sigma, reach := math.ceil(4 * sigma)) - _blur(2 * sigma, reach)
@@ -33,7 +36,8 @@ class Spots(nn.Module):
         self.line = nn.Linear(1, 1 if n_classes == 2 else n_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        spots = conv2d(images.mean(1, keepdim=True), self.kernel, padding="same") + self.outside
+        grey = images.mean(1, keepdim=True)
+        spots = conv2d(grey, self.kernel, padding=self.kernel.shape[-1] // 2) + self.outside
         return self.line(20 * spots.amax((2, 3)) - 2)
 
 
