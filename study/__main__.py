@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from study.units import Source, Unit
 
 RESULTS = cli.PROJECT / "study" / "results"
+IMAGE_SIZE = 64
 NEW = {"drawn": (200,), "phantoms": (50, 4)}
 """How many images there are that no fold has: photos, or patients and slices of each."""
 
@@ -27,8 +28,10 @@ class Size(NamedTuple):
 
     Attributes
     ----------
-    trials, root_splits, inner_splits, seeds, random_seeds : int
-        Of each search; random search has seeds of its own number.
+    trials, root_splits, inner_splits : int
+        Of each search.
+    seeds, random_seeds, baseline_seeds : int
+        Root seeds of step 4's search and the fixed settings, of random search, and of the baselines.
     singles : int
         Random splits with one seed, and as many seeds on one split.
     """
@@ -38,10 +41,11 @@ class Size(NamedTuple):
     inner_splits: int = 3
     seeds: int = 3
     random_seeds: int = 3
+    baseline_seeds: int = 1
     singles: int = 40
 
 
-FAST = Size(trials=4, root_splits=2, inner_splits=2, seeds=1, random_seeds=1, singles=2)
+FAST = Size(trials=4, root_splits=2, inner_splits=2, seeds=1, random_seeds=1, baseline_seeds=1, singles=2)
 
 
 def units_of(size: Size) -> list[Unit]:
@@ -50,32 +54,34 @@ def units_of(size: Size) -> list[Unit]:
 
     rounds = range(size.singles)
     units = [Unit(data, "single", s, split, 1) for s in rounds for split in rounds if 0 in (s, split) for data in NEW]
-    plan = [(method, seed) for seed in range(size.seeds) for method in ("fixed", "logistic", "neighbours", "tpe")]
-    plan += [("random", seed) for seed in range(size.random_seeds)]
-    plan.sort(key=lambda one: (one[0] == "random" and one[1] > 0, one[1]))
-    for method, seed in plan:
+    seeds = {"fixed": size.seeds, "tpe": size.seeds, "random": size.random_seeds}
+    seeds |= dict.fromkeys(("logistic", "neighbours"), size.baseline_seeds)
+    plan = [(method, seed) for method, count in seeds.items() for seed in range(count)]
+    for method, seed in sorted(plan, key=lambda one: (one[0] == "random" and one[1] > 0, one[1])):
         n_trials = 1 if method == "fixed" else size.trials
         units += [Unit(data, method, seed, root, n_trials) for root in range(size.root_splits) for data in NEW]
     return units
 
 
-def sources_of(image_size: int) -> dict[str, Source]:
-    """The images of both data sets with their splits, and new ones, also as another camera would show them."""
+def sources_of() -> dict[str, Source]:
+    """Both data sets with their splits, and new images, also as another camera would show them."""
     from common import data
     from common.data.made.drawn import make_drawn_pets
     from common.data.made.phantoms import make_phantoms
     from common.seeds import Stream
     from common.state import data_folder
+    from study.methods import features_of
     from study.units import Source, seen_elsewhere
 
     sources = {}
     for name, make in (("drawn", make_drawn_pets), ("phantoms", make_phantoms)):
-        table = data.load_images(name, image_size)
+        table = data.load_images(name, IMAGE_SIZE)
         if not (folder := data_folder() / "study" / name).exists():
             make(folder, *NEW[name], seed=1)
-        new = data.load_images(str(folder), image_size)
+        new = data.load_images(str(folder), IMAGE_SIZE)
         splits = data.make_splits(table, Stream(0).at("splits"))
-        sources[name] = Source(table, splits, new, seen_elsewhere(new))
+        tables = [features_of(images) for images in (table, new, seen_elsewhere(new))]
+        sources[name] = Source(tables[0], splits, *tables[1:])
     return sources
 
 
@@ -103,12 +109,11 @@ def run(size: Size, args: argparse.Namespace, folder: Path) -> dict[str, object]
     from common import progress, training
     from common.training.compute import cores
     from study.kept import Kept, commit, identity, write_about, write_tables
-    from study.methods import CONFIG
     from study.units import run_unit
 
     started, now = time.perf_counter(), commit()
     compute = training.set_up("cpu", "fp32", parallel_fits=cores())
-    sources = sources_of(CONFIG.image_size)
+    sources = sources_of()
     kept = Kept(identity(sources, compute))
     units = units_of(size)
     todo = [] if args.so_far else [unit for unit in units if not kept.has(unit)]

@@ -20,7 +20,7 @@ from common.evaluation.tested import OuterFold, tested_folds
 from common.evidence.optimism import expected_optimism
 from common.seeds import Stream
 from common.training import Compute, NonFiniteLossError
-from study.methods import CONFIG, METHODS, Predict, fit_network
+from study.methods import METHODS, Predict, config_of, fit_network
 
 COUNTS = (2, 5, 10, 20, 50)
 """Numbers of trials whose best one is looked at."""
@@ -67,7 +67,7 @@ class Unit:
 
 
 class Source(NamedTuple):
-    """The images of one data set.
+    """What the frozen backbone makes of the images of one data set.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def run_unit(sources: dict[str, Source], compute: Compute, inner_splits: int, un
 def _single(table: ImageTable, compute: Compute, unit: Unit) -> dict[str, list[dict]]:
     """What steps 1 and 2 do: one random split, one training, one test."""
     fold = data.random_fold(table, Stream(unit.root_split).at("split"))
-    predictions = _tested(fit_network(table, fold, compute, Stream(unit.seed), CONFIG), table, fold)
+    predictions = _tested(fit_network(table, fold, compute, Stream(unit.seed), config_of()), table, fold)
     dev = predictions[predictions["part"] == "dev"]
     tested = auc_interval(tested_folds(predictions))
     scores = {"dev_roc_auc": roc_auc_score(dev["label"], dev["probability"]), "test_roc_auc": tested.value}

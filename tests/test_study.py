@@ -112,8 +112,8 @@ def tiny(monkeypatch, tmp_path):
 
     monkeypatch.setattr(study.units, "run_unit", compute)
     monkeypatch.setattr(study.kept, "identity", lambda *_: {"code": "0"})
-    monkeypatch.setattr(study, "sources_of", lambda size: {})
-    size = study.Size(1, 2, 1, 1, 0, 0)
+    monkeypatch.setattr(study, "sources_of", lambda: {})
+    size = study.Size(1, 2, 1, 1, 0, 0, 0)
     how = argparse.Namespace(n_jobs=1, so_far=False)
     return computed, lambda: study.run(size, how, tmp_path / "results")
 
@@ -135,11 +135,10 @@ def test_one_fold_made_again_gives_the_committed_numbers(tables):
     from common import training
     from common.training.compute import cores
     from study.kept import identity
-    from study.methods import CONFIG
     from study.units import Unit, run_unit
 
     compute = training.set_up("cpu", "fp32", parallel_fits=cores())
-    sources = study.sources_of(CONFIG.image_size)
+    sources = study.sources_of()
     then, now = json.loads((RESULTS / "about.json").read_text())["depends_on"], identity(sources, compute)
     same = {name for name in now if name.split(".")[0] in ("data", "packages", "machine") and now[name] == then[name]}
     is_exact = len(same) == sum(not name.startswith("code.") for name in now)
