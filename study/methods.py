@@ -78,8 +78,9 @@ def config_of(
         model=head,
         augmentation=None,
         warmup_epochs=0,
-        epochs=12,
+        epochs=6,
         batch_size=64,
+        eval_every=2,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
     )
@@ -130,7 +131,7 @@ def _suggest(trial) -> TrainingConfig:
 
 
 def _suggest_logistic(trial) -> ClassifierMixin:
-    return LogisticRegression(C=trial.suggest_float("C", 1e-5, 1e2, log=True), max_iter=1000)
+    return LogisticRegression(C=trial.suggest_float("C", 1e-5, 1e2, log=True), solver="newton-cholesky")
 
 
 def _suggest_neighbours(trial) -> ClassifierMixin:
