@@ -41,6 +41,7 @@ class Finished:
 
     def over_folds(self, scores: pd.Series, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
         """The mean over outer folds, with its interval for the procedure where there are enough of them."""
+        scores = scores.dropna()
         if len(scores) < LEAST_FOLDS:
             return Interval(scores.mean(), missing="too few outer folds")
         sizes = self.folds[["n_train", "n_dev", "n_test"]].mean()
