@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import blended_transform_factory
 
 from common.plots.figures import GREY, INK, PALE, Plot, name_axes
 
@@ -23,7 +24,9 @@ def claims_picture(claims: pd.DataFrame) -> Plot:
     shares = claims[claims["kind"] == "share"]
     told = ", ".join(f"{row.number:.0%} on {NAMES[row.data]}" for row in shares.itertuples())
     below.axis("off")
-    below.text(0, 0.5, f"{shares['claim'].iloc[0]} (step {shares['step'].iloc[0]}): {told}", va="center", fontsize=9)
+    text = f"{shares['claim'].iloc[0]} (step {shares['step'].iloc[0]}): {told}"
+    place = blended_transform_factory(figure.transFigure, below.transAxes)
+    below.text(0.5, 0.5, text, transform=place, ha="center", va="center", fontsize=9)
     for one, (kind, rows), axis in zip(axes, kinds.items(), ("test ROC AUC", "difference of ROC AUC"), strict=True):
         _forest(one, rows, axis)
         if kind == "difference":
