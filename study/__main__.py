@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 RESULTS = cli.PROJECT / "study" / "results"
 IMAGE_SIZE = 64
-NEW = {"drawn": (200,), "phantoms": (50, 4)}
-"""How many images there are that no fold has: photos, or patients and slices of each."""
+NEW = {"drawn": {"n_images": 200}, "phantoms": {"n_patients": 50}}
+"""How many images there are that no fold has; a patient has four."""
 
 
 class Size(NamedTuple):
@@ -77,12 +77,17 @@ def sources_of() -> dict[str, Source]:
     for name, make in (("drawn", make_drawn_pets), ("phantoms", make_phantoms)):
         table = data.load_images(name, IMAGE_SIZE)
         if not (folder := data_folder() / "study" / name).exists():
-            make(folder, *NEW[name], seed=1)
+            make(folder, seed=1, **NEW[name])
         new = data.load_images(str(folder), IMAGE_SIZE)
         splits = data.make_splits(table, Stream(0).at("splits"))
         tables = [features_of(images) for images in (table, new, seen_elsewhere(new))]
         sources[name] = Source(tables[0], splits, *tables[1:])
     return sources
+
+
+def part_of(unit: Unit) -> tuple[str, int]:
+    """What is in the tables as a whole or not at all: a method with one seed, on both data sets."""
+    return unit.method, unit.seed
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
@@ -126,9 +131,10 @@ def run(size: Size, args: argparse.Namespace, folder: Path) -> dict[str, object]
     if todo:
         how = argparse.Namespace(engine="local", n_jobs=args.n_jobs, fits_per_gpu=1)
         training.run_jobs(compute_one, todo, compute, how, sum(unit.n_fits for unit in todo))
-    done = [unit for unit in units if kept.has(unit)]
+    unfinished = {part_of(unit) for unit in units if not kept.has(unit)}
+    done = [unit for unit in units if part_of(unit) not in unfinished]
     if not done:
-        raise cli.UserError("nothing has finished yet; python -m study computes it")
+        raise cli.UserError("no method has finished all its folds yet; python -m study computes them")
     tables = kept.of(done)
     write_tables(tables, sources, folder)
     about = write_about(kept, done, units, tables["seconds"], folder)

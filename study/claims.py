@@ -114,7 +114,7 @@ def same_again(found: Finished) -> tuple[int, int]:
     scores = [name for name in found.trials if name.startswith("dev_") and name != "dev_se"] + ["test"]
     tpe, other = (of.set_index(keys) for _, of in found.trials.groupby("method", sort=False))
     settings = [name for name in tpe if name not in ("data", "method", "dev", "dev_se", *scores)]
-    both = tpe.join(other, how="inner", rsuffix=" again").dropna(subset="dev")
+    both = tpe.join(other, how="inner", suffixes=("", " again")).dropna(subset="dev")
     both = both[(both[settings].to_numpy() == both[[f"{name} again" for name in settings]].to_numpy()).all(axis=1)]
     equal = both[scores].to_numpy() == both[[f"{name} again" for name in scores]].to_numpy()
     return int(equal.all(axis=1).sum()), len(both)

@@ -68,7 +68,8 @@ def write_tables(tables: dict[str, pd.DataFrame], sources: dict[str, Source], fo
     """Write each table as CSV, and ``images.csv``: which image a row of the predictions is of."""
     images = [
         {"data": name, "image": row, "file": file, "class": table.classes[label], "label": label, "group": group}
-        for name, (table, *_) in sources.items()
+        for name, table in ((name, source.table) for name, source in sources.items())
+        if table.groups is not None
         for row, (file, label, group) in enumerate(zip(table.files, table.labels, table.groups, strict=True))
     ]
     try:

@@ -48,8 +48,8 @@ def _forest(axes: Axes, rows: pd.DataFrame, name: str) -> None:
             style = ":" if row["method"].startswith("a spread") else "-"
             axes.plot([row["low"], row["high"]], [y, y], style, color=COLOURS[data], linewidth=2)
             axes.plot(row["number"], y, "o", color=COLOURS[data], markersize=5)
-            look = {"va": "center", "fontsize": 8, "color": COLOURS[data]}
-            axes.annotate(_in_words(row), (1.01, y), xycoords=("axes fraction", "data"), **look)
+            text = axes.annotate(_in_words(row), (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+            text.set_color(COLOURS[data])
     axes.set_yticks(range(len(claims)), [f"{claim}   step {step}" for step, claim in reversed(claims)], fontsize=9)
     axes.set_ylim(-0.6, len(claims) - 0.4)
     for y in np.arange(0.5, len(claims) - 1):

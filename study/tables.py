@@ -13,8 +13,11 @@ from common import cli
 if TYPE_CHECKING:
     import pandas as pd
 
+    from study.finished import Finished
+
 RESULTS, DOCS = cli.PROJECT / "study" / "results", cli.PROJECT / "docs"
 COLUMNS = {
+    "run": {"method": "method", "seeds": "seeds", "root_splits": "outer folds", "models": "models tested"},
     "claims": {"step": "step", "claim": "claim", "value": "ROC AUC [limits]", "method": "what the limits are"},
     "optimism": {"method": "search", "n": "trials"}
     | {name: name for name in ("dev", "test", "optimism", "shared", "independence")},
@@ -28,17 +31,28 @@ def as_markdown(name: str, table: pd.DataFrame) -> str:
         table = table.assign(value=[in_words(row) for _, row in table.iterrows()])
     columns, parts = COLUMNS[name], []
     for data, rows in table.groupby("data", sort=False):
-        cells = rows[list(columns)].map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value))
+        cells = rows[list(columns)].map(
+            lambda value: f"{round(value, 3) + 0:.3f}" if isinstance(value, float) else str(value)
+        )
         lines = [[f"**{data}**", *([""] * (len(columns) - 1))], *cells.to_numpy().tolist()]
         parts += [" | ".join(line) for line in lines]
     return "\n".join(f"| {line} |" for line in [" | ".join(columns.values()), "|".join(["---"] * len(columns)), *parts])
+
+
+def run_table(of_data: list[Finished]) -> pd.DataFrame:
+    """What was run, a row for each data set and method."""
+    import pandas as pd
+
+    folds = pd.concat(found.folds for found in of_data).groupby(["data", "method"], sort=False)
+    named = {"seeds": ("seed", "nunique"), "root_splits": ("root_split", "nunique"), "models": ("seed", "size")}
+    return folds.agg(**named).reset_index()
 
 
 def in_words(row: pd.Series) -> str:
     """A number of the closing table with its limits."""
     if row["kind"] == "share":
         return f"{row['number']:.0%}"
-    number, low, high = (f"{row[name]:.3f}" for name in ("number", "low", "high"))
+    number, low, high = (f"{round(row[name], 3) + 0:.3f}" for name in ("number", "low", "high"))
     return number if low == "nan" else f"{number} [{low}, {high}]"
 
 
@@ -66,14 +80,16 @@ def main(argv: list[str] | None = None) -> None:
     claims = claims_table(found, optimism)
     pictures = {"claims": claims_picture(claims), "optimism": optimism_picture(optimism)}
     try:
+        page = (args.docs / "study.md").read_text("utf-8")
+        page = with_table(page, "run", as_markdown("run", run_table(found)))
         for name, table in (("optimism", optimism), ("claims", claims)):
             with whole_file(args.results / f"{name}.csv", "w") as text:
                 table.to_csv(text, index=False, lineterminator="\n")
             with whole_file(args.docs / f"{name}.png") as picture:
                 picture.write(pictures[name].png())
-            page = with_table((args.docs / "study.md").read_text("utf-8"), name, as_markdown(name, table))
-            with whole_file(args.docs / "study.md", "w") as text:
-                text.write(page)
+            page = with_table(page, name, as_markdown(name, table))
+        with whole_file(args.docs / "study.md", "w") as text:
+            text.write(page)
     except OSError as error:
         raise cli.UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
     for data, rows in claims.groupby("data"):

@@ -147,7 +147,7 @@ def _tested(predict: Predict, table: ImageTable, fold: Fold) -> pd.DataFrame:
 
 def _elsewhere(models: Sequence[Predict], source: Source) -> dict[str, float]:
     """ROC AUC of some models on images that no fold has, with the interval for these models."""
-    found = {}
+    found = {}  # type: dict[str, float]
     for name, table in (("new", source.new), ("elsewhere", source.elsewhere)):
         probabilities = np.stack([predict(table, np.arange(len(table))) for predict in models])
         units = pd.factorize(table.groups)[0]
