@@ -9,7 +9,7 @@ import pytest
 from test_reproduce import Repository
 
 from common.cli import UserError
-from common.tracking import reproduce, store
+from common.tracking import recorded_code, reproduce, store
 
 hostile = pytest.mark.hostile("a run's tags, commit and diff make reproduce run nothing that is not asked for")
 NEW = "diff --git a/{0} b/{0}\nnew file mode {1}\n--- /dev/null\n+++ b/{0}\n@@ -0,0 +1 @@\n+{2}\n"
@@ -32,7 +32,8 @@ def run_of(shared, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(shared.folder.parent)
     monkeypatch.setenv("REPROAI_STATE", str(shared.folder))
-    monkeypatch.setattr(reproduce, "PROJECT", shared.folder)
+    for module in (reproduce, recorded_code):
+        monkeypatch.setattr(module, "PROJECT", shared.folder)
     head = shared.git("rev-parse", "HEAD").strip()
 
     def make(command, commit=head, diff="", **files):
