@@ -91,7 +91,7 @@ def test_a_run_that_was_killed_and_then_interrupted_is_closed_and_goes_on_unless
 ):
     killer.clean()
     assert killer.run(*ONE_FOLD, phases=2).code == -signal.SIGKILL
-    ended = killer.run(*ONE_FOLD, phases=4, number=number)
+    ended = killer.run(*ONE_FOLD, phases=6, number=number)
     assert ended.code == code
     assert "the same command goes on from here" in ended.output
     statuses = {status for (status,) in killer.query("mlflow.db", "SELECT status FROM runs")}
