@@ -80,7 +80,9 @@ class Outcome:
         else:
             found = self.artifacts(self.tree[self.returned["run_id"]])
         if found.get(name) is None:
-            pytest.fail(f"the run left no {name}", pytrace=False)
+            hint = f'Store the table in the root run while it is open: run.table(…, "{name}").'
+            own = "" if self.returned["run_id"] is None else f"\nHint: {hint}"
+            pytest.fail(f"the run left no {name}{own}", pytrace=False)
         return pd.read_csv(found[name])
 
     @cached_property

@@ -58,9 +58,10 @@ class _Listener:
         if skipped:
             self._say(f"    not looked at: {found}")
         elif found is not None:
-            self._say(f"    found: {self._told(found)}")
             own = type(found).__name__ == "Failed"  # else an error has ended the script
-            self._say(f"    hint: {' '.join(hint.split()) if own else _ERROR}")
+            told, _, nearer = self._told(found).partition("\nHint: ")  # what was found may bring a hint of its own
+            self._say(f"    found: {told}")
+            self._say(f"    hint: {nearer or ' '.join(hint.split()) if own else _ERROR}")
 
     def _say(self, line: str) -> None:
         encoding = self.out.encoding or "ascii"

@@ -104,7 +104,8 @@ def test_another_seed_gives_other_results(step):
 def test_runs_are_nested_by_level(step):
     """The MLflow runs are nested: root, root_split, trial, fold, phase, as far as the step has them.
     Hint: Open each run from the one above it, `with run.root_split(…) as root_run:`, and give root_run, not run, to
-    what is inside. Which level did you open from the wrong run, or not at all?"""
+    what is inside. Which level did you open from the wrong run, or not at all? training.run_fits is lazy: take its
+    results inside the `with`."""
     parents = PARENTS[min(step.step, 4)]
     level = {None: None} | {key: run.data.tags.get("run_level") for key, run in step.first.tree.items()}
     for key, run in step.first.tree.items():
