@@ -7,12 +7,13 @@ import contextlib
 import importlib.util
 import inspect
 import io
+import re
 import sys
 from pathlib import Path
 
 from common import cli
 from common.cli import UserError, escaped, reason_of
-from common.lesson.start import shown
+from common.lesson.start import PAGE, shown
 from common.state import regular
 
 CONTRACT = Path("tests") / "core" / "test_step_contract.py"
@@ -100,9 +101,12 @@ def check_step(folder: Path, step: int | None = None) -> list[bool | None]:
     Raises
     ------
     UserError
-        When there is no such folder or script, it is no Python, or the tests are not there.
+        When there is no such folder or script, it is no Python, it is not yet the step that the folder's
+        specification asks for, or the tests are not there.
     """
     script = _script(folder)
+    if step is None:
+        _begun(script)
     if not (cli.PROJECT / CONTRACT).is_file() or importlib.util.find_spec("pytest") is None:
         lacking = "the package pytest" if (cli.PROJECT / CONTRACT).is_file() else f"{cli.PROJECT / CONTRACT}"
         raise UserError(f"{lacking} is not there; to judge a step takes the repository with its tests, and pytest")
@@ -137,6 +141,23 @@ def _script(folder: Path) -> Path:
     except (OSError, ValueError) as error:
         raise UserError(f"{shown(script)}: cannot be read ({reason_of(error)})") from error
     return script
+
+
+def _begun(script: Path) -> None:
+    """Refuse the scripts of the step before, which hold all that they promise, where the folder asks for a step."""
+    page = script.with_name(PAGE)
+    found = re.match(r"# Build step (\d)", regular(page).read_text(encoding="utf-8")) if page.is_file() else None
+    said = re.search(r"train_parser\([^()]*step=(\d)", script.read_text(encoding="utf-8"))
+    if not found or not said:
+        return
+    asked, name = found[1], shown(script.parent)
+    if said[1] != asked:
+        raise UserError(
+            f"{name}/train.py says that it is step {said[1]}, and {name}/{PAGE} asks for step {asked}: begin with "
+            f"train_parser(__doc__, step={asked}), or have it judged as it is with --step {said[1]}"
+        )
+    if asked == "5" and not script.with_name("config.py").is_file():
+        raise UserError(f"{name}: no config.py in it, which step 5 asks for; the script is judged with it")
 
 
 def main(argv: list[str] | None = None) -> list[bool | None]:

@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> Path:
     start_step(args.step, folder)
     name = shown(folder)
     print(f"{name} has the scripts of step {args.step - 1}. Read {name}/{PAGE}, then change {name}/train.py.")
-    print(f"to try it out:  python {name}/train.py --fast")
+    config = f" {name}/config.py" if args.step == 5 else ""  # without it step 5 takes the project's own
+    print(f"to try it out:  python {name}/train.py{config} --fast")
     print(f"to have it judged:  python -m common.lesson.check {name}")
     return folder
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from common import cli
-from common.lesson import check
+from common.lesson import check, start
 from conftest import PROJECT
 
 
@@ -91,3 +91,18 @@ def test_a_script_that_does_not_say_which_step_it_is_must_be_told_it(tmp_path):
         and "no train_parser(__doc__, step=N) in it" in errors
         and "--step N" in errors
     )
+
+
+@pytest.mark.parametrize("step", start.STEPS)
+def test_the_scripts_of_the_step_before_are_not_taken_for_the_step(step, tmp_path):
+    start.start_step(step, tmp_path / "mine")
+    with pytest.raises(cli.UserError, match=rf"says that it is step {step - 1}, .* step {step}: .* --step {step - 1}"):
+        check.check_step(tmp_path / "mine")
+
+
+def test_step_5_is_not_judged_by_the_config_of_the_project(tmp_path):
+    start.start_step(5, tmp_path / "mine")
+    script = tmp_path / "mine" / "train.py"
+    script.write_text(script.read_text().replace("train_parser(__doc__, step=4)", "train_parser(__doc__, step=5)"))
+    with pytest.raises(cli.UserError, match=r"no config\.py in it, which step 5 asks for"):
+        check.check_step(tmp_path / "mine")

@@ -109,7 +109,8 @@ def test_a_folder_to_build_a_step_in_has_the_step_before_and_is_never_written_ov
     folder = tmp_path / "mine"
     start.main([str(step), str(folder)])
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 3 and f"python {folder}/train.py --fast" in said[1] and f"check {folder}" in said[2]
+    config = f" {folder}/config.py" if step == 5 else ""
+    assert len(said) == 3 and f"python {folder}/train.py{config} --fast" in said[1] and f"check {folder}" in said[2]
     assert {path.name for path in folder.iterdir()} == {"train.py", "analyze_predictions.py", "specification.md"}
     for name, of_step in (("train.py", step - 1), ("specification.md", step)):
         assert (folder / name).read_bytes() == (PROJECT / f"step_{of_step}" / name).read_bytes()
