@@ -86,9 +86,10 @@ def test_no_stored_lesson_shows_more_than_40_lines_of_source_at_once(step):
     assert all(page.startswith("<details>") for page in shown)
 
 
+@pytest.mark.parametrize("notebook", ["lesson", "solutions"])
 @pytest.mark.parametrize("step", range(1, 6))
-def test_no_stored_output_holds_a_path_of_the_machine_that_ran_it(step):
-    cells = json.loads((PROJECT / f"step_{step}" / "lesson.ipynb").read_text())["cells"]
+def test_no_stored_output_holds_a_path_of_the_machine_that_ran_it(step, notebook):
+    cells = json.loads((PROJECT / f"step_{step}" / f"{notebook}.ipynb").read_text())["cells"]
     outputs = json.dumps([[output.get("text"), output.get("data")] for c in cells for output in c.get("outputs", ())])
     assert not re.findall(r"/(?:tmp|home|root|work|Users|mnt|dev/shm)/[\w./-]+", outputs)
 
