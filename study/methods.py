@@ -117,8 +117,8 @@ def fit_network(table: ImageTable, fold: Fold, compute: Compute, stream: Stream,
 
 def fit_baseline(table: ImageTable, fold: Fold, compute: Compute, stream: Stream, model: ClassifierMixin) -> Predict:
     """A classifier of scikit-learn on the same features, standardised."""
-    model = make_pipeline(StandardScaler(), model).fit(table.pixels[fold.train], table.labels[fold.train])  # type: ignore[index]
-    return lambda other, rows: model.predict_proba(other.pixels[rows])[:, 1].astype(float)  # type: ignore[index]
+    model = make_pipeline(StandardScaler(), model).fit(np.asarray(table.pixels)[fold.train], table.labels[fold.train])
+    return lambda other, rows: model.predict_proba(np.asarray(other.pixels)[rows])[:, 1].astype(float)
 
 
 def _suggest(trial) -> TrainingConfig:
