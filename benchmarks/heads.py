@@ -51,7 +51,7 @@ SIZES = {"normal": Size(), "full": Size(repetitions=4), "fast": Size(1, 1, 1, 1,
 def measure(size_name: str, source: Path) -> list[Figure]:
     """Whole searches with and without any epoch; heads one by one and at once, without anything around them."""
     size = SIZES[size_name]
-    with progress("heads", 2 + 3 * size.repetitions + 2 * size.repetitions) as bar:
+    with progress("heads", 2 + 6 * size.repetitions) as bar:
         return [_search(size, bar), _alone(size, bar)]
 
 
@@ -98,7 +98,10 @@ def _alone(size: Size, bar) -> Figure:
     found = alternate(
         {
             "one by one": partial(_one, config, compute, table, fold),
-            f"{size.heads} at once": partial(_at_once, size, config, features, table.labels, fold),
+            **{
+                f"{heads} at once": partial(_at_once, heads, config, features, table.labels, fold)
+                for heads in (3, size.heads)
+            },
         },
         size.repetitions,
         bar,
@@ -106,7 +109,7 @@ def _alone(size: Size, bar) -> Figure:
     larger = min(_one(replace(config, eval_batch_size=512), compute, table, fold) for _ in range(size.repetitions))
     bar.update(size.repetitions)
     seconds = {**minima(found), "evaluation of 512 images at once": larger}
-    one, at_once, _ = seconds.values()
+    one, _, at_once, _ = seconds.values()
     return Figure(
         "heads",
         f"a head, {size.epochs} epochs: one by one / {size.heads} at once",
@@ -114,7 +117,7 @@ def _alone(size: Size, bar) -> Figure:
         "s a head",
         taken=f"minima of {size.repetitions}",
         note="one process, one thread, features in the cache; at once: the same layers, with AdamW and a learning rate "
-        "for each head, as batched products",
+        "for each head, as batched products; 3 are the inner folds of one trial",
         **at_least(one / at_once, 1),
     )
 
@@ -126,25 +129,25 @@ def _one(config, compute, table, fold) -> float:
     return time.perf_counter() - started
 
 
-def _at_once(size: Size, config, features: np.ndarray, labels: np.ndarray, fold) -> float:
+def _at_once(heads: int, config, features: np.ndarray, labels: np.ndarray, fold) -> float:
     rng = Stream(0).at("heads").numpy()
-    rates = torch.from_numpy(10 ** rng.uniform(-4, -2, (size.heads, 1, 1)).astype("float32"))
+    rates = torch.from_numpy(10 ** rng.uniform(-4, -2, (heads, 1, 1)).astype("float32"))
     shapes = [(features.shape[1], config.hidden_dim), (1, config.hidden_dim), (config.hidden_dim, 2), (1, 2)]
-    weights = [torch.from_numpy(rng.normal(0, 0.05, (size.heads, *shape)).astype("float32")) for shape in shapes]
+    weights = [torch.from_numpy(rng.normal(0, 0.05, (heads, *shape)).astype("float32")) for shape in shapes]
     for weight in weights:
         weight.requires_grad_()
     optimizer = torch.optim.AdamW(weights, lr=1.0, weight_decay=0)
-    inputs, targets = torch.from_numpy(features), torch.from_numpy(labels)
+    inputs, targets = torch.tensor(features), torch.tensor(labels)
 
     def outputs(rows: np.ndarray, dropout: float) -> torch.Tensor:
         hidden = torch.relu(inputs[rows] @ weights[0] + weights[1])
         return torch.nn.functional.dropout(hidden, dropout) @ weights[2] + weights[3]
 
     started = time.perf_counter()
-    for _ in range(size.epochs):
+    for _ in range(config.warmup_epochs):
         for rows in np.array_split(rng.permutation(fold.train), max(1, len(fold.train) // config.batch_size)):
             loss = cross_entropy(
-                outputs(rows, config.dropout_rate).flatten(0, 1), targets[rows].repeat(size.heads), reduction="sum"
+                outputs(rows, config.dropout_rate).flatten(0, 1), targets[rows].repeat(heads), reduction="sum"
             )
             optimizer.zero_grad()
             (loss / len(rows)).backward()
@@ -155,4 +158,4 @@ def _at_once(size: Size, config, features: np.ndarray, labels: np.ndarray, fold)
                     weight.copy_(old + rates * (weight - old))
         with torch.no_grad():
             outputs(fold.dev, 0).softmax(-1)
-    return (time.perf_counter() - started) / size.heads
+    return (time.perf_counter() - started) / heads

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.figures import Figure
-from benchmarks.page import PAGE, REFERENCE, page_of
+from benchmarks.page import PAGE, page_of, stored_page
 from conftest import PROJECT, copy_code
 
 ROWS = [
@@ -86,16 +86,23 @@ def test_the_page_of_measurements_is_made_from_the_stored_run():
     machine = {"cores": 2, "cpu": "some", "memory_gib": 24.0, "gpu": None, "python": "3.12", "torch": "2.13"}
     results = {"began": "2026-01-02T03:04:05", "seconds": {"bare": 60, "first": 90.0}, "machine": machine}
     results["machine"]["load_average"] = 0.5
-    page = page_of({**results, "figures": [vars(figure) for figure in figures]}).splitlines()
-    assert "- Of 2 aims 1 are met." in page and "- When, and how long: 2026-01-02, 2 minutes." in page
+    results["figures"] = [vars(figure) for figure in figures]
+    later = {**results, "began": "2026-01-03T03:04:05", "seconds": {"first": 90.0}, "figures": results["figures"][1:]}
+    page = page_of(results, [later]).splitlines()
+    assert "- Of 2 aims 1 are met." in page
+    assert "- When, and how long: 2026-01-02, 2 minutes. Load when it ended: 0.5." in page
+    assert page[page.index("## Alone: first") + 2 :][:3] == [
+        "`python -m benchmarks --rows first`",
+        "",
+        "- When, and how long: 2026-01-03, 2 minutes. Load when it ended: 0.5.",
+    ]
     assert page[page.index("## bare") + 2 :][:3] == [
         "| measured | values | ratio | aim | met | values are |",
         "| --- | --- | --- | --- | --- | --- |",
         "| a / b | a 1,234, b 2 s | 617 | at least 2 | yes | one run each |",
     ]
     assert "Two sides." in page and "| step 4 / 60 s | 70 s | 1.17 | at most 1 | no | one run each |" in page
-    if REFERENCE.exists():
-        assert PAGE.read_text() == page_of(json.loads(REFERENCE.read_text()))
+    assert PAGE.read_text() == stored_page()
 
 
 def test_help_lists_the_rows_and_loads_nothing_heavy():
