@@ -17,8 +17,8 @@ from common.tracking.outbox import try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
 from common.tracking.seam import telling
-from common.tracking.starting import NEWEST_FIRST, mark_killed
 from common.tracking.store import Connection, open_store
+from common.tracking.unfinished import NEWEST_FIRST, mark_killed
 
 
 @contextlib.contextmanager

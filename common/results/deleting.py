@@ -16,11 +16,10 @@ from common.results.opening import open_trees
 from common.results.trees import ADDING, DELETING, ROOT, Trees, local_folder
 from common.search.kept import delete_studies, study_names
 from common.state import cache_folder, state_folder, work_folder
-from common.tracking.at_work import kept_from_work
+from common.tracking.at_work import folder_id, kept_from_work
 from common.tracking.finding import data_of
 from common.tracking.runs import Run
 from common.tracking.seam import deleted_on_record
-from common.tracking.starting import folder_id
 
 PREFIXES = ("images", "features", "copies", "arrays", "audit")
 """Of cached files, whose names go on with 24 digits of their data's fingerprint."""

@@ -19,8 +19,7 @@ from common.results.opening import open_trees
 from common.results.sizes import TreeSize, in_words_of, tree_sizes
 from common.results.trees import RootRun
 from common.state import state_folder
-from common.tracking.at_work import is_at_work
-from common.tracking.starting import folder_id
+from common.tracking.at_work import folder_id, is_at_work
 
 COMPARISONS = {
     ">=": operator.ge,

@@ -8,4 +8,5 @@ from .finding import (
 from .records import FitRun as FitRun
 from .runs import Run as Run
 from .seam import why_shown as why_shown
-from .starting import HasFinished as HasFinished, start as start
+from .starting import start as start
+from .unfinished import HasFinished as HasFinished

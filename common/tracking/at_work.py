@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import BaseFileLock, Timeout
 
 from common.cli import UserError
 from common.locks import holder_of, locked
-from common.state import work_folder
+from common.state import whole_file, work_folder
+
+
+def folder_id() -> str:
+    """A random name of the folder whose locks tell which of its runs are at work."""
+    path = work_folder("folder_id")
+    if not path.exists():
+        with whole_file(path, "w") as file:
+            file.write(uuid.uuid4().hex)
+    return path.read_text()
+
+
+def lock_of_run(run_id: str) -> BaseFileLock:
+    """The lock that a process which works on a run holds; whoever takes it, except the run's own, holds the start's."""
+    return locked(work_folder("checkpoints") / run_id)
+
+
+def lock_of_start() -> BaseFileLock:
+    """The lock of whoever looks for runs to go on with."""
+    return locked(work_folder("checkpoints") / ".start")
+
+
+def let_go(lock: BaseFileLock) -> None:
+    """Release a run's lock and remove its file."""
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 @contextmanager
@@ -22,10 +48,9 @@ def kept_from_work(run_id: str) -> Iterator[None]:
     UserError
         When a process works on it.
     """
-    folder = work_folder("checkpoints")
-    lock = locked(folder / run_id)
+    lock = lock_of_run(run_id)
     try:
-        with locked(folder / ".start"):
+        with lock_of_start():
             lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
@@ -34,9 +59,8 @@ def kept_from_work(run_id: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with locked(folder / ".start"):
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
+        with lock_of_start():
+            let_go(lock)
 
 
 def is_at_work(run_id: str) -> bool:

@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from common.cli import UserError
+from common.tracking.at_work import folder_id
 from common.tracking.runs import Run
 from common.tracking.seam import read_on_record
-from common.tracking.starting import folder_id
 from common.tracking.store import open_store, open_tracking
 
 if TYPE_CHECKING:

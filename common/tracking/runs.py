@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric
 
 from common import progress
-from common.cli import masked
 from common.tracking import records
 from common.tracking.closing import closing
-from common.tracking.identity import flatten
 from common.tracking.outbox import outbox_of
 from common.tracking.pages import runs_page
-from common.tracking.readable import Readable
-from common.tracking.records import FitRun, Log, Placed, Record, place_of
-from common.tracking.seam import OnRecord, keep_network, predicted, tell
+from common.tracking.records import FitRun, Log, Record, place_of
+from common.tracking.seam import OnRecord, tell
+from common.tracking.writable import Writable
 
 PARENT = "mlflow.parentRunId"
 OF_TEST = ("test_", "ensemble_test_", "optimism")
@@ -32,7 +28,7 @@ _open: dict[str, Run] = {}
 
 
 @dataclass(eq=False)
-class Run(Placed, Readable):
+class Run(Writable):
     """One open MLflow run of this process. Where it is pickled, for a fit elsewhere, a :class:`FitRun` arrives.
 
     Attributes
@@ -150,48 +146,6 @@ class Run(Placed, Readable):
     def page(self) -> str:
         """Where MLflow's UI shows the runs of its experiment."""
         return runs_page(self.uri, self.experiment_id)
-
-    def params(self, values: object) -> None:
-        """Record parameters from a dict or a dataclass; nested ones get dotted names."""
-        flat = flatten(asdict(values) if is_dataclass(values) else values)
-        self._write(params=[Param(name, masked(str(value))[:6000]) for name, value in flat.items()])
-
-    def tags(self, **values: object) -> None:
-        """Set tags."""
-        self._write(tags=[RunTag(name, masked(str(value))) for name, value in values.items()])
-
-    def _write(self, **entities: list) -> None:
-        if not self.is_over:
-            self.client.log_batch(self.run_id, **entities)
-
-    def text(self, text: str | bytes, artifact: str) -> None:
-        if artifact == "model.safetensors" and not keep_network(self, len(text), self._predicted):
-            return
-        self._predicted = text if artifact == "predictions.csv" else ""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(artifact).name
-            path.write_bytes(text if isinstance(text, bytes) else text.encode())
-            self.file(path, str(Path(artifact).parent) if "/" in artifact else None)
-        if artifact == "model.safetensors" and not self.is_over:
-            tell(self, "model_saved", artifact, artifact=artifact)
-
-    def record(self, predictions) -> None:
-        """Put test predictions on the record, before they are scored: :func:`common.evidence.ledger.put_on_record`."""
-        if self.recorded:
-            predicted(self.place["root_run_id"], self.recorded, predictions)
-
-    def table(self, table, artifact: str) -> None:
-        self.tables[artifact] = table
-        super().table(table, artifact)
-
-    def event(self, kind: str, once: str, payload: dict[str, object]) -> None:
-        """Tell the brokers of its events, see :mod:`common.events`."""
-        tell(self, kind, once, **payload)
-
-    def file(self, path: Path, folder: str | None = None) -> None:
-        """Store a file as an artifact."""
-        if not self.is_over:
-            self.client.log_artifact(self.run_id, str(path), folder)
 
     def open(self, path: tuple[str, ...], tags: dict[str, str], start: int) -> None:
         """Make the run that a fit has opened below this one, `start` in milliseconds, or go on with it."""

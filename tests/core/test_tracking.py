@@ -30,7 +30,7 @@ from common.data.images import ImageTable
 from common.model import load_classifier, make_classifier, summary_of
 from common.seeds import Stream
 from common.state import work_folder
-from common.tracking import code, identity, outbox, provenance, starting
+from common.tracking import at_work, code, identity, outbox, provenance, unfinished
 from common.tracking.finding import find_run
 from common.tracking.runs import Run
 from common.tracking.starting import start as start_step
@@ -510,11 +510,11 @@ def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_k
 def test_on_a_server_a_run_of_another_folder_is_neither_taken_up_nor_closed(client):
     parts = {"config": "the same"}
     tags = {"run_level": "root", "step": "step_2", "fingerprint": identity.fingerprint(parts)}
-    folders = (starting.folder_id(), "another")
+    folders = (at_work.folder_id(), "another")
     ours, theirs = (client.create_run("0", tags=tags | {"folder": folder}).info.run_id for folder in folders)
     calls = ("search_experiments", "search_runs", "get_run", "set_terminated")
     server = SimpleNamespace(uri="http://server", **{name: getattr(client, name) for name in calls})
     with ExitStack() as held:
-        assert starting._unfinished(server, "step_2", parts, False, held).info.run_id == ours
-    assert starting._unfinished(server, "step_2", parts, True, held) is None
+        assert unfinished.unfinished_run(server, "step_2", parts, False, held).info.run_id == ours
+    assert unfinished.unfinished_run(server, "step_2", parts, True, held) is None
     assert [client.get_run(run_id).info.status for run_id in (ours, theirs)] == ["KILLED", "RUNNING"]
