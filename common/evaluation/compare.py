@@ -206,14 +206,15 @@ def _rope(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     """Compare the runs that are named; returns what ``--json`` prints."""
     flags = cli.parser(__doc__)
-    flags.add_argument("runs", nargs="+", metavar="RUN", help="id of a finished root run")
+    flags.add_argument("runs", nargs="+", metavar="RUN", help="id of a finished root run, or how it begins")
     help_rope = "say how probable it is that procedures differ by less than this"
     flags.add_argument("--rope", type=_rope, metavar="DIFFERENCE", help=help_rope)
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
     args = flags.parse_args(argv)
-    if len(args.runs) < 2 or len(set(args.runs)) < len(args.runs):
+    run_ids = [tracking.find_root(text).run_id for text in args.runs]
+    if len(run_ids) < 2 or len(set(run_ids)) < len(run_ids):
         raise UserError(f"{' '.join(args.runs)}: expected the ids of two or more runs, each once")
-    found = compare_runs({run_id: run_id[:8] for run_id in args.runs}, args.rope)
+    found = compare_runs({run_id: run_id[:8] for run_id in run_ids}, args.rope)
     if args.json:
         print(json.dumps(found))
     return found

@@ -28,16 +28,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.runs:
             raise UserError(f"{args.runs[0]} --verify: expected files of reports alone; they name their runs")
         return _verify(args.verify)
-    named = [*args.runs, *(args.repeats or [])]
-    if not args.runs or len(set(named)) < len(named):
-        raise UserError(f"{' '.join(named) or 'no run'}: expected the id of one or more runs, each once")
     _write(args)
     return 0
 
 
 def _flags() -> argparse.ArgumentParser:
     flags = cli.parser(__doc__)
-    flags.add_argument("runs", nargs="*", metavar="RUN", help="id of a finished root run")
+    flags.add_argument("runs", nargs="*", metavar="RUN", help="id of a finished root run, or how it begins")
     flags.add_argument("--verify", nargs="+", type=Path, metavar="FILE", help="compute the numbers of reports again")
     output = Path("report.html")
     flags.add_argument("--output", type=Path, default=output, metavar="FILE", help="(default: %(default)s)")
@@ -60,7 +57,13 @@ def _write(args: argparse.Namespace) -> None:
     toml, markdown = (args.output.with_suffix(suffix) for suffix in (".toml", ".md"))
     answers = read_answers(toml)
     info = str(args.info.absolute()) if args.info else None
-    request = Wanted(tuple(args.runs), tuple(args.repeats or ()), args.subgroups, info, args.prevalence)
+    runs, repeats = (
+        tuple(tracking.find_root(text).run_id for text in named) for named in (args.runs, args.repeats or ())
+    )
+    if not runs or len({*runs, *repeats}) < len(runs + repeats):
+        found = " ".join(runs + repeats) or "no run"
+        raise UserError(f"{found}: expected the id of one or more runs, each once")
+    request = Wanted(runs, repeats, args.subgroups, info, args.prevalence)
     report, every = build_report(request, answers)
     if not report.withheld:
         for evidence in every:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,21 +13,40 @@ from common.cli import UserError
 from common.tracking.at_work import folder_id
 from common.tracking.runs import Run
 from common.tracking.seam import read_on_record
-from common.tracking.store import open_store, open_tracking
+from common.tracking.store import Connection, open_store, open_tracking
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def find_root(run_id: str) -> Run:
-    """The finished root run of that id, of any step. For reading only.
+def whole_id(client: Connection, text: str) -> str:
+    """The id of the one root run whose id begins with a text of at least 4 digits; the text where there is none.
 
     Raises
     ------
     UserError
-        When there is none.
+        When there are more.
+    """
+    if not re.fullmatch("[0-9a-f]{4,31}", text):
+        return text
+    everywhere = [known.experiment_id for known in client.search_experiments()]
+    begins = f"attributes.run_id LIKE '{text}%' and tags.run_level = 'root'"
+    found = client.search_runs(everywhere, begins, max_results=2)
+    if len(found) > 1:
+        raise UserError(f"run {text}: more than one root run begins so; expected more of its id")
+    return found[0].info.run_id if found else text
+
+
+def find_root(run_id: str) -> Run:
+    """The finished root run of that id, of any step, or whose id begins so. For reading only.
+
+    Raises
+    ------
+    UserError
+        When there is none, or more than one.
     """
     run = Run(open_tracking(), "", run_id)
+    run.run_id = run_id = whole_id(run.client, run_id)
     try:
         found = run.client.get_run(run_id)
     except UserError as error:
@@ -39,7 +59,7 @@ def find_root(run_id: str) -> Run:
 
 
 def find_run(experiment: str, run_id: str | None = None) -> Run:
-    """A finished root run of a step: the one named, or the newest. For reading only.
+    """A finished root run of a step: the one named, by its id or how that begins, or the newest. For reading only.
 
     Raises
     ------
@@ -58,6 +78,7 @@ def find_run(experiment: str, run_id: str | None = None) -> Run:
             raise UserError(f"no finished run in experiment {experiment}; {experiment}/train.py makes one")
         run.run_id, run.experiment_id = found[0].info.run_id, found[0].info.experiment_id
         return run
+    run_id = whole_id(run.client, run_id)
     try:
         found = run.client.get_run(run_id)
     except UserError as error:

@@ -12,6 +12,7 @@ for, and so are arguments of such a script; ``--yes`` is the answer of a script.
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
 import os
@@ -20,7 +21,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 def main(argv=None) -> int:
     """Print and track the verdict; returns the exit code: 0, or 1 when the results differ."""
     flags = cli.parser(__doc__)
-    flags.add_argument("run_id")
+    flags.add_argument("run_id", help="of a finished root run, or how it begins")
     flags.add_argument("--only", metavar="root_split=K", help="repeat one outer fold alone")
     flags.add_argument("--in-place", action="store_true", help="with the code as it is now, not as it was")
     flags.add_argument("--yes", action="store_true", help="run what comes from the tracking store unasked")
     args = flags.parse_args(argv)
     only = _root_split(args.only)
 
+    from common.tracking.finding import whole_id
     from common.tracking.recorded_code import ask, code_of
     from common.tracking.runs import Run
     from common.tracking.store import Connection, open_store
@@ -50,10 +52,13 @@ def main(argv=None) -> int:
 
     uri, _ = open_store("step_2")
     client = Connection(uri)
+    args.run_id = whole_id(client, args.run_id)
     first = _finished(client, args.run_id)
     is_own = first.data.tags.get("step") == "train"
     command, known = _own_command(first, only, args.yes) if is_own else _command(first)
     _check_data_version(first, known.data)
+    if only is not None:
+        _check_fold(client, args.run_id, only)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         diff = b"" if args.in_place else _recorded(client, args.run_id, "provenance/uncommitted.diff", args.yes)
@@ -86,6 +91,18 @@ def _root_split(only: str | None) -> int | None:
     if name != "root_split" or not number.isdigit():
         raise UserError(f"--only {only}: expected root_split=K")
     return int(number)
+
+
+def _check_fold(client: Connection, run_id: str, only: int) -> None:
+    from common.tracking.verdict import artifact
+
+    folds: set[str] = set()
+    with suppress(UserError):  # a run of step 2 has none
+        table = artifact(client, run_id, "results.csv").decode()
+        folds = {row["root_split"] for row in csv.DictReader(table.splitlines())}
+    if str(only) not in folds:
+        found = ", ".join(sorted(folds, key=int)) or "none"
+        raise UserError(f"--only root_split={only}: run {run_id} has other outer folds ({found})")
 
 
 def _finished(client: Connection, run_id: str):
@@ -141,7 +158,7 @@ def _own_command(run, only: int | None, yes: bool) -> tuple[list[str], argparse.
         if not sys.stdin.isatty():
             raise UserError(f"{its}, with arguments, which a terminal shows and asks for; --yes takes them")
         print(_shown(shlex.join([script, *map(str, arguments)])))
-        if input("run this command from the tracking store? [y/N] ").strip().lower() not in ("y", "yes"):
+        if not cli.asked("run this command from the tracking store?"):
             raise UserError(f"run {run.info.run_id}: not repeated, since its command is not trusted")
     return [script, *map(str, arguments)], argparse.Namespace(data=".")
 
@@ -163,7 +180,7 @@ def _recorded(client: Connection, run_id: str, name: str, yes: bool) -> bytes:
         its = f"run {run_id}: {name}: {len(content.splitlines())} lines of code from the tracking store"
         raise UserError(f"{its}, which a terminal shows and asks for; --yes runs it")
     print(f"{name} of run {run_id}:", _shown(content.decode(errors="replace"), "\n\t"), sep="\n", flush=True)
-    if not yes and input(f"run this {name} from the tracking store? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not yes and not cli.asked(f"run this {name} from the tracking store?"):
         raise UserError(f"run {run_id}: not repeated, since {name} is not trusted")
     return content
 
