@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.cli import masked
 from common.state import PROJECT, work_folder
+from common.tracking.at_work import kept_from_work
 from common.tracking.closing import closing
 from common.tracking.identity import fingerprint, flatten
 from common.tracking.outbox import try_again
@@ -58,7 +59,7 @@ def start_plain(
     Raises
     ------
     UserError
-        When the server cannot be used or a broker's topic does not exist.
+        When the server cannot be used, another process works on this run, or a broker's topic does not exist.
     """
     uri, experiment_id = open_store(experiment)
     client = Connection(uri)
@@ -70,13 +71,14 @@ def start_plain(
                 mark_killed(client, found)
         of_key = client.search_runs([experiment_id], f"tags.logdir = '{key}'", order_by=[NEWEST_FIRST], max_results=1)
         if of_key and of_key[0].info.status != "FINISHED":
-            run_id = of_key[0].info.run_id
+            held.enter_context(kept_from_work(run_id := of_key[0].info.run_id))
             return Run.again(uri, of_key[0], {"root_run_id": run_id})
         tags = {"run_level": "root", "step": experiment, "logdir": key, "fingerprint": fingerprint(identity)}
         made = client.create_run(experiment_id, tags=tags | _command(), run_name=name).info
+        held.enter_context(kept_from_work(made.run_id))
         return Run(uri, experiment_id, made.run_id, {"root_run_id": made.run_id})
 
-    with telling(name=name, **details) as begin, closing(create, wait=True) as run:
+    with contextlib.ExitStack() as held, telling(name=name, **details) as begin, closing(create, wait=True) as run:
         run.alone = True
         begin(run)
         if not (run.resumed and client.get_run(run.run_id).data.params):  # these are recorded last

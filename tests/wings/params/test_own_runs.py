@@ -11,6 +11,7 @@ from own_training import a_home, begun, client, fit, model_of, scalars, small, t
 from sklearn.metrics import matthews_corrcoef
 from torch import nn
 
+from common import results
 from common.cli import UserError
 from common.params import train
 from common.params.idx import CLASSES, make_folders, read_split, write_standin
@@ -187,3 +188,21 @@ def test_a_network_of_ones_own_is_kept_if_it_can_be_built_again_and_else_a_line_
             with pytest.raises(UserError, match="its model is not in MLflow"):
                 registry.main(["--run-id", run_id, "--model", "own"])
     assert sorted("test_mcc" in metrics for metrics in found.values()) == [False, True]
+
+
+def test_a_training_that_is_at_work_is_listed_as_running_and_is_not_deleted(home):
+    seen = []
+
+    def step(x, y, model, optim, **kwargs):
+        if not seen:
+            (row,) = results.list_runs().to_dict("records")
+            with pytest.raises(UserError, match="a process is working on it"):
+                results.delete_runs([row["run"]])
+            seen.append(row)
+        return train_step(x, y, model, optim)
+
+    fit(home, small(num_epochs=1), step)
+    (row,) = results.list_runs().to_dict("records")
+    assert (seen[0]["status"], row["status"], row["run"]) == ("running", "finished", seen[0]["run"])
+    results.delete_runs([row["run"]])
+    assert results.list_runs().empty
