@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
 _lock = threading.Lock()
 _show: Callable[[int], object] = lambda fits: None  # noqa: E731
 _later: set[Callable[[], object]] = set()
@@ -43,6 +45,11 @@ def say(line: str) -> None:
     with tqdm.external_write_mode():
         sys.stderr.flush()
         print(line, flush=True)
+
+
+def one_by_one(items: Collection[Item], description: str, unit: str) -> Iterator[Item]:
+    """The items, with a bar where there is a terminal."""
+    yield from tqdm(items, description, unit=unit, leave=False, disable=None)
 
 
 def in_threads(function: Callable, items: Sequence, description: str) -> Iterator:

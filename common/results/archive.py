@@ -15,6 +15,7 @@ from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from common.cli import UserError
+from common.progress import one_by_one
 from common.results.sizes import in_words_of
 from common.state import regular, whole
 
@@ -44,7 +45,7 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes], about: Mapping[
     try:
         with whole(path) as part, ZipFile(part, "w") as archive:
             archive.writestr(_info(MANIFEST), json.dumps(manifest, indent=1))
-            for name in members:
+            for name in one_by_one(members, "packing", "file"):
                 content = files[name]
                 with archive.open(_info(name), "w", force_zip64=True) as target:
                     if isinstance(content, bytes):
@@ -160,7 +161,7 @@ def _check_members(path: Path, file: ZipFile, manifest: Mapping[str, Any]) -> No
             raise UserError(f"{path}: its member {name!r:.80} has {info.file_size} bytes; expected {expected['bytes']}")
     if missing := sorted(members.keys() - seen):
         raise UserError(f"{path}: its member {missing[0]!r:.80} is missing, as {len(missing) - 1} more; it was cut")
-    for info in file.infolist()[1:]:
+    for info in one_by_one(file.infolist()[1:], "checking", "file"):
         digest = hashlib.sha256()
         for block in _blocks(file, info, info.file_size):
             digest.update(block)

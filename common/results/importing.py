@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import uuid
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
 
 from common.cli import UserError, reason_of
+from common.cli.converters import experiment
 from common.locks import locked
+from common.progress import one_by_one
 from common.results.archive import Archive, open_archive
 from common.results.deleting import remove_tree, remove_work_of
 from common.results.incoming import Incoming, put_files, put_splits, put_versions
@@ -21,7 +25,7 @@ from common.state import work_folder
 from common.tracking.at_work import kept_from_work
 from common.tracking.pages import TAGS
 from common.tracking.recorded_code import put_code
-from common.tracking.store import open_store, open_tracking
+from common.tracking.store import open_store, open_tracking, place_of_artifacts
 
 
 def import_results(path: str | Path) -> list[str]:
@@ -47,12 +51,19 @@ def import_results(path: str | Path) -> list[str]:
         When the archive is none, is damaged, of a newer version or not harmless, or the store cannot be used.
     """
     with open_archive(Path(path).expanduser()) as archive:
-        sources = [source_of(archive, run_id) for run_id in archive.manifest["runs"]]
+        sources = [source_of(archive, run_id) for run_id in _runs_of(archive)]
         trees = open_trees()
         for name in archive.names("code"):
             put_code(name.removesuffix(".pack"), archive.read(f"code/{name}"))
         with locked(work_folder("mlflow") / "import"):
-            return [take_in(trees, source) for source in sources]
+            return [take_in(trees, source) for source in one_by_one(sources, "adding", "run")]
+
+
+def _runs_of(archive: Archive) -> list[str]:
+    found = archive.manifest.get("runs")
+    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+        raise UserError(f"{archive.path}: names no runs; expected what common.results export wrote")
+    return found
 
 
 def source_of(archive: Archive, run_id: str) -> Incoming:
@@ -70,28 +81,45 @@ def source_of(archive: Archive, run_id: str) -> Incoming:
         studies, versions = (json.loads(archive.read(f"{run_id}/{name}.json")) for name in ("studies", "versions"))
         if runs[0].run_id != run_id:
             raise ValueError(f"run {runs[0].run_id} first")
-        tree = Tree(str(about["experiment"]), runs, models)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        tree = Tree(experiment(str(about["experiment"])), runs, models)
+        _check_names(tree, studies, archive.names(run_id))
+    except (ValueError, KeyError, TypeError, IndexError, ArgumentTypeError) as error:
         raise UserError(f"{archive.path}: run {run_id!r:.40} is not as expected ({reason_of(error)})") from None
     extract = lambda name, to: archive.extract(f"{run_id}/{name}", to)  # noqa: E731
     return Incoming(tree, studies, versions, archive.read(f"{run_id}/ledger.jsonl"), archive.names(run_id), extract)
 
 
-def take_in(trees: Trees, source: Incoming) -> str:
+def _check_names(tree: Tree, studies: list[dict], files: list[str]) -> None:
+    """Names become paths here, and those of studies say whose they are: each must be what ``export`` calls it."""
+    ids = [run.run_id for run in tree.runs] + [model.model_id.removeprefix("m-") for model in tree.models]
+    splits = [name for name in files if name.startswith("splits/")]
+    for name, expected in (
+        *((each, "[0-9a-f]{32}") for each in ids),
+        *((str(study["name"]), f"{tree.root.run_id} root .*") for study in studies),
+        *((name, r"splits/[^/]+/dataset_splits[^/]*\.json") for name in splits),
+    ):
+        if not re.fullmatch(expected, name):
+            raise ValueError(f"{name!r:.80} is no name of its kind")
+
+
+def take_in(trees: Trees, source: Incoming, held_id: str = "") -> str:
     """Add one root run, unless it is there; returns a line that says so.
 
-    The runs are shown when all else is there: until then the root's level is :data:`ADDING`.
+    The runs are shown when all else is there: until then the root's level is :data:`ADDING`. Of `held_id` the caller
+    keeps others from work.
     """
     before = source.tree.root
     there = _there(trees, source.tree)
     if there is not None:
         with contextlib.ExitStack() as held:
-            held.enter_context(kept_from_work(there))
+            if there != held_id:
+                held.enter_context(kept_from_work(there))
             level = trees.client.get_run(there).data.tags["run_level"]
             if level == ROOT:
-                added = _add_missing(trees, source, there)
-                what = f"{added} runs below it added" if added else "nothing to add"
-                return f"run {there}: is here already, {what}"
+                added, changed = _add_missing(trees, source, there)
+                what = [f"{added} runs below it added"] if added else []
+                what += [f"{changed} runs brought up to date"] if changed else []
+                return f"run {there}: is here already, {', '.join(what) or 'nothing to add'}"
             _undo(trees, there)
     new = _free_ids(trees, source.tree)
     source = source._replace(tree=source.tree.renamed(new))
@@ -113,7 +141,9 @@ def _experiment(trees: Trees, name: str) -> str:
     if trees.uri == open_tracking():
         return open_store(name)[1]
     found = trees.client.get_experiment_by_name(name)
-    return found.experiment_id if found else trees.client.create_experiment(name, None, TAGS)
+    if found:
+        return found.experiment_id
+    return trees.client.create_experiment(name, place_of_artifacts(trees.uri, name), TAGS)
 
 
 def _there(trees: Trees, tree: Tree) -> str | None:
@@ -144,8 +174,8 @@ def _free_ids(trees: Trees, tree: Tree) -> dict[str, str]:
     return {each: uuid.uuid4().hex for each in ids - trees.free(ids)}
 
 
-def _add_missing(trees: Trees, source: Incoming, there: str) -> int:
-    """Add what a tree that is here lacks: runs, and what came to those that were interrupted; how many."""
+def _add_missing(trees: Trees, source: Incoming, there: str) -> tuple[int, int]:
+    """Add what a tree that is here lacks: runs, and what came to those that were interrupted; how many of each."""
     here = {run.run_id: run for run in trees.tree(there).runs}
     known = {run.tags.get(ORIGIN, run.run_id): run_id for run_id, run in here.items()} | {each: each for each in here}
     ids = {run.run_id: known.get(run.run_id) or known.get(run.tags.get(ORIGIN, "")) for run in source.tree.runs}
@@ -163,7 +193,7 @@ def _add_missing(trees: Trees, source: Incoming, there: str) -> int:
         part = Tree(part.experiment, [*changed, *missing], part.models)
         put_files(trees, source._replace(tree=part.renamed(new)), new)
         put_studies(json.loads(with_ids(json.dumps(source.studies), new)))
-    return len(missing) + len(changed)
+    return len(missing), len(changed)
 
 
 def _went_on(run: KeptRun, here: KeptRun) -> bool:

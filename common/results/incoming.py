@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.cli import UserError
+from common.cli import UserError, escaped
 from common.results.trees import Tree, Trees, with_ids
 from common.state import data_folder, whole_file
 from common.tracking.runs import Run
@@ -81,16 +83,24 @@ def put_splits(source: Incoming) -> None:
             source.extract(file, part := Path(temporary) / "splits.json")
             _, data, name = file.split("/")
             content, target = part.read_bytes(), data_folder() / data / name
-            fingerprint = json.loads(content)["fingerprint"]
+            fingerprint = _fingerprint_in(content)
             if target.exists() and target.read_bytes() != content:
-                here = json.loads(target.read_text()).get("fingerprint")
+                here = _fingerprint_in(target.read_bytes())
                 target = target.with_name(f"dataset_splits-{fingerprint[:12]}.json")
                 if here == fingerprint or (target.exists() and target.read_bytes() != content):
-                    print(f"splits of {data}: there are others of the same images, which stay")
+                    print(escaped(f"splits of {data}: there are others of the same images, which stay"))
                     continue
             if not target.exists():
                 with whole_file(target) as whole:
                     whole.write(content)
+
+
+def _fingerprint_in(splits: bytes) -> str:
+    """The fingerprint that a splits file has; of a damaged one its own digest."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        if re.fullmatch("[0-9a-f]{12,}", found := json.loads(splits)["fingerprint"]):
+            return found
+    return hashlib.sha256(splits).hexdigest()
 
 
 def put_versions(trees: Trees, source: Incoming, new: dict[str, str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking._tracking_service.utils import _get_store
 
+from common.cli import UserError
 from common.results.in_database import DatabaseTrees
 from common.results.on_server import ServerTrees
 from common.results.trees import Trees
-from common.tracking.store import open_tracking
+from common.tracking.store import one_line, open_tracking
 
 
 def open_trees() -> Trees:
@@ -16,7 +18,18 @@ def open_trees() -> Trees:
 
 
 def trees_at(uri: str) -> Trees:
-    """The runs of a database or of a server."""
-    if uri.startswith("http"):
+    """The runs of a database or of a server.
+
+    Raises
+    ------
+    UserError
+        When it is neither, or the database cannot be used.
+    """
+    if uri.startswith(("http:", "https:")):
         return ServerTrees(uri)
-    return DatabaseTrees(uri, _get_store(uri))
+    if uri.partition(":")[0].partition("+")[0] not in DATABASE_ENGINES:
+        raise UserError(f"{uri}: expected the address of a server or a database: http://… or postgresql://…")
+    try:
+        return DatabaseTrees(uri, _get_store(uri))
+    except Exception as error:  # each database has errors of its own
+        raise one_line(uri, error) from None

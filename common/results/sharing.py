@@ -8,6 +8,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -43,6 +44,8 @@ PATH = re.compile(rf"(?<![\w.:/<>])(?:~|[A-Za-z]:)?[/\\](?:{_NAME}+[/\\])+({_NAM
 """An absolute path of a folder in a folder, or deeper."""
 QUOTED = re.compile(r"""(?P<quote>["']|\A)(?:~|[A-Za-z]:)?[/\\][^"'\n]*[/\\]([^"'/\\\n]*)(?P=quote)(?=\Z|[^\w])""")
 """The same as a whole text or in quotes, where it may hold spaces."""
+FILE = re.compile(r"file:/{1,3}(?!STATE|PROJECT|HOME)[^\s\"'<>;,]*/([^\s\"'<>;,/]*)")
+"""The address of a file."""
 TOKEN = re.compile(r"""[^\s"',;:<>()\[\]{}|=]+""")
 ADDRESS = re.compile(
     r"\b(?:https?|ssh|git|s3|gs|postgresql|file)(?:\+\w+)?://[^\s\"'<>;,]*@[^\s\"'<>;,]*"
@@ -74,7 +77,8 @@ class Shared:
             self.names[column] = {name: f"{kind}-{number}" for number, name in enumerate(found, 1)}
         self.images = {Path(name).name: now for name, now in self.names["file"].items()} | self.names["file"]
         self.hosts = {socket.gethostname(), socket.getfqdn(), *hosts} - {"", "localhost"}
-        self.folders = {str(PROJECT): "PROJECT", str(state_folder()): "STATE", str(Path.home()): "HOME"}
+        named = {PROJECT: "PROJECT", state_folder(): "STATE", Path.home(): "HOME"}
+        self.folders = {text: name for path, name in named.items() for text in (str(path), quote(str(path)))}
 
     def text(self, text: str) -> str:
         """A text without them; of a path its last part stays. What lies in folders of the system is no secret."""
@@ -88,6 +92,7 @@ class Shared:
             ),
             text,
         )
+        text = FILE.sub(r"file:.../\1", text)
         text = PATH.sub(lambda found: found[0] if found[0].startswith(SYSTEM) else f".../{found[1]}", text)
         if self.images:
             text = TOKEN.sub(lambda found: self.images.get(found[0], found[0]), text)

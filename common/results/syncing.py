@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common.cli import UserError, masked
 from common.locks import locked
+from common.progress import one_by_one
 from common.results.deleting import root_id
 from common.results.exporting import tree_files
 from common.results.importing import take_in
@@ -53,11 +54,8 @@ def sync_runs(uri: str, run_ids: Sequence[str] = (), database: Path | None = Non
     if here.uri.split("?")[0] == there.uri.split("?")[0]:
         raise UserError(f"{masked(uri)}: that is where the runs are; expected another store")
     wanted = [root_id(here, text) for text in run_ids] or [root.run_id for root in here.roots()][::-1]
-    said = []
     with locked(work_folder("mlflow") / "import"):
-        for run_id in dict.fromkeys(wanted):
-            said.append(_sync(here, there, run_id))
-    return said
+        return [_sync(here, there, run_id) for run_id in one_by_one(dict.fromkeys(wanted), "syncing", "run")]
 
 
 def _sync(here: Trees, there: Trees, run_id: str) -> str:
@@ -79,7 +77,7 @@ def _sync(here: Trees, there: Trees, run_id: str) -> str:
             source = Incoming(
                 here.tree(run_id), [], versions, ledger if isinstance(ledger, bytes) else b"", kept, extract
             )
-            return take_in(there, source)
+            return take_in(there, source, run_id)
     except UserError as error:
         if "process is working" in str(error) or "has not ended" in str(error):
             return f"run {run_id}: has not ended, so it stays here for now"

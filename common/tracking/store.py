@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from requests.exceptions import ChunkedEncodingError
 
-from common.cli import UserError, check_project, reason_of
+from common.cli import UserError, check_project, masked, reason_of
 from common.locks import locked
-from common.state import state_folder, work_folder
+from common.state import state_folder, whole_file, work_folder
 from common.tracking import upkeep
 from common.tracking.pages import TAGS, show_runs
 
@@ -95,7 +95,7 @@ def open_store(experiment: str) -> tuple[str, str]:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                return uri, client.create_experiment(experiment, _artifacts(uri, experiment), TAGS)
+                return uri, client.create_experiment(experiment, place_of_artifacts(uri, experiment), TAGS)
             except MlflowException:  # it was made: by another machine, or before the answer was lost
                 if (found := client.get_experiment_by_name(experiment)) is None:
                     raise
@@ -119,13 +119,36 @@ def _opened() -> Iterator[str]:
             if uri == upkeep.store_uri(database):
                 upkeep.look_after(database)
             yield uri
+            if uri != upkeep.store_uri(database):
+                _remember(masked(uri))
     except UserError:
         raise
     except Exception as error:  # each store has errors of its own
         raise UserError(f"tracking at {uri} cannot be used: {reason_of(error)}") from None
 
 
-def _artifacts(uri: str, experiment: str) -> str | None:
+def other_stores(uri: str) -> list[str]:
+    """The stores, beside this one and the project's own, that were used from this folder and are not gone."""
+    present = {masked(uri), upkeep.store_uri(state_folder() / "mlflow.db")}
+    return [known for known in _remembered() if known not in present and not _is_gone(known)]
+
+
+def _remember(uri: str) -> None:
+    if uri not in (known := _remembered()):
+        with whole_file(work_folder("mlflow") / "stores", "w") as file:
+            file.write("\n".join([*(other for other in known if not _is_gone(other)), uri]))
+
+
+def _remembered() -> list[str]:
+    path = work_folder("mlflow") / "stores"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _is_gone(uri: str) -> bool:
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").split("?")[0]).exists()
+
+
+def place_of_artifacts(uri: str, experiment: str) -> str | None:
     """``mlruns/<experiment>`` beside an SQLite database; a server has a place of its own."""
     if not uri.startswith("sqlite:///"):
         return None

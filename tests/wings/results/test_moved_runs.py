@@ -146,7 +146,8 @@ def test_what_is_shared_names_no_path_host_or_user(here, tmp_path, monkeypatch):
         1, command=command, host="node-3", **{"mlflow.user": "ann", "mlflow.source.name": "step_5/train.py"}
     )
     notes = Path(open_trees().artifacts(run_id).artifact_dir) / "notes.txt"
-    notes.write_text(f"{state_folder()}/x on lab-7.example.org, node-3; https://ann:pw@git.example/x.git; a/b/c 1/2")
+    places = f"file:///srv/my%20scans/ann/y; {state_folder()}/x on lab-7.example.org, node-3"
+    notes.write_text(f"{places}; https://ann:pw@git.example/x.git; a/b/c 1/2")
     with zipfile.ZipFile(archive(tmp_path, run_id, share=True)) as file:
         text = "\n".join(file.read(name).decode(errors="replace") for name in file.namelist())
         assert file.read(f"{run_id}/artifacts/{run_id}/notes.txt").endswith(b"; ADDRESS; a/b/c 1/2")
