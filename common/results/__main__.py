@@ -56,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("runs", nargs="*", metavar="RUN", help="(default: all)")
     _splits(commands)
     args = flags.parse_args(argv)
-    args.action(args)
+    try:
+        args.action(args)
+    except OSError as error:  # such as a folder of somebody else, a file in place of a folder, a full disk
+        raise UserError(f"{error.filename or args.command}: {error.strerror or error}") from error
 
 
 def _splits(commands: Any) -> None:
@@ -95,28 +98,48 @@ def _show(args: argparse.Namespace) -> None:
 def _tidy(args: argparse.Namespace) -> None:
     from common.results.sizes import in_words_of
     from common.results.space import remove, wasted
+    from common.tracking.store import open_tracking, other_stores
 
     found = wasted(args.keep_networks, args.older)
+    for uri in other_stores(open_tracking()):
+        print(escaped(f"left alone, as they may be of runs at {uri}: checkpoints, studies, summaries"))
     for waste in found:
         print(escaped(f"{waste.what:<22}{in_words_of(waste.size):>10}  {waste.path if waste.size else waste.run}"))
     total = in_words_of(sum(waste.size for waste in found))
     if not found:
         print("nothing to tidy")
     elif _agreed(args.yes, f"remove these {len(found)}, {total}?", "tidy"):
-        remove(found)
-        print(f"removed {len(found)}, {total}")
+        gone = remove(found)
+        left = f"; {len(found) - len(gone)} left, as a process works on them" if len(gone) < len(found) else ""
+        print(f"removed {len(gone)}, {in_words_of(sum(waste.size for waste in gone))}{left}")
 
 
 def _delete(args: argparse.Namespace) -> None:
-    if _agreed(args.yes, f"delete {', '.join(args.runs)} for good?", "delete"):
-        _say(results.delete_runs(args.runs, args.force))
+    from common.results.listing import for_people
+    from common.results.trees import LEVELS
+
+    ids = _ids(args.runs, LEVELS)
+    if not args.yes and sys.stdin.isatty():
+        table = results.list_runs()
+        print(for_people(table[table["run"].isin(ids)]))
+    if _agreed(args.yes, f"delete {', '.join(ids)} for good?", "delete"):
+        _say(results.delete_runs(ids, args.force))
 
 
 def _export(args: argparse.Namespace) -> None:
     from common.results.sizes import bytes_of, in_words_of
 
-    path = results.export_runs(args.runs, args.output, args.share)
-    print(escaped(f"exported: {len(args.runs)} runs, {in_words_of(bytes_of(path))}: {path}"))
+    ids = _ids(args.runs)
+    path = results.export_runs(ids, args.output, args.share)
+    print(escaped(f"exported: {len(ids)} run{'s' * (len(ids) > 1)}, {in_words_of(bytes_of(path))}: {path}"))
+
+
+def _ids(texts: Sequence[str], levels: Sequence[str] = ("root",)) -> list[str]:
+    from common.results.deleting import root_id
+    from common.results.opening import open_trees
+
+    trees = open_trees()
+    return list(dict.fromkeys(root_id(trees, text, levels) for text in texts))
 
 
 def _agreed(yes: bool, question: str, command: str) -> bool:
@@ -124,7 +147,7 @@ def _agreed(yes: bool, question: str, command: str) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UserError(f"{command}: asks before it removes anything, and there is no terminal; --yes is the answer")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    return cli.asked(question)
 
 
 def _days(text: str) -> float:
@@ -142,7 +165,7 @@ def _say(lines: Sequence[object]) -> None:
 
 def _print(table: pd.DataFrame, args: argparse.Namespace) -> None:
     if args.json:
-        print(json.dumps(json.loads(table.to_json(orient="records", date_format="iso"))))
+        print(json.dumps(json.loads(table.to_json(orient="records", date_format="iso", double_precision=15))))
     elif args.csv:
         print(table.to_csv(index=False, lineterminator="\n"), end="")
     else:

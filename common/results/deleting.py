@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from common.cli import SOURCES, UserError, reason_of
 from common.results.listing import ledger
 from common.results.opening import open_trees
-from common.results.trees import ADDING, DELETING, ROOT, Trees, local_folder
+from common.results.trees import ADDING, DELETING, LEVELS, ROOT, Trees, local_folder
 from common.search.kept import delete_studies, study_names
 from common.state import cache_folder, state_folder, work_folder
 from common.tracking.at_work import folder_id, kept_from_work
@@ -50,7 +51,7 @@ def delete_runs(run_ids: Sequence[str], force: bool = False) -> list[str]:
         When there is no such run, a process works on one, or one may not go.
     """
     trees = open_trees()
-    ids = [root_id(trees, text, (ROOT, DELETING, ADDING)) for text in run_ids]
+    ids = [root_id(trees, text, LEVELS) for text in run_ids]
     with contextlib.ExitStack() as held:
         for run_id in dict.fromkeys(ids):
             held.enter_context(kept_from_work(run_id))
@@ -117,7 +118,8 @@ def _delete(trees: Trees, run_id: str) -> str:
         reason = _needed_for(trees, run_id)
         if reason or any(line.get("run") == run_id for line in ledger()):
             deleted_on_record(run_id, f"although {reason}" if reason else "")
-        client.set_tag(run_id, "run_level", DELETING)
+        if run.info.lifecycle_stage == LifecycleStage.ACTIVE:
+            client.set_tag(run_id, "run_level", DELETING)
     fingerprint = run.data.params.get("data_fingerprint", "")
     delete_studies([name for name in study_names() if name.startswith(run_id)])
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
@@ -164,7 +166,7 @@ def remove_files(files_of: Callable, each: str) -> None:
                 raise OSError(f"{folder}: cannot be removed")
         else:
             files.delete_artifacts()
-    except (MlflowException, OSError, NotImplementedError) as error:
+    except (MlflowException, OSError, NotImplementedError, UserError) as error:
         if "404" not in str(error):
             raise UserError(f"artifacts of {each}: cannot be removed ({reason_of(error)})") from None
 

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sql
+from mlflow.entities import LifecycleStage, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.tracking.dbmodels import models
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from common.results.database_rows import latest_rows, metric_row, model_rows, output_rows, run_row
 from common.results.on_server import ServerTrees
-from common.results.trees import ADDING, DELETING, ROOT, Line, RootRun, Tree, datasets_of, line_key
+from common.results.trees import ADDING, DELETING, MARKED, ROOT, Line, RootRun, Tree, datasets_of, line_key
 from common.tracking.store import one_line
 
 rows: Any = models
@@ -41,18 +44,20 @@ class DatabaseTrees(ServerTrees):
         except (SQLAlchemyError, MlflowException) as error:
             raise one_line(self.uri, error) from None
 
-    def roots(self, level: str = ROOT) -> list[RootRun]:
+    def roots(self, level: str = ROOT, all_params: bool = False) -> list[RootRun]:
         run, tag = rows.SqlRun, rows.SqlTag
+        stage = LifecycleStage.DELETED if level == MARKED else LifecycleStage.ACTIVE
+        level = ROOT if level == MARKED else level
         is_root = sql.select(tag.run_uuid).where(tag.key == "run_level", tag.value == level)
         columns = (run.run_uuid, rows.SqlExperiment.name, run.status, run.start_time, run.end_time)
         joined = sql.select(*columns).join(rows.SqlExperiment, run.experiment_id == rows.SqlExperiment.experiment_id)
-        which = (run.run_uuid.in_(is_root), run.lifecycle_stage == "active")
+        which = (run.run_uuid.in_(is_root), run.lifecycle_stage == stage)
         with self._session() as session:
             found = session.execute(joined.where(*which).order_by(run.start_time.desc()))
             roots = {row[0]: RootRun(*row) for row in found}
             for kind, where, into in (
                 (tag, tag.key.not_like("mlflow.%"), "tags"),
-                (rows.SqlParam, rows.SqlParam.key.in_(PARAMS), "params"),
+                (rows.SqlParam, sql.true() if all_params else rows.SqlParam.key.in_(PARAMS), "params"),
                 (rows.SqlLatestMetric, rows.SqlLatestMetric.is_nan.is_(False), "metrics"),
             ):
                 of_roots = sql.select(kind.run_uuid, kind.key, kind.value).where(kind.run_uuid.in_(is_root), where)
@@ -86,14 +91,23 @@ class DatabaseTrees(ServerTrees):
             of = session.execute(sql.select(model.model_id, model.source_run_id)).all()
             return found | {model_id: found.get(run_id or "", "") for model_id, run_id in of}
 
-    def _models(self, runs: Sequence[Any]) -> list[Any]:
-        """Those of runs too whose rows that name them are gone."""
+    def below(self, root_id: str) -> tuple[list[str], list[str]]:
+        runs = self._runs(root_id, ViewType.ALL)
+        return [run.info.run_id for run in runs], [model.model_id for model in self._models(runs, deleted=True)]
+
+    def model_files(self, model_id: str) -> ArtifactRepository:
+        found = self.store.get_logged_model(model_id, allow_deleted=True)
+        return get_artifact_repository(found.artifact_location, self.uri)
+
+    def _models(self, runs: Sequence[Any], deleted: bool = False) -> list[Any]:
+        """Those of runs too whose rows that name them are gone; also those marked as deleted, if they are asked for."""
         model, ids = rows.SqlLoggedModel, [run.info.run_id for run in runs]
         with self._session() as session:
             found = [
                 m
                 for some in in_parts(ids)
                 for m in session.scalars(sql.select(model).where(model.source_run_id.in_(some)))
+                if deleted or m.lifecycle_stage == LifecycleStage.ACTIVE
             ]
             return sorted((each.to_mlflow_entity() for each in found), key=lambda each: each.model_id)
 

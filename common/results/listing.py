@@ -69,7 +69,7 @@ def list_runs(
     reads = test_reads()
     kept = []
     known: set[str] = set()
-    for root in trees.roots():
+    for root in trees.roots(all_params=bool(checks)):
         row = row_of(root, sizes, reads)
         known |= {*row, *root.metrics, *root.params, *root.tags}
         wanted = experiment in (None, root.experiment) and data in (None, row["data"])
@@ -190,7 +190,8 @@ def _since(text: str) -> datetime:
     if (days := days_in(text)) is not None:
         return datetime.now() - timedelta(days=days)
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
+        return found.astimezone().replace(tzinfo=None) if found.tzinfo else found
     except ValueError:
         expected = "a day such as 2026-11-01, or 12h, 7d or 2w"
         raise UserError(f"--since {text}: expected {expected}, found {text!r:.40}") from None
@@ -199,7 +200,7 @@ def _since(text: str) -> datetime:
 def _comparisons(text: str) -> list[tuple[str, str, str]]:
     found = []
     for part in re.split(r"\s+and\s+", text.strip()):
-        match = re.fullmatch(r"\s*([\w.-]+)\s*(>=|<=|!=|==|=|>|<)\s*(\S.*?)\s*", part)
+        match = re.fullmatch(r"\s*([\w.-]+)\s*(>=|<=|!=|==|=|>|<)\s*([^\s<>=!].*?)\s*", part)
         if match is None:
             example = "test_roc_auc > 0.9 and step = 5"
             raise UserError(f"--where {text!r:.80}: expected comparisons such as {example!r}, found {part!r:.40}")
@@ -212,7 +213,17 @@ def _fits(row: Mapping[str, Any], root: RootRun, name: str, how: str, value: str
     found = next((each[name] for each in (row, root.metrics, root.params, root.tags) if name in each), None)
     if found is None:
         return False
+    if isinstance(found, int | float) and not _is_number(value):
+        raise UserError(f"--where: {name} is a number, expected one such as 0.9, found {value!r:.40}")
     try:
         return COMPARISONS[how](float(found), float(value))
     except (TypeError, ValueError):
         return COMPARISONS[how](str(found), value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

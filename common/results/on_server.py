@@ -48,7 +48,7 @@ class ServerTrees(Trees):
             if not (token := page.token):
                 return found
 
-    def roots(self, level: str = ROOT) -> list[RootRun]:
+    def roots(self, level: str = ROOT, all_params: bool = False) -> list[RootRun]:
         names = {experiment.experiment_id: experiment.name for experiment in self.client.search_experiments()}
         roots = {
             run.info.run_id: RootRun(
@@ -90,8 +90,16 @@ class ServerTrees(Trees):
         return [root, *(run for run_id, run in found.items() if run_id != root_id)]
 
     def _models(self, runs: Sequence[Any]) -> list[Any]:
-        ids = {output.model_id for run in runs for output in (run.outputs.model_outputs if run.outputs else ())}
-        return [self.client.get_logged_model(model_id) for model_id in sorted(ids)]
+        """Those that are not marked as deleted."""
+        ids = {output.model_id for run in runs for output in _outputs(run)}
+        found = []
+        for model_id in sorted(ids):
+            try:
+                found.append(self.client.get_logged_model(model_id))
+            except UserError as error:
+                if "not found" not in str(error):
+                    raise
+        return found
 
     def _histories(self, runs: Sequence[Any]) -> dict[str, list[Line]]:
         wanted = [(run.info.run_id, name) for run in runs for name in run.data.metrics]
@@ -104,19 +112,20 @@ class ServerTrees(Trees):
 
     def tree(self, root_id: str) -> Tree:
         found = self._runs(root_id)
-        lines = self._histories(found)
+        lines, models = self._histories(found), self._models(found)
+        known = {model.model_id for model in models}
         runs = [
             KeptRun(
                 *(run.info.run_id, run.info.run_name, run.info.user_id, run.info.status),
                 *(run.info.start_time, run.info.end_time, dict(run.data.tags), dict(run.data.params)),
                 sorted(lines.get(run.info.run_id, ()), key=lambda line: (line[2], line[3], line[0], str(line[1]))),
                 [plain_dataset(each) for each in (run.inputs.dataset_inputs if run.inputs else ())],
-                [(each.model_id, each.step) for each in (run.outputs.model_outputs if run.outputs else ())],
+                [(each.model_id, each.step) for each in _outputs(run) if each.model_id in known],
             )
             for run in found
         ]
         experiment = self.client.get_experiment(found[0].info.experiment_id).name
-        return Tree(experiment, in_order(runs, root_id), [kept_model(model) for model in self._models(found)])
+        return Tree(experiment, in_order(runs, root_id), [kept_model(model) for model in models])
 
     def free(self, ids: Iterable[str]) -> set[str]:
         return set()
@@ -176,3 +185,8 @@ class ServerTrees(Trees):
             for each in ids:
                 with contextlib.suppress(UserError):  # it is marked already
                     partial(delete, each)()
+
+
+def _outputs(run: Any) -> Sequence[Any]:
+    """The models that a run logged."""
+    return run.outputs.model_outputs if run.outputs else ()

@@ -78,7 +78,8 @@ def plot_run(run_id: str, folder: str | Path) -> list[Path]:
     Raises
     ------
     UserError
-        When there is no such run, it has no predictions yet, or it does not show its test scores.
+        When there is no such run, it has no predictions yet, it does not show its test scores, or the folder cannot be
+        written.
     """
     from common import plots
     from common.evaluation.predictions import classes_of
@@ -96,7 +97,10 @@ def plot_run(run_id: str, folder: str | Path) -> list[Path]:
         "confusion": plots.confusion_plot(predictions, classes),
         "folds": plots.fold_plot(predictions, results),
     }
-    return plots.save_plots(figures, folder)
+    try:
+        return plots.save_plots(figures, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: plots cannot be written there ({error.strerror})") from error
 
 
 def _about(run: KeptRun, root: RootRun, row: dict) -> str:
@@ -109,7 +113,7 @@ def _about(run: KeptRun, root: RootRun, row: dict) -> str:
         "started": str(row["started"]),
         "step": f"{row['step']}, config {row['config']}",
         "data": f"{row['data']}, version {row['version']}",
-        "folds": f"{row['folds']}, {row['fits']} fits",
+        "folds": f"{row['folds']}, {row['fits']} fit{'s' * (row['fits'] != 1)}",
         "code": commit,
         "machine": ", ".join(filter(None, [params.get("device", ""), params.get("precision", "")])),
         "repeated": ", ".join(root.verdicts),
@@ -187,7 +191,10 @@ def _artifacts(trees: Trees, run: KeptRun) -> str:
 
 
 def _again(run: KeptRun) -> str:
-    return "\n".join(filter(None, [command_again(run), f"exactly:   python -m common.tracking.reproduce {run.run_id}"]))
+    again = command_again(run)
+    if again and run.status == "FINISHED":
+        again += f"\nexactly:   python -m common.tracking.reproduce {run.run_id}"
+    return again
 
 
 def command_again(run: KeptRun) -> str:

@@ -20,10 +20,11 @@ from common.cli import UserError
 from common.results.kept_networks import dev_score
 from common.results.opening import open_trees, trees_at
 from common.results.sizes import TreeSize, bytes_of, checkpoint_folders, files_below, run_folders, tree_sizes
-from common.results.trees import ADDING, DELETING, ROOT, RootRun, Trees
+from common.results.trees import LEVELS, MARKED, RootRun, Trees
 from common.search.kept import delete_studies, is_own, study_names
 from common.state import cache_folder, data_folder, state_folder, work_folder
-from common.tracking.at_work import kept_from_work
+from common.tracking.at_work import is_at_work, kept_from_work
+from common.tracking.store import other_stores
 from common.tracking.upkeep import store_uri
 
 Keep = Literal["best", "all", "none"]
@@ -54,8 +55,8 @@ def disk_use() -> pd.DataFrame:
     """
     trees = open_trees()
     members, roots = trees.members(), all_roots(trees)
-    by_id = {root.run_id: root for root in roots}
-    names = {root.params["data_fingerprint"][:24]: root.params.get("data_name", "") for root in roots if root.params}
+    by_id, marked = {root.run_id: root for root in roots}, {root.run_id for root in trees.roots(MARKED)}
+    names = {root.params.get("data_fingerprint", "")[:24]: root.params.get("data_name", "") for root in roots}
     found: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
 
     def add(what: str, of: str, size: int, count: int = 1) -> None:
@@ -65,7 +66,7 @@ def disk_use() -> pd.DataFrame:
     for run_id, size in tree_sizes(trees, members).items():
         of = by_id[run_id].experiment if run_id in by_id else ""
         kept = sum(bytes_ for _, bytes_ in size.networks)
-        add("runs", of, size.artifacts - kept, 1)
+        add("runs deleted in MLflow" if run_id in marked else "runs", of, size.artifacts - kept, 1)
         add("networks of runs", of, kept, len(size.networks))
         add("logged models", of, size.models, size.models > 0)
         add("checkpoints", of, size.checkpoints, size.checkpoints > 0)
@@ -86,7 +87,7 @@ def disk_use() -> pd.DataFrame:
 
 def all_roots(trees: Trees) -> list[RootRun]:
     """Root runs, those on their way in or out too."""
-    return [root for level in (ROOT, ADDING, DELETING) for root in trees.roots(level)]
+    return [root for level in LEVELS for root in trees.roots(level)]
 
 
 def orphans(trees: Trees, members: dict[str, str]) -> list[Waste]:
@@ -95,18 +96,21 @@ def orphans(trees: Trees, members: dict[str, str]) -> list[Waste]:
     own = store_uri(state_folder() / "mlflow.db")
     if trees.uri != own and (state_folder() / "mlflow.db").exists():  # such as of a time without a server
         members = members | trees_at(own).members()
+    only_here = not other_stores(trees.uri)  # else they may be of runs there
     for folder in run_folders(trees):
         if folder.name not in members and _is_settled(folder):
             kind = "orphaned models" if folder.name.startswith("m-") else "orphaned artifacts"
             found.append(Waste(kind, folder.name, folder, bytes_of(folder)))
-    for folder in checkpoint_folders():
+    for folder in checkpoint_folders() if only_here else ():
         if folder.name not in members and _is_settled(folder) and re.fullmatch("[0-9a-f]{32}", folder.name):
             found.append(Waste("orphaned checkpoints", folder.name, folder, bytes_of(folder)))
-    for path in (state_folder() / "models").glob("model_summary_*.txt"):
+    summaries = (state_folder() / "models").glob("model_summary_*.txt")
+    for path in summaries if only_here else ():
         run_id = path.stem.removeprefix("model_summary_")
         if run_id not in members and _is_settled(path):
             found.append(Waste("orphaned summaries", run_id, path, path.stat().st_size))
-    for name in study_names() if is_own() else ():  # others of a group may have theirs in the same database
+    own_studies = only_here and is_own()  # others of a group may have theirs in the same database
+    for name in study_names() if own_studies else ():
         run_id = name.split(" root ")[0]
         if re.fullmatch("[0-9a-f]{32}", run_id) and run_id not in members:
             found.append(Waste("orphaned studies", name, Path(), 0))
@@ -173,23 +177,33 @@ def tidy(keep_networks: Keep = "all", older: float = 0.0, really: bool = False) 
     """
     found = wasted(keep_networks, older)
     if really:
-        remove(found)
+        found = remove(found)
     rows = [(waste.what, waste.run, str(waste.path), waste.size) for waste in found]
     return pd.DataFrame(rows, columns=["what", "run", "path", "bytes"])
 
 
-def remove(found: Iterable[Waste]) -> None:
-    """Remove these, but for what a process works on; what was interrupted is found again."""
+def remove(found: Iterable[Waste]) -> list[Waste]:
+    """Remove these, but for what a process works on; returns what is gone. What was interrupted is found again.
+
+    Raises
+    ------
+    UserError
+        When something cannot be removed.
+    """
     shutil.rmtree(work_folder("removed"), ignore_errors=True)  # of one that was killed
+    gone = []
     for waste in found:
         if waste.what == "orphaned studies":
             delete_studies([waste.run])
+        elif is_at_work(run_id := waste.run.removeprefix("m-")):
             continue
-        run_id = waste.run.removeprefix("m-")
-        with contextlib.suppress(UserError), kept_from_work(run_id):
-            _remove_path(waste.path)
+        else:
+            with kept_from_work(run_id):
+                _remove_path(waste.path)
+        gone.append(waste)
     for path in (state_folder() / "mlflow.db", state_folder() / "optuna.db"):
         _shrink(path)
+    return gone
 
 
 def _remove_path(path: Path) -> None:

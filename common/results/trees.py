@@ -18,8 +18,10 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from common.tracking.runs import PARENT
 from common.tracking.store import Connection
 
-ROOT, ADDING, DELETING = "root", "adding", "deleting"
-"""Of the tag ``run_level``: a whole root run, and one that is on its way in, or out; only the first kind is shown."""
+ROOT, ADDING, DELETING, MARKED = "root", "adding", "deleting", "marked"
+"""Levels: a whole root run, as the tag ``run_level`` says, one that is on its way in, or out, and one that MLflow has
+marked as deleted, in a database; only the first kind is shown."""
+LEVELS = (ROOT, ADDING, DELETING, MARKED)
 ORIGIN = "origin"
 """Tag of a run that came from another store under another id: that id."""
 IDS = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
@@ -111,8 +113,8 @@ class Trees(ABC):
         self.client = Connection(uri)
 
     @abstractmethod
-    def roots(self, level: str = ROOT) -> list[RootRun]:
-        """Root runs, the newest first."""
+    def roots(self, level: str = ROOT, all_params: bool = False) -> list[RootRun]:
+        """Root runs, the newest first; unless it is asked for all, with those parameters that lists show."""
 
     @abstractmethod
     def tree(self, root_id: str) -> Tree:
