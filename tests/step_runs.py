@@ -38,6 +38,10 @@ class Reading:
     network: object
     files: list[str]
     time: float
+    stream: str
+    """What training draws from; nothing where nothing is drawn."""
+    weights: bytes
+    """Of the head, before."""
 
 
 @dataclass
@@ -99,9 +103,10 @@ class Outcome:
 
     @cached_property
     def after_search(self):
-        """The readings that were not made in a search."""
+        """The readings that were not made in a search; of several models of a config, those of the last."""
         spans = self.searches.values()
-        return [r for r in self.readings if not any(start <= r.time < end for start, end in spans)]
+        begun = min((start for start, _ in spans), default=0)
+        return [r for r in self.readings if r.time >= begun and not any(start <= r.time < end for start, end in spans)]
 
     @cached_property
     def models(self):
@@ -118,12 +123,29 @@ class Outcome:
             found.append((where, rows, network))
         return found
 
+    @cached_property
+    def stored(self):
+        """The files ``model.safetensors`` by root split and inner split of their runs, texts; None of the root run."""
+        found = {}
+        for run in self.tree.values():
+            if file := self.artifacts(run).get("model.safetensors"):
+                found[run.data.tags.get("root_split"), run.data.tags.get("inner_split")] = file
+        return found
+
     def _agreement(self, dev, test, network):
         seen, read = self.files_of(network, "dev"), self.files_of(network, "predict")
         return len(test & read) + len(dev & read) + len(dev & seen)
 
     def files_of(self, network, *uses):
         return {file for r in self.readings if r.network is network and r.use in uses for file in r.files}
+
+    def weights_of(self, network):
+        """The weights of a network's head as it read for the first time, and for the last."""
+        found = [r.weights for r in self.readings if r.network is network]
+        return found[0], found[-1]
+
+    def streams_of(self, network):
+        return {r.stream for r in self.readings if r.network is network and r.use == "train"}
 
 
 class StepRuns:
@@ -195,6 +217,7 @@ class StepRuns:
         keep_data_in(self.state, patch)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{self.state / 'mlflow.db'}")
         patch.setenv("OPTUNA_STORAGE", f"sqlite:///{self.state / 'optuna.db'}")
+        patch.delenv("REPROAI_NETWORKS", raising=False)
         patch.syspath_prepend(str(self.folder))
         for name, watched in self._watched.items():
             patch.setattr(training, name, watched)
@@ -216,7 +239,8 @@ class StepRuns:
             given = signature.bind(*args, **kwargs).arguments
             network, table = given["network"].head, given["table"]
             files = [table.files[row] for row in given["rows"]]
-            self._readings.append(Reading(use, network, files, time.time() * 1000))
+            read = Reading(use, network, files, time.time() * 1000, str(given.get("stream", "")), head_weights(network))
+            self._readings.append(read)
             result = function(*args, **kwargs)
             if use == "predict" and self._halve:
                 dev = {f for r in self._readings if r.use == "dev" and r.network is network for f in r.files}
@@ -237,6 +261,10 @@ class StepRuns:
             files |= {f"{artifact} of {name}": path for artifact, path in outcome.artifacts(run).items()}
         kept = {name: path for name, path in files.items() if "__pycache__" not in path.parts}
         return found | {name: (path.read_bytes(), path.stat().st_mtime_ns) for name, path in kept.items()}
+
+
+def head_weights(head):
+    return b"".join(weights.detach().float().cpu().numpy().tobytes() for weights in head.parameters())
 
 
 def make_state(state):

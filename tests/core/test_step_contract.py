@@ -17,10 +17,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from step_promises import KEYS, PARENTS, PREDICTION_COLUMNS, SOURCES, hold, some
-from step_runs import Outcome, StepRuns, make_state, step_of
+from step_runs import Outcome, StepRuns, head_weights, make_state, step_of
 
-from common.evaluation import results_of, youden_threshold
+from common.evaluation import mean_scores, results_of, youden_threshold
 from common.evaluation.predictions import RESULT_COLUMNS
+from common.model import load_classifier
 from conftest import PROJECT
 
 BY_DEFAULT = ("step_1", "step_4")
@@ -138,6 +139,36 @@ def test_provenance_is_recorded(step, table):
     hold(not missing, f"the root run lacks the artifacts {some(missing)}")
 
 
+@pytest.mark.comes_with(2)
+def test_metrics_are_recorded(step):
+    """Each phase's run has metrics by epoch, and the root run the mean scores.
+    Hint: Give the phase functions phase.log in place of training.print_epoch. Log the mean scores while the root run is
+    open: run.log(evaluation.mean_scores(results), 0)."""
+    for run in step.first.tree.values():
+        found = "dev_roc_auc" in run.data.metrics or run.data.tags.get("run_level") != "phase"
+        hold(found, f"run {run.info.run_name!r} has no metric dev_roc_auc")
+    found = step.first.tree[step.first.returned["run_id"]].data.metrics
+    expected = mean_scores(step.first.results)
+    if step.step >= 4:  # of images of one's own, as these are, test scores are sealed
+        expected = {name: score for name, score in expected.items() if name.startswith("dev_")}
+    missing = expected.keys() - found.keys()
+    hold(not missing, f"the root run lacks the metrics {some(missing)}")
+    wrong = [name for name in expected if not np.isclose(found[name], expected[name], 0, 1e-12)]
+    hold(not wrong, f"the root run's metric {some(wrong)} is not the mean of results.csv")
+
+
+@pytest.mark.comes_with(2)
+def test_tested_networks_are_stored(step):
+    """Each tested network is stored as model.safetensors: in the root run, from step 3 on in the run of its inner fold.
+    Hint: run.model(network) stores it. Give it the network that was tested, and call it while that run is open."""
+    for where, rows, network in step.first.models:
+        place = (str(rows.root_split.iloc[0]), str(rows.inner_split.iloc[0])) if step.step > 2 else (None, None)
+        file = step.first.stored.get(place)
+        hold(file is not None, f"{where}: there is no model.safetensors")
+        _, tested = step.first.weights_of(network)
+        hold(head_weights(load_classifier(file).head) == tested, f"{where}: model.safetensors is another network")
+
+
 def test_predictions_table_is_complete(step, table):
     """predictions.csv has a row for each dev and test image of each tested network.
     Hint: Make the table of each network with evaluation.predictions_table, join them with evaluation.join, and store
@@ -246,6 +277,19 @@ def test_results_have_a_row_per_fold_and_follow_from_the_predictions(step, table
     expected = results_of(step.first.predictions, fitted)
     wrong = [name for name in found if not np.allclose(found[name], expected[name], 0, 1e-12, equal_nan=True)]
     hold(not wrong, f"results.csv: {some(wrong)} does not follow from predictions.csv and the images trained on")
+
+
+@pytest.mark.comes_with(3)
+def test_each_fit_has_random_numbers_of_its_own(step):
+    """Each fit has random numbers of its own.
+    Hint: A fit draws from the stream of its place: stream.at(f"root {root_split}") for the outer fold, and below it
+    .at(f"inner {inner_split}"). Which of the two is missing? Does the new model draw from there too?"""
+    for (one, _, a), (other, _, b) in combinations(step.first.models, 2):
+        shared = step.first.streams_of(a) & step.first.streams_of(b)
+        hold(not shared, f"{one}, and {other}: both are trained with the random numbers of {some(shared)}")
+        begun = step.first.weights_of(a)[0]
+        alike = begun and begun == step.first.weights_of(b)[0]
+        hold(not alike, f"{one}, and {other}: both heads begin with the same weights")
 
 
 @pytest.mark.comes_with(4)

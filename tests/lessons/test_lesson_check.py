@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import test_step_contract as contract
+from step_runs import Outcome, StepRuns, make_state
 
 from common import cli
 from common.lesson import check, start
@@ -106,3 +109,86 @@ def test_step_5_is_not_judged_by_the_config_of_the_project(tmp_path):
     script.write_text(script.read_text().replace("train_parser(__doc__, step=4)", "train_parser(__doc__, step=5)"))
     with pytest.raises(cli.UserError, match=r"no config\.py in it, which step 5 asks for"):
         check.check_step(tmp_path / "mine")
+
+
+@pytest.fixture(scope="module")
+def left(empty_stores, tmp_path_factory):
+    """What one run of a step leaves in which texts have become others."""
+    state = tmp_path_factory.mktemp("state")
+    shutil.copy(empty_stores / "mlflow.db", state)
+    make_state(state)
+
+    def run(step, *changes):
+        folder = shutil.copytree(PROJECT / f"step_{step}", tmp_path_factory.mktemp("mine") / f"step_{step}")
+        source = (folder / "train.py").read_text()
+        for old, new in changes:
+            assert source.count(old) == 1, old
+            source = source.replace(old, new)
+        (folder / "train.py").write_text(source)
+        found = StepRuns(folder, step, state, tmp_path_factory.mktemp("project")).first
+        assert isinstance(found, Outcome), found
+        return SimpleNamespace(step=step, first=found)
+
+    return run
+
+
+LATER = {
+    "metrics": contract.test_metrics_are_recorded,
+    "networks": contract.test_tested_networks_are_stored,
+    "random numbers": contract.test_each_fit_has_random_numbers_of_its_own,
+}
+"""Behaviours that are looked at in one run."""
+BROKEN = {
+    "nothing in step 2": ((2,), {}),
+    "nothing in step 3": ((3,), {}),
+    "phases that print, and another network": (
+        (
+            2,
+            ('.at("fine-tuning"), phase.log,', '.at("fine-tuning"), training.print_epoch,'),
+            ("run.model(network)", "network.head[-1].reset_parameters()\n    run.model(network)"),
+        ),
+        {
+            "metrics": "run 'fine-tuning' has no metric dev_roc_auc",
+            "networks": "model.safetensors is another network",
+        },
+    ),
+    "one stream for all outer folds, networks in the wrong run, and no mean scores": (
+        (
+            3,
+            ('    stream = stream.at(f"root {folds[0].root_split}")\n', ""),
+            ("return test_fold(network, table, fold, fold_run)", "return test_fold(network, table, fold, run)"),
+            ("        run.log(evaluation.mean_scores(results), 0)\n", ""),
+        ),
+        {
+            "metrics": "the root run lacks the metrics",
+            "networks": "root split 0, inner split 0: there is no model.safetensors",
+            "random numbers": "root split 0, inner split 0, and root split 1, inner split 0: both are trained with the "
+            "random numbers of seed 1 / inner 0 / fine-tuning",
+        },
+    ),
+    "one start for all heads, and other scores": (
+        (
+            3,
+            ('compute, stream.at("model"))', "compute, Stream(0))"),
+            ("run.log(evaluation.mean_scores(results), 0)", "run.log(evaluation.mean_scores(results * 0), 0)"),
+        ),
+        {
+            "metrics": "is not the mean of results.csv",
+            "random numbers": "root split 0, inner split 1: both heads begin with the same weights",
+        },
+    ),
+}
+"""What is wrong with a step, what in its train.py has become what, and what is said of it."""
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_a_run_should_record_and_draw_is_looked_at(name, left):
+    how, said = BROKEN[name]
+    outcome = left(*how)
+    for behaviour, holds in LATER.items():
+        if behaviour in said:
+            with pytest.raises(pytest.fail.Exception) as failed:
+                holds(outcome)
+            assert said[behaviour] in str(failed.value)
+        else:
+            holds(outcome)
