@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from common import tracking
+from common.cli import PROJECT, escaped
 from common.evaluation.predictions import ensemble_scores
 from common.evaluation.results_text import results_table, summary
 from common.evaluation.tested import has_groups
@@ -76,9 +80,10 @@ def conclude(
         opened = "" if run.uri.startswith("http") else ": bash run_mlflow_ui.bash"
         where = f"run {run.run_id}{opened}\n            {run.page}"
     print(f"\nlook at it: {where}")
+    analysis = _analysis(step)
     if sealed:
-        print(f"test folds: sealed; step_{step}/analyze_predictions.py scores them and puts it on the record")
-    print(f"plots:      bash run_script.bash python step_{step}/analyze_predictions.py")
+        print(f"test folds: sealed; {analysis} scores them and puts it on the record")
+    print(f"plots:      bash run_script.bash python {analysis}")
     print(f"done:       {fits} {'fit' if fits == 1 else 'fits'} in {seconds:.0f} s")
     outcome = {
         "step": step,
@@ -91,3 +96,11 @@ def conclude(
     if args.json:
         print(json.dumps(outcome))
     return outcome
+
+
+def _analysis(step: int) -> str:
+    """The script that analyses a run, from the project folder: beside the script that runs, else the step's own."""
+    beside = Path(sys.argv[0]).resolve().with_name("analyze_predictions.py")
+    if not beside.is_file():
+        return f"step_{step}/analyze_predictions.py"
+    return shlex.quote(escaped(str(beside.relative_to(PROJECT) if beside.is_relative_to(PROJECT) else beside)))

@@ -21,6 +21,7 @@ from sklearn.metrics import (
 )
 from test_evaluation import some_models
 
+from common.cli import PROJECT
 from common.data.folding import Fold
 from common.data.images import ImageTable
 from common.evaluation.analysis import more_test_scores
@@ -257,6 +258,19 @@ def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
         f"{ensemble:.3f}",
     ):
         assert part in text
+
+
+def test_a_run_names_the_analysis_beside_its_own_script(capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "my step"
+    folder.mkdir()
+    (folder / "analyze_predictions.py").touch()
+    for script, named in (
+        (folder / "train.py", f"'{folder}/analyze_predictions.py'"),
+        (PROJECT / "step_2" / "train.py", "step_2/analyze_predictions.py"),
+        (tmp_path / "pytest", "step_3/analyze_predictions.py"),
+    ):
+        monkeypatch.setattr("sys.argv", [str(script)])
+        assert f"plots:      bash run_script.bash python {named}" in end(capsys, FOLDS)[2]
 
 
 def test_a_run_of_many_classes_ends_in_strict_json_and_without_a_threshold(capsys):
