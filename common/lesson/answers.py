@@ -13,26 +13,20 @@ import numpy as np
 
 def one_number(answer: object) -> float | None:
     """The answer as a finite number: a Python, NumPy or PyTorch one, an array of one, or a text; None if it is none."""
-    if isinstance(answer, str):
-        text = answer.strip().removesuffix("%")
-        text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
-        with contextlib.suppress(ValueError):
-            found = float(Decimal(text) / 100 if answer.strip().endswith("%") else float(text))
-            return found if math.isfinite(found) else None
+    if isinstance(answer, bool | np.bool_ | bytes):
         return None
-    if isinstance(answer, bool | np.bool_ | bytes) or answer is None:
-        return None
+    found = math.nan
     with contextlib.suppress(TypeError, ValueError, ArithmeticError, RuntimeError):
-        if hasattr(answer, "detach"):  # a tensor
-            answer = answer.detach().cpu().numpy()
-        value = np.asarray(answer)
-        if value.size == 1 and value.dtype.kind in "iufO":
-            item = value.item()
-            found = (
-                float(str(value.reshape(-1)[0])) if value.dtype.kind == "f" else float(item)
-            )  # 0.1 of float32 is 0.1
-            return found if math.isfinite(found) and not isinstance(item, bool) else None
-    return None
+        if isinstance(answer, str):
+            text = answer.strip().removesuffix("%")
+            text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
+            found = float(Decimal(text) / 100 if answer.strip().endswith("%") else text)
+        else:
+            value = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer)
+            if value.size == 1 and value.dtype.kind in "iufO":
+                item = value.reshape(-1)[0]
+                found = float(str(item) if value.dtype.kind == "f" else item)  # 0.1 of float32 is 0.1
+    return found if math.isfinite(found) else None
 
 
 def numbers(answer: object, count: int) -> list[float] | None:
@@ -88,15 +82,16 @@ def called(answer: object, *arguments: object) -> tuple[object, str | None]:
     return found, "Your function returns nothing: end it with return." if found is None else None
 
 
-def names(answer: object) -> set[str] | str:
-    """The answer, any collection of names that are all different, as a set of texts; else what is wrong with it."""
-    if isinstance(answer, bool | np.bool_ | int | float | str | bytes | Mapping) or not isinstance(answer, Iterable):
-        return f"It returns {answer!r:.60}, a {type(answer).__name__}; expected a set of group names."
-    try:
-        found = [str(name) for name in answer]
-    except TypeError:
-        return f"It returns a {type(answer).__name__}; expected a set of group names."
-    return set(found) if len(set(found)) == len(found) else "It names a group more than once: give a set."
+def names_found(answer: object, cases: Iterable[tuple]) -> list[set[str]] | str:
+    """The names that the answer, a function, returns for each case in any collection; or what is wrong with it."""
+    found = []
+    for case in cases:
+        result, problem = called(answer, *case)
+        names = list(result) if isinstance(result, set | frozenset) else parts(result)
+        if problem or names is None:
+            return problem or f"It returns {result!r:.60}, a {type(result).__name__}; expected a set of group names."
+        found.append(set(map(str, names)))
+    return found
 
 
 def same(results: Sequence[object], wrong: Mapping[str, Callable], cases: Sequence[tuple]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 
@@ -30,9 +31,11 @@ def answer(number: str, given: object) -> bool:
     UserError
         When there is no such exercise.
     """
-    import_module(f"common.lesson.exercises_{number.split('.')[0]}")
+    if re.match(r"[1-5]\.", number := str(number)):
+        import_module(f"common.lesson.exercises_{number[0]}")
     if number not in _CHECKS:
-        raise UserError(f"exercise {number}: no such exercise; expected one of {', '.join(sorted(_CHECKS))}")
+        known = ", ".join(sorted(_CHECKS)) or "those of a lesson, such as 2.3"
+        raise UserError(f"exercise {number}: no such exercise; expected one of {known}")
     if given is None:
         print(f"exercise {number}: not answered yet")
         return False

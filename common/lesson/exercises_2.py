@@ -8,7 +8,7 @@ import numpy as np
 
 from common.cli import UserError
 from common.data.images import ImageTable
-from common.lesson.answers import called, mistake, one_number, parts
+from common.lesson.answers import called, numbers, one_number, parts
 from common.lesson.exercises import exercise
 from common.seeds import Stream
 
@@ -18,12 +18,12 @@ PHOTOS, CORRELATION = 4, 0.5
 """For exercise 2.3: photos of each animal, and the intraclass correlation of getting them right."""
 
 
-def _run(status: str, seed: str | None = None, level: str = "root", **tags: str) -> dict:
-    params = {} if seed is None else {"seed": seed, "data": "drawn"}
+def _run(status: str, seed: str | None = None, level: str = "root", data: str = "drawn", **tags: str) -> dict:
+    params = {} if seed is None else {"seed": seed, "data": data}
     return {"attributes": {"status": status}, "params": params, "tags": {"run_level": level, "step": "step_2", **tags}}
 
 
-_WANTED = {"one": _run("FINISHED", "1"), "another": _run("FINISHED", "1")}
+_WANTED = {"one": _run("FINISHED", "1"), "another": _run("FINISHED", "1", data="phantoms")}
 _OTHERS = {
     "It finds {} too, a run below a root run: what do root runs have that it has not?": {
         "warm-up": _run("FINISHED", level="phase", phase="warm-up"),
@@ -61,7 +61,7 @@ def _filter(answer: object) -> str | None:
     for hint, others in _OTHERS.items():
         if extra := [name for name in found if name in others]:
             return hint.format(extra[0])
-    return None if set(found) == set(_WANTED) else "It misses runs that it should find: does it ask for one by name?"
+    return None if set(found) == set(_WANTED) else "It misses some: does it ask for one by name, or for certain data?"
 
 
 @exercise("2.2")
@@ -72,13 +72,13 @@ def _shuffle(answer: object) -> str | None:
             return problem
         if (rows := parts(order)) is None:
             return f"It returns {order!r:.60}; expected the rows in their order."
-        found = [one_number(row) for row in rows]
-        if len(found) == n and sorted(map(str, found)) == sorted(map(str, map(float, range(1, n + 1)))):
+        found = numbers(rows, n) or []
+        if sorted(found) == list(range(1, n + 1)):
             return "It returns the rows 1 to n; rows count from 0 to n - 1."
-        if None in found or sorted(map(str, found)) != sorted(map(str, map(float, range(n)))):
+        if sorted(found) != list(range(n)):
             drawn = " Some come twice: drawing is not shuffling." if len(set(found)) < len(found) else ""
             return f"It does not return each of the rows 0 to n - 1 once.{drawn}"
-        return [int(row) for row in found if row is not None]
+        return list(map(int, found))
 
     stream = Stream(0)
     calls = [(Stream(0), 3), (Stream(0), 3), (stream, 1), (stream, 2), (stream, 3), (Stream(1), 3)]
@@ -146,9 +146,9 @@ def _animals(answer: object) -> str | None:
         return "Give one number above 0: how many animals."
     if abs(n - _ANIMALS) < 0.01 * _ANIMALS:
         return None
-    relative = {text: [1.0 for size in sizes if abs(n / size - 1) < 0.01] for text, sizes in _SIZES.items()}
-    if reply := mistake(1.0, relative):
-        return reply
+    for reply, sizes in _SIZES.items():
+        if any(abs(n / size - 1) < 0.01 for size in sizes):
+            return reply
     found = np.sqrt(ACCURACY * (1 - ACCURACY) * _DESIGN / (PHOTOS * n))
     return f"With {n:g} animals the standard error is {found:.4f}. How does it change when there are 4 times as many?"
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from common.evaluation.statistics import corrected_resampled_interval
-from common.lesson.answers import agrees, called, mistake, names, numbers, one_number, parts, same
+from common.lesson.answers import agrees, called, mistake, names_found, numbers, one_number, parts, same
 from common.lesson.exercises import exercise
 
 SCORES = (0.882, 0.973, 0.923, 0.952, 0.915, 0.913, 0.923, 0.938, 0.844, 0.923)
@@ -99,8 +99,8 @@ def interval(answer: object) -> str | None:
         )
     if np.allclose(found, (min(SCORES), max(SCORES))) or np.allclose(found, np.percentile(SCORES, [2.5, 97.5])):
         return "This is the range of the single scores; the interval is of their mean."
-    for text, (half,) in ((text, (half,)) for text, halves in _half_widths().items() for half in halves):
-        if agrees(found[0], mean - half) and agrees(found[1], mean + half):
+    for text, halves in _half_widths().items():
+        if any(agrees(found[0], mean - half) and agrees(found[1], mean + half) for half in halves):
             return text
     if abs(sum(found) / 2 - mean) > 5e-3:
         return "The interval should lie around the mean of the scores."
@@ -148,15 +148,9 @@ def torn_groups(answer: object) -> str | None:
         (SimpleNamespace(**dict(zip(("train", "dev", "test"), map(np.array, parts), strict=True))), groups)
         for parts in shares
     ]
-    found = []
-    for case in cases:
-        result, problem = called(answer, *case)
-        if problem:
-            return problem
-        of_case = names(list(dict.fromkeys(result)) if isinstance(result, list | tuple) else result)
-        if isinstance(of_case, str):
-            return f"{of_case} Return the groups themselves, as a set."
-        found.append(of_case)
+    found = names_found(answer, cases)
+    if isinstance(found, str):
+        return found
     right = [{n for n in set(groups.tolist()) if sum(n in part for part in _of(*case)) > 1} for case in cases]
     if found == right:
         return None
@@ -210,9 +204,9 @@ def honest_estimate(answer: object) -> str | None:
         ],
         "It picks the lowest test scores: to be pessimistic is no estimate either.": [test.min(axis=0).mean()],
     }
-    if agrees(found, float(test[chosen, folds].mean()), 4):
+    if agrees(found, float(test[chosen, folds].mean()), 3):
         return None
-    known = mistake(found, wrong, 4)
+    known = mistake(found, wrong, 3)
     return (
         known
         or "For each outer fold on its own: which model would you choose, and what does it score on the test fold?"

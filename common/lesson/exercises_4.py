@@ -154,8 +154,8 @@ def _wrong_branch(of_kind: Mapping, asked: Mapping) -> str | None:
         if most > 2:
             told = " and ".join(sorted(asked[kind]))
             return (
-                f"With {kind.__name__} the trial is asked for {told}. "
-                "What the other optimiser needs means nothing here: ask inside the branch."
+                f"With {kind.__name__} the trial is asked for {told}. The choice and {field} will do here: "
+                "what the other optimiser needs is asked for inside the branch of that one."
             )
         if len(values) < 2:
             return f"With {kind.__name__} its {field} is not what the trial suggests: it is always {values.pop():g}."

@@ -11,16 +11,15 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 def value_of(name: str, files: Mapping[Path, bytes]) -> float | None:
-    """The number beside a name in some files or in their paths: ``seed=1``, ``"seed": 1``, or a column of a CSV."""
+    """The number beside a name: ``seed=1`` in a file or its path, ``"seed": 1``, a column of a CSV, a file ``seed``."""
     after = re.compile(rf"(?<![A-Za-z_]){name}[\"'\s:=,_-]*({_NUMBER})")
     for path, content in files.items():
         text = content.decode(errors="ignore")
         rows = list(csv.reader(text.splitlines()[:2])) if name in text.partition("\n")[0] else []
         if len(rows) == 2 and len(rows[0]) == len(rows[1]) and name in rows[0]:
             text = f"{name}={rows[1][rows[0].index(name)]}"
-        for told in (text, str(path)):
-            if found := after.search(told):
-                return float(found[1])
+        if found := after.search(f"{path} {text}"):
+            return float(found[1])
     return None
 
 

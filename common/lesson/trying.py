@@ -18,21 +18,20 @@ class Tried:
     ----------
     told : dict from name to int
         Which of the values offered; the first where nothing is told.
-    asked : dict from name to int
-        How many values each parameter offered.
+    asked : dict from name to list
+        The values that each parameter offered.
     result : object
         What the learner's function returned.
     """
 
     told: dict[str, int]
-    asked: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, list] = field(default_factory=dict)
     result: Any = None
     number: int = 0
 
-    def _answer(self, name: str, values: Sequence) -> object:
-        if name in self.asked and self.asked[name] != len(values):
+    def _answer(self, name: str, values: list) -> object:
+        if self.asked.setdefault(name, values) != values:
             raise ValueError(f"the parameter {name} is asked for twice, with other values")
-        self.asked[name] = len(values)
         return values[min(self.told.get(name, 0), len(values) - 1)]
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False):
@@ -74,5 +73,5 @@ def tried_all(suggest: Callable[[Tried], tuple[object, str | None]]) -> tuple[li
         if new is None:
             done.append(trial)
         else:
-            todo += [trial.told | {new: place} for place in reversed(range(trial.asked[new]))]
+            todo += [trial.told | {new: place} for place in reversed(range(len(trial.asked[new])))]
     return done, None
