@@ -9,6 +9,7 @@ import inspect
 import io
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from common import cli
@@ -72,13 +73,9 @@ class _Listener:
         """What a test says of what it found, or an error of the learner's script and where it was raised."""
         if type(error).__name__ == "Failed":
             return str(error)
-        lines = []
-        trace = error.__traceback__
-        while trace:
-            if Path(trace.tb_frame.f_code.co_filename).parent.name == self.folder.name:
-                lines.append(f"{Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}")
-            trace = trace.tb_next
-        where = f" ({lines[-1]})" if lines else ""
+        places = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        own = [f" ({path.name}, line {line})" for path, line in places if path.parent.name == self.folder.name]
+        where = own[-1] if own else ""
         if isinstance(error, SystemExit):
             return f"the script ended the program, with exit code {error.code}{where}"
         return f"{type(error).__name__}: {reason_of(error)}{where}"

@@ -19,6 +19,7 @@ from common import training
 from common.config.settings import TrainingConfig
 from common.data.folding import folds_of
 from common.data.images import ImageTable
+from common.plots.figures import INK, name_axes
 from common.plots.scores import CLASS_COLOURS, Plot
 from common.seeds import Stream
 from common.training.compute import Compute
@@ -64,7 +65,7 @@ def fold_diagram(
         axes.axhline(end - 0.5, color="white", linewidth=2.5)
     counts = [int((table.labels == label).sum()) for label in range(len(table.classes))]
     for end in np.cumsum(counts)[:-1]:
-        axes.axvline(end - 0.5, color="#222222", linewidth=1.2)
+        axes.axvline(end - 0.5, color=INK, linewidth=1.2)
     axes.set_xticks(
         np.cumsum(counts) - np.array(counts) / 2,
         [f"{count} {name}" for count, name in zip(counts, table.classes, strict=True)],
@@ -97,14 +98,12 @@ def scores_by_fold(results: pd.DataFrame) -> Plot:
             x, of_seed["test_roc_auc"], "o", color=CLASS_COLOURS[place + 1], markersize=4.5, alpha=0.7, label=name
         )
     means = results.groupby("root_split")["test_roc_auc"].mean()
-    axes.plot(
-        means.index, means, "_", color="#222222", markersize=24, markeredgewidth=2, label="mean of the outer fold"
-    )
-    axes.axhline(means.mean(), color="#222222", linestyle="--", linewidth=1, label=f"mean {means.mean():.2f}")
-    axes.set(xlabel="outer fold (root split)", ylabel="test ROC AUC", xticks=means.index, axisbelow=True)
+    axes.plot(means.index, means, "_", color=INK, markersize=24, markeredgewidth=2, label="mean of the outer fold")
+    axes.axhline(means.mean(), color=INK, linestyle="--", linewidth=1, label=f"mean {means.mean():.2f}")
+    axes.set(xticks=means.index)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#d9d9d9", linewidth=0.6, axis="y")
+    name_axes(axes, "outer fold (root split)", "test ROC AUC")
+    axes.grid(visible=False, axis="x")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 

@@ -15,11 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from common.cli import UserError
 from common.config.settings import Augmentation
 from common.data.images import ImageTable
+from common.plots.figures import GREY, INK, name_axes
 from common.plots.scores import CLASS_COLOURS, Plot
 from common.seeds import Stream
 from common.training.augmentation import N_DRAWS, augment
 
-_INK, _GREY, _PALE = "#222222", "#8a8a8a", "#d9d9d9"
+COLUMNS = 6
+"""Photos side by side."""
 
 
 class Photos(Plot):
@@ -34,7 +36,7 @@ class Photos(Plot):
         return content.getvalue()
 
 
-def sample_pictures(table: ImageTable, rows: Sequence[int] | None = None, columns: int = 6) -> Photos:
+def sample_pictures(table: ImageTable, rows: Sequence[int] | None = None) -> Photos:
     """Pictures with their labels, and their groups where the table has them.
 
     Parameters
@@ -42,13 +44,11 @@ def sample_pictures(table: ImageTable, rows: Sequence[int] | None = None, column
     table : ImageTable
         With `pixels`.
     rows : sequence of int, optional
-        Rows of the table; by default `columns` of each class, spread evenly over the file names.
-    columns : int
-        Pictures side by side, at least 1.
+        Rows of the table; by default a line of each class, spread evenly over the file names.
     """
     if rows is None:
-        rows = np.concatenate([_spread(np.flatnonzero(table.labels == i), columns) for i in range(len(table.classes))])
-    figure, axes = _tiles(-(-len(rows) // columns), columns)
+        rows = np.concatenate([_spread(np.flatnonzero(table.labels == i), COLUMNS) for i in range(len(table.classes))])
+    figure, axes = _tiles(-(-len(rows) // COLUMNS))
     for place, row in zip(axes.flat, rows, strict=False):
         label = table.labels[row]
         place.imshow(table.pixels[row].transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
@@ -58,10 +58,8 @@ def sample_pictures(table: ImageTable, rows: Sequence[int] | None = None, column
     return figure
 
 
-def augmented_pictures(
-    table: ImageTable, augmentation: Augmentation | None, stream: Stream, pictures: int = 2, columns: int = 6
-) -> Photos:
-    """A row per picture: as it is, then as training sees it in one epoch after another.
+def augmented_pictures(table: ImageTable, augmentation: Augmentation | None, stream: Stream) -> Photos:
+    """The first and the last picture of a table: as it is, then as training sees it in one epoch after another.
 
     Parameters
     ----------
@@ -71,17 +69,13 @@ def augmented_pictures(
         None leaves the pictures as they are.
     stream : Stream
         Where the random changes are drawn from.
-    pictures : int
-        Spread evenly over the table, at least 1.
-    columns : int
-        Pictures side by side, at least 2.
     """
-    figure, axes = _tiles(pictures, columns)
-    for places, row in zip(axes, _spread(np.arange(len(table)), pictures), strict=True):
-        copies = torch.from_numpy(np.repeat(table.pixels[row][None], columns, axis=0))
+    figure, axes = _tiles(2)
+    for places, row in zip(axes, (0, len(table) - 1), strict=True):
+        copies = torch.from_numpy(np.repeat(table.pixels[row][None], COLUMNS, axis=0))
         changed = copies.float() / 255
         if augmentation is not None:
-            draws = stream.at(table.files[row]).numpy().random((columns, N_DRAWS))
+            draws = stream.at(table.files[row]).numpy().random((COLUMNS, N_DRAWS))
             changed[1:] = augment(copies[1:], draws[1:], augmentation)
         for column, (place, image) in enumerate(zip(places, changed.numpy(), strict=True)):
             place.imshow(image.transpose(1, 2, 0))
@@ -108,23 +102,19 @@ def learning_curves(fits: Mapping[str, Iterable[tuple[Mapping[str, float], int]]
             start, x = start + 1 + curves.index[-1], start + 1 + curves.index
             if phase:
                 for axes in (losses, scores):
-                    axes.axvline(x[0] - 0.5, color=_GREY, linestyle=":", linewidth=1)
+                    axes.axvline(x[0] - 0.5, color=GREY, linestyle=":", linewidth=1)
             label = None if phase else name
             if "train_loss" in curves:
                 losses.plot(x, curves["train_loss"], "x--", color=colour, linewidth=1.2, markersize=4)
             losses.plot(x, curves["dev_loss"], ".-", color=colour, linewidth=1.8)
             scores.plot(x, curves["dev_roc_auc"], ".-", color=colour, linewidth=1.8, label=label)
             best = int(np.argmax(curves["dev_roc_auc"]))
-            scores.plot(x[best], curves["dev_roc_auc"].iloc[best], "o", mfc="none", color=_INK, markersize=8)
-    losses.set(ylabel="loss")
-    scores.set(ylabel="dev ROC AUC")
-    for axes in (losses, scores):
-        axes.set(xlabel="epoch, counted over the phases", axisbelow=True)
+            scores.plot(x[best], curves["dev_roc_auc"].iloc[best], "o", mfc="none", color=INK, markersize=8)
+    for axes, what in ((losses, "loss"), (scores, "dev ROC AUC")):
+        name_axes(axes, "epoch, counted over the phases", what)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=_PALE, linewidth=0.6)
     losses.legend(handles=[_key("dev", ".-"), _key("train", "x--")], frameon=False)
-    scores.legend(handles=[_key("kept", "o", color=_INK, mfc="none", markersize=8)], frameon=False)
+    scores.legend(handles=[_key("kept", "o", color=INK, mfc="none", markersize=8)], frameon=False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -142,35 +132,35 @@ def spread_plot(scores: pd.DataFrame, measure: str) -> Plot:
     figure = Plot(figsize=(7.5, 0.8 + 0.4 * scores.shape[1]), dpi=100, layout="constrained")
     axes = figure.subplots()
     for place, column in enumerate(scores):
-        axes.plot(scores[column], np.full(len(scores), place), "o", color=_GREY, alpha=0.5, markersize=6)
-        axes.plot(scores[column].mean(), place, "|", color=_INK, markersize=22, markeredgewidth=2.2)
-    axes.set(xlabel=measure, axisbelow=True, ylim=(scores.shape[1] - 0.5, -0.5))
+        axes.plot(scores[column], np.full(len(scores), place), "o", color=GREY, alpha=0.5, markersize=6)
+        axes.plot(scores[column].mean(), place, "|", color=INK, markersize=22, markeredgewidth=2.2)
+    axes.set(ylim=(scores.shape[1] - 0.5, -0.5))
     axes.set_yticks(range(scores.shape[1]), scores.columns)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=_PALE, linewidth=0.6, axis="x")
+    name_axes(axes, measure, "")
+    axes.grid(visible=False, axis="y")
     return figure
 
 
-def small(figure: Plot, dpi: int = 80) -> Image:
+def small(figure: Plot) -> Image:
     """A figure as a picture of fewer pixels than its file has, so that a notebook with many stays small."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=80, metadata={"Software": None})
     return Image(content.getvalue(), format="png")
 
 
 def _key(label: str, style: str, **options: object) -> Line2D:
-    return Line2D([], [], marker=style[0], linestyle=style[1:], label=label, **{"color": _GREY, **options})
+    return Line2D([], [], marker=style[0], linestyle=style[1:], label=label, **{"color": GREY, **options})
 
 
 def _spread(rows: np.ndarray, n: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
 
 
-def _tiles(rows: int, columns: int):
+def _tiles(rows: int):
     height, margin = 1.75 * rows + 0.1, 0.25  # inches; the margin holds a title, or a name
     edges = {"left": 0.01, "right": 0.99, "bottom": margin / height, "top": 1 - margin / height}
-    figure = Photos(figsize=(1.5 * columns, height), dpi=78)
-    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "hspace": 0.3, "wspace": 0.08})
+    figure = Photos(figsize=(1.5 * COLUMNS, height), dpi=78)
+    axes = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw={**edges, "hspace": 0.3, "wspace": 0.08})
     for place in axes.flat:
         place.set_axis_off()
     return figure, axes

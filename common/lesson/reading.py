@@ -32,24 +32,22 @@ _ALIKE = 0.5
 """How much of two lines, from 0 to 1, is the same where one has become the other."""
 
 
-def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
-    """The difference between the step before and this one, made from the files as they are now, and folded.
+def delta(step: int, context: int = 2) -> HTML:
+    """The difference between train.py of the step before and of this one, as they are now, side by side and folded.
 
     Parameters
     ----------
     step : int
         From 2.
-    script : str
-        A file that both steps have.
     context : int
         Unchanged lines shown around each change.
     """
-    folders = [f"step_{step - 1}", f"step_{step}"]
-    pairs = paired_lines(*((PROJECT / folder / script).read_text() for folder in folders))
+    scripts = [f"step_{step - 1}/train.py", f"step_{step}/train.py"]
+    pairs = paired_lines(*((PROJECT / script).read_text() for script in scripts))
     changed = {row for row, (left, right) in enumerate(pairs) if left != right}
     near = {row + i for row in changed for i in range(-context, context + 1)}
     head = f'<th style="{_CELL};padding:4px 6px;background:#eaeef2">'
-    rows = ["".join(f"{head}{folder}/{script}</th>" for folder in folders)]
+    rows = ["".join(f"{head}{script}</th>" for script in scripts)]
     last = 0
     for row in sorted(near.intersection(range(len(pairs)))):
         if row > last + 1:
@@ -58,7 +56,7 @@ def delta(step: int, script: str = "train.py", context: int = 2) -> HTML:
         colours = (_RED, _GREEN) if row in changed else (_WHITE, _WHITE)
         rows.append(_cell(left, colours[0]) + _cell(right, colours[1]))
         last = row
-    title = f"what step {step} changes in {html.escape(script)} ({len(changed)} lines)"
+    title = f"what step {step} changes in train.py ({len(changed)} lines)"
     table = f'<table style="{_TABLE}">{"".join(f"<tr>{row}</tr>" for row in rows)}</table>'
     return HTML(f'<details><summary style="cursor:pointer">{title}</summary>{table}</details>')
 

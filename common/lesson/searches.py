@@ -11,24 +11,24 @@ from matplotlib.ticker import MaxNLocator
 
 from common.config.places import find_spaces
 from common.lesson.tables import compact_table
+from common.plots.figures import GREY, INK, name_axes
 from common.plots.scores import Plot
 
-_INK, _GREY, _PALE, _BLUE, _ORANGE = "#222222", "#8a8a8a", "#d9d9d9", "#0072B2", "#E69F00"
+_BLUE, _ORANGE = "#0072B2", "#E69F00"
 _START = "left of it: random, right: TPE"
 
 
-def trials_shown(trials: pd.DataFrame, digits: int = 2) -> HTML:
-    """A table of trials to look at: scores with `digits` decimals, settings with two digits that count.
+def trials_shown(trials: pd.DataFrame) -> HTML:
+    """A table of trials to look at: scores with two decimals, settings with two digits that count.
 
     Parameters
     ----------
     trials : DataFrame
         As :func:`common.search.trials_table` makes it. What a trial lacks is a gap.
-    digits : int
     """
     shown = trials.astype(object).where(trials.notna(), "")
     for name in trials.select_dtypes("float"):
-        text = f"{{:.{digits}f}}" if name == "value" or name.startswith("fold ") else "{:.2g}"
+        text = "{:.2f}" if name == "value" or name.startswith("fold ") else "{:.2g}"
         shown[name] = [text.format(value) if value == value else "" for value in trials[name]]
     return compact_table(shown)
 
@@ -50,16 +50,15 @@ def history_plot(trials: pd.DataFrame, title: str = "", n_startup_trials: int | 
         ("complete", "o", _BLUE, "complete: mean of all its folds"),
         ("pruned", "x", _ORANGE, "pruned: mean of the folds that it has, no value"),
     )
-    figure, axes = _drawing(3.4)
+    figure, axes = _drawing(3.4, "trial", "dev ROC AUC", title)
     for state, marker, colour, label in kinds:
         of_state = trials["state"] == state
         if of_state.any():
             axes.plot(trials.index[of_state], score[of_state], marker, color=colour, label=label)
     best = trials["value"].cummax().ffill()
-    axes.step(trials.index, best, where="post", color=_INK, linewidth=1.4, label="best complete trial so far")
+    axes.step(trials.index, best, where="post", color=INK, linewidth=1.4, label="best complete trial so far")
     if n_startup_trials and n_startup_trials < len(trials):
-        axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":", label=_START)
-    axes.set(xlabel="trial", ylabel="dev ROC AUC", title=title)
+        axes.axvline(n_startup_trials - 0.5, color=GREY, linestyle=":", label=_START)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
@@ -75,9 +74,8 @@ def importance_plot(shares: Mapping[str, float], title: str = "") -> Plot:
     title : str
     """
     names = sorted(shares, key=lambda name: shares[name])
-    figure, axes = _drawing(0.8 + 0.3 * len(names))
+    figure, axes = _drawing(0.8 + 0.3 * len(names), "share of the importance", "", title)
     axes.barh(names, [shares[name] for name in names], color=_BLUE, height=0.65)
-    axes.set(xlabel="share of the importance", title=title)
     axes.grid(visible=False)
     return figure
 
@@ -94,10 +92,10 @@ def asked_plot(trials: pd.DataFrame, name: str, n_startup_trials: int) -> Plot:
     n_startup_trials : int
         Trials that were drawn at random: a line is drawn behind the last of them.
     """
-    figure, axes = _drawing(3)
+    figure, axes = _drawing(3, "trial", name)
     dots = axes.scatter(trials.index, trials[name], c=trials["value"], cmap="viridis", s=36)
-    axes.axvline(n_startup_trials - 0.5, color=_GREY, linestyle=":", label=_START)
-    axes.set(xlabel="trial", ylabel=name, yscale="log")
+    axes.axvline(n_startup_trials - 0.5, color=GREY, linestyle=":", label=_START)
+    axes.set(yscale="log")
     figure.colorbar(dots, label="dev ROC AUC")
     figure.legend(loc="outside lower center", frameon=False)
     return figure
@@ -119,14 +117,13 @@ def best_of_n_plot(optimism: pd.DataFrame) -> Plot:
         gains.plot(rows["n"], rows["optimism"], "o-", color=colour, label=f"{method}: measured, 95 % interval")
         gains.fill_between(rows["n"], rows["low"], rows["high"], color=colour, alpha=0.15)
     of_formulas = optimism.groupby("n")[["independence", "shared"]].mean()
-    gains.plot(of_formulas["independence"], ":", color=_INK, label="formula: independent trials")
-    gains.plot(of_formulas["shared"].dropna(), "-.", color=_GREY, label="formula: equal trials, shared images")
+    gains.plot(of_formulas["independence"], ":", color=INK, label="formula: independent trials")
+    gains.plot(of_formulas["shared"].dropna(), "-.", color=GREY, label="formula: equal trials, shared images")
     for axes, what in ((scores, "ROC AUC"), (gains, "optimism by choosing the best")):
-        axes.set(xscale="log", xlabel="n: trials to choose from", ylabel=what, axisbelow=True)
+        axes.set(xscale="log")
         axes.set_xticks(sorted(set(optimism["n"])), sorted(set(optimism["n"])))
         axes.minorticks_off()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=_PALE, linewidth=0.6)
+        name_axes(axes, "n: trials to choose from", what)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=8)
     return figure
 
@@ -149,8 +146,8 @@ def space_tree(config: object) -> Plot:
     for row, (depth, label, space) in enumerate(lines):
         if depth:
             parent = max(above for above in range(row) if lines[above][0] == depth - 1)
-            axes.plot([depth - 0.8] * 2 + [depth - 0.1], [parent + 0.35, row, row], color=_GREY, linewidth=1)
-        axes.text(depth, row, label, va="center", color=_INK if space else _GREY, weight="bold" if space else None)
+            axes.plot([depth - 0.8] * 2 + [depth - 0.1], [parent + 0.35, row, row], color=GREY, linewidth=1)
+        axes.text(depth, row, label, va="center", color=INK if space else GREY, weight="bold" if space else None)
         axes.text(5, row, space, va="center", color=_BLUE, family="monospace", fontsize=9)
     return figure
 
@@ -184,10 +181,9 @@ def tree_lines(root: str, spaces: Mapping[str, object]) -> list[tuple[int, str, 
     return lines
 
 
-def _drawing(height: float) -> tuple[Plot, Axes]:
+def _drawing(height: float, x: str, y: str, title: str = "") -> tuple[Plot, Axes]:
     figure = Plot(figsize=(6.6, height), dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=_PALE, linewidth=0.6)
+    axes.set_title(title)
+    name_axes(axes, x, y)
     return figure, axes
