@@ -221,6 +221,8 @@ def test_each_prediction_of_a_lesson_is_compared_and_explanations_are_folded(ste
 @pytest.mark.parametrize(
     ("step", "claim"),
     [
+        (1, "took two lines"),
+        (3, "because the inner folds train on other images"),
         (4, "a simulation tells"),
         (4, "found something"),
         (4, "goes into other trials"),

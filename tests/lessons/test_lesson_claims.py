@@ -96,6 +96,7 @@ def test_lesson_2_draws_animals_and_not_photos():
     assert "bootstrap(roc_auc, label, probability, animals)" in source and 'animals = test["group"]' in source
 
 
+@pytest.mark.filterwarnings("ignore:WilcoxonPruner is experimental")
 def test_wilcoxon_pruner_ends_no_trial_before_its_fourth_fold_as_lesson_4_says():
     assert "before its fourth fold" in text_of(4)
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.WilcoxonPruner())
