@@ -144,3 +144,37 @@ def test_recalibration_in_lesson_5_mends_the_probabilities_and_leaves_the_order(
     assert abs(after["calibration slope"] - 1) < abs(before["calibration slope"] - 1)
     assert abs(after["calibration intercept"]) < abs(before["calibration intercept"])
     assert after["Brier score"] < before["Brier score"]
+
+
+@pytest.mark.parametrize("data", ["drawn", "phantoms"])
+def test_what_is_said_in_words_about_the_study_holds_for_its_tables(data):
+    claims = lesson.study("claims").query("data == @data").set_index("claim")
+    number, width = claims["number"], claims["high"] - claims["low"]
+    these, procedure = (f"every image tested, fixed settings: {of}" for of in ("these models", "the procedure"))
+    assert width["the same on other splits"] > 2 * width["the same split, other seeds"], "splits move more than seeds"
+    assert width[these] < min(width[procedure], width["one random split"]), "step 3: these models are the narrowest"
+    gain = claims.loc["search less fixed settings: the procedures"]
+    assert gain["low"] < 0 < gain["number"], "the search raises the mean, and its interval holds zero"
+    excess = number["dev score of the chosen trial less its test score"]
+    assert 0 < number["of it, by choosing the best of 50"] < excess, "choosing is a part of the excess"
+    assert number["the same config again: scores that are equal"] == 1
+    assert number["new subjects, another camera"] < number["new subjects, the same camera"] - 0.03, "it costs much"
+    best = lesson.study("optimism").query("data == @data").set_index(["method", "n"])
+    assert all(best["dev"][method].is_monotonic_increasing for method in ("random", "tpe"))
+    assert abs(best["test"]["random", 50] - best["test"]["random", 10]) < 0.01, "hardly rises after ten"
+    assert (best["optimism"] < best["independence"])[best.index.get_level_values("n") >= 5].all()
+    assert (best.xs(50, level="n")["optimism"] < best.xs(50, level="n")["shared"]).all(), "even shared is too much"
+
+
+def test_what_lesson_3_says_of_folds_and_seeds_holds_for_the_study_where_it_has_several_seeds():
+    real = lesson.study("folds").query("data == 'drawn' and method == 'fixed'")
+    if real["seed"].nunique() < 2:
+        pytest.skip("the study has one seed")
+
+    def typical_sd(*fixed):
+        return np.sqrt(real.groupby([*fixed])["test_roc_auc"].var().mean())
+
+    of_folds = real.groupby(["seed", "root_split"])["test_roc_auc"].mean().unstack()
+    of_seed, of_images = typical_sd("root_split", "inner_split"), typical_sd("root_split", "seed")
+    assert of_seed < of_images, "what the second row has more than the first"
+    assert of_folds.mean(axis=1).std() < min(of_seed, of_images, of_folds.mean().std()), "the last row is the smallest"
