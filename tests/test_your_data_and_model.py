@@ -66,7 +66,7 @@ def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch):
     assert repository.python("-m", "dvc", "pull", folder=tmp_path / "colleague").returncode == 0
     waves = [folder / "data" / "waves.npz" for folder in (repository.folder, tmp_path / "colleague")]
     assert waves[0].read_bytes() == waves[1].read_bytes()
-    pretrained, both, alone, status = (outputs[i] for i in (2, 3, 5, 6))
+    pretrained, both, alone, status = (outputs[i] for i in (1, 2, 4, 5))
     assert "no warm-up" not in pretrained and "no warm-up: Filters has no head" in alone
     assert re.search(r"DenseEEG - Filters: [+-]0\.\d+, p = ", both)
     scores = dict(re.findall(r"^  (DenseEEG|Filters) +(0\.\d+)", both, re.MULTILINE))
