@@ -23,6 +23,7 @@ project = ABOUT["name"]
 project_copyright = "the reproai maintainers: code Apache-2.0, lessons, pages and pictures CC BY 4.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
+exclude_patterns = ["report.md"]  # what common.evidence.report writes here
 include_patterns = ["*.md", "*.ipynb", "docs/*.md", "step_*/*.md", "step_*/*.ipynb"]
 suppress_warnings = ["toc.not_included"]  # specifications and solutions: lessons lead to them
 
