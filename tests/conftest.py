@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter, config):
 def project(empty_stores, tmp_path_factory):
     """A copy of the code, so that the scripts' state (runs, caches, data) is not the developer's."""
     folder = copy_code(tmp_path_factory.mktemp("project") / "with a space")
-    shutil.copy(empty_stores / "mlflow.db", folder)
+    put_stores(empty_stores, folder)
     return folder
 
 
@@ -85,43 +85,90 @@ def empty_stores(once):
     """A folder with empty databases of MLflow and Optuna, which take seconds to make."""
 
     def make(folder):
-        from common.search.studies import create_study
+        from common.search.studies import connect
         from common.tracking.upkeep import look_after
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("REPROAI_STATE", str(folder))
             patch.delenv("OPTUNA_STORAGE", raising=False)
-            create_study("empty", 2)
+            connect()
         look_after(folder / "mlflow.db")
 
     return once("empty_stores", make)
 
 
+def put_stores(empty, folder):
+    """Databases into a folder that has none yet; the folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow.db", "optuna.db"):
+        if not (folder / name).exists():
+            shutil.copy(empty / name, folder)
+
+
+@pytest.fixture(scope="session")
+def blank_home(once, empty_stores):
+    """A folder with empty databases that know the experiment of step 5, as :mod:`kept_results` adds runs to it."""
+
+    def make(folder):
+        from common.tracking.store import open_store
+
+        put_stores(empty_stores, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REPROAI_STATE", str(folder))
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            open_store("step_5")
+        for name in ("cache", "mlruns"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+    return once("blank_home", make)
+
+
+@pytest.fixture
+def new_home(blank_home, monkeypatch):
+    """``new_home(folder)`` makes a folder the one that keeps results; if there is none, a copy of `blank_home`."""
+
+    def home(folder):
+        if not folder.exists():
+            shutil.copytree(blank_home, folder)
+        monkeypatch.setenv("REPROAI_STATE", str(folder))
+        return folder
+
+    return home
+
+
 def copy_code(folder):
-    """Copy what scripts need into a new folder; returns it."""
+    """Copy what scripts need into a new folder, with what Python has compiled of it already; returns it."""
     for name in ("common", *(f"step_{i}" for i in range(1, 6))):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("outputs", "*.pyc.*"))
     shutil.copy(PROJECT / "requirements.txt", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def run_script(project):
-    """Runs ``python <script> <arguments>`` of the copied project, from another folder, as a user would."""
+def forks():
+    """Runs scripts in processes that have imported the libraries already."""
     from forking import Forks
 
     forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def run_script(project, empty_stores, forks):
+    """Runs ``python <script> <arguments>`` of the copied project, from another folder, as a user would."""
 
     def run(script, *arguments, folder=None, prefix=(), **environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
         path, env = (folder or project) / script, {**kept, "PYTHONPATH": str(folder or project), **environment}
+        if "REPROAI_STATE" in environment and "MLFLOW_TRACKING_URI" not in environment:
+            put_stores(empty_stores, Path(environment["REPROAI_STATE"]))
         if not prefix:
             return forks.run(path, arguments, project.parent, env)
         command = [*prefix, sys.executable, str(path), *map(str, arguments)]
         return subprocess.run(command, cwd=project.parent, env=env, capture_output=True, text=True)
 
-    yield run
-    forks.close()
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Scripts as a user runs them, in processes forked from one that has imported the libraries: that saves seconds."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,16 +20,20 @@ for line in sys.stdin:
     if pid == 0:
         os.setsid()
         for number, name in ((0, os.devnull), (1, job["out"]), (2, job["err"])):
-            os.dup2(os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY), number)
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY), number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.clear()
         os.environ.update(job["environment"])
         os.chdir(job["cwd"])
         sys.argv = job["argv"]
-        sys.path[:1] = [os.path.dirname(sys.argv[0]), os.environ["PYTHONPATH"]]
+        beside = [] if job["module"] else [os.path.dirname(sys.argv[0])]
+        sys.path[:1] = [*beside, *os.environ["PYTHONPATH"].split(os.pathsep)]
         code = 0
         try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
+            if job["module"]:
+                runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(sys.argv[0], run_name="__main__")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
             if code == 1 and not isinstance(end.code, int):
@@ -40,6 +45,7 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    print(pid, flush=True)
     _, status = os.waitpid(pid, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
@@ -51,21 +57,35 @@ class Forks:
     def __init__(self):
         self._server = None
 
-    def run(self, script, arguments, cwd, environment) -> subprocess.CompletedProcess:
+    def run(self, script, arguments, cwd, environment, module=None) -> subprocess.CompletedProcess:
+        """Run a script, or ``-m module``, to its end."""
+        self.begin(script, arguments, cwd, environment, module)
+        return self.end()
+
+    def begin(self, script, arguments, cwd, environment, module=None) -> int:
+        """Returns the number of its process, which may be killed before :meth:`end` waits for it."""
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
-        argv = [str(script), *map(str, arguments)]
-        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-            job = {"argv": argv, "cwd": str(cwd), "environment": environment, "out": out.name, "err": err.name}
-            self._server.stdin.write(json.dumps(job) + "\n")
-            self._server.stdin.flush()
-            code = int(self._server.stdout.readline())
-            texts = [Path(file.name).read_text() for file in (out, err)]
-        return subprocess.CompletedProcess(argv, code, *texts)
+            self._folder = Path(tempfile.mkdtemp())
+        self._argv = [str(script), *map(str, arguments)]
+        job = {"argv": self._argv, "module": module, "cwd": str(cwd), "environment": environment}
+        for name in ("out", "err"):
+            (path := self._folder / name).unlink(missing_ok=True)
+            job[name] = str(path)
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def end(self) -> subprocess.CompletedProcess:
+        """Wait for the script, and tell what it printed."""
+        code = int(self._server.stdout.readline())
+        texts = [(self._folder / name).read_text() for name in ("out", "err")]
+        return subprocess.CompletedProcess(self._argv, code, *texts)
 
     def close(self):
         if self._server is not None:
             self._server.stdin.close()
             self._server.wait()
+            shutil.rmtree(self._folder)

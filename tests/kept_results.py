@@ -1,14 +1,11 @@
 """Root runs as a search leaves them, made without training, in stores of their own; and all that a folder keeps."""
 
-import atexit
 import dataclasses
 import hashlib
 import json
 import math
 import random
-import shutil
 import sqlite3
-import tempfile
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -30,25 +27,6 @@ START = 1_790_000_000_000
 COLUMNS = "root_split,inner_split,n_train,n_dev,n_test,threshold,dev_roc_auc,test_roc_auc"
 COLUMNS += ",test_balanced_accuracy,test_mcc,test_brier"
 DEV, TEST = [0.1, 0.4, 0.35, 0.8], [(number * 7 % 20 + 6 * (number % 2)) / 26 for number in range(40)]
-
-
-_blank: list[Path] = []
-
-
-def new_home(folder, monkeypatch):
-    """Make a folder the one that keeps results, with empty databases, which take seconds to make."""
-    if not _blank:
-        _blank.append(Path(tempfile.mkdtemp()))
-        atexit.register(shutil.rmtree, _blank[0], ignore_errors=True)
-        monkeypatch.setenv("REPROAI_STATE", str(_blank[0]))
-        open_store("step_5")
-        connect()
-        for name in ("cache", "mlruns"):
-            shutil.rmtree(_blank[0] / name, ignore_errors=True)
-    if not folder.exists():
-        shutil.copytree(_blank[0], folder)
-    monkeypatch.setenv("REPROAI_STATE", str(folder))
-    return folder
 
 
 def make_run(seed=0, data="pets", fits=2, network=2000, model=False, study=True, score=0.9, **tags):

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import PROJECT
+from conftest import copy_code
 
 FORKER = """
 import contextlib, json, os, resource, signal, sys
@@ -69,9 +69,7 @@ class Killer:
 
     def __init__(self, folder: Path, data: Path, empty_stores: Path):
         self.folder, self._empty = folder, empty_stores
-        for name in ("common", *(f"step_{i}" for i in range(1, 6))):
-            shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
-        shutil.copy(PROJECT / "requirements.txt", folder)
+        copy_code(folder)
         self.data = str(data)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_"))}
         self.environment = {**kept, "PYTHONPATH": str(folder)}
@@ -195,8 +193,7 @@ class Killer:
         """All that must not depend on whether a run was interrupted, of a project with one run; none of it deleted."""
         name = "SUBSTR(study_name, INSTR(study_name, ' '))"
         active = "WHERE lifecycle_stage = 'active'"
-        where = "WHERE study_name != 'empty' ORDER BY 1, 2"
-        trials = f"SELECT {name}, number, state, trial_id FROM trials JOIN studies USING (study_id) {where}"
+        trials = f"SELECT {name}, number, state, trial_id FROM trials JOIN studies USING (study_id) ORDER BY 1, 2"
         found = {
             "trials": [],
             "statuses": dict(self.query("mlflow.db", f"SELECT status, COUNT(*) FROM runs {active} GROUP BY 1")),

@@ -86,8 +86,15 @@ t.fit(Path(sys.argv[1]), t.small(num_epochs=10, save_freq=int(sys.argv[2])))
 def begun(home, save_freq):
     """A process that trains."""
     command = [sys.executable, "-c", SCRIPT, str(home), str(save_freq)]
-    path = os.pathsep.join(map(str, [PROJECT / "tests", PROJECT]))
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=home, env=environment(), **pipes)
+
+
+def fork(forks, home, save_freq):
+    """The number of such a process, forked from one that has imported the libraries."""
+    (script := home / "own.py").write_text(SCRIPT)
+    return forks.begin(script, [home, save_freq], home, environment())
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [PROJECT / "tests", PROJECT]))}

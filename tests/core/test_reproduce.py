@@ -12,19 +12,16 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from common.tracking.upkeep import store_uri
-from conftest import PROJECT, make_tiny_pets
+from conftest import PROJECT, copy_code, make_tiny_pets
 
 
 class Repository:
-    """A clone with changes that are not committed, and pictures beside it."""
+    """A clone with changes that are not committed, and pictures beside it; Python is forked if `forks` are given."""
 
-    def __init__(self, folder):
-        self.folder = folder / "project"
-        self.folder.mkdir(parents=True)
-        for name in ("common", *(f"step_{i}" for i in range(1, 6))):
-            shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
-        for name in ("requirements.txt", ".gitignore"):
-            shutil.copy(PROJECT / name, self.folder)
+    def __init__(self, folder, forks=None):
+        self.folder, self.forks = folder / "project", forks
+        copy_code(self.folder)
+        shutil.copy(PROJECT / ".gitignore", self.folder)
         self.pets = make_tiny_pets(folder / "pets", n_per_class=20)
         self.git("init", "--quiet")
         self.commit("first")
@@ -42,14 +39,12 @@ class Repository:
 
     def python(self, *arguments, cores=None, folder=None):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "OPTUNA_", "GIT_"))}
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=folder or self.folder.parent,
-            env={**kept, "PYTHONPATH": str(self.folder), "TQDM_DISABLE": "1"},
-            capture_output=True,
-            text=True,
-            preexec_fn=cores and (lambda: os.sched_setaffinity(0, cores)),
-        )
+        cwd, env = folder or self.folder.parent, {**kept, "PYTHONPATH": str(self.folder), "TQDM_DISABLE": "1"}
+        first, *rest = map(str, arguments)
+        if self.forks and not cores:
+            return self.forks.run(first, rest[first == "-m" :], cwd, env, rest[0] if first == "-m" else None)
+        command, pin = [sys.executable, first, *rest], cores and (lambda: os.sched_setaffinity(0, cores))
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, preexec_fn=pin)
 
     def train(self, step, *arguments):
         done = self.python(self.folder / f"step_{step}/train.py", "--fast", "--json", "--data", self.pets, *arguments)
@@ -78,8 +73,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(empty_stores, tmp_path):
-    repository = Repository(tmp_path)
+def repository(empty_stores, forks, tmp_path):
+    repository = Repository(tmp_path, forks)
     shutil.copy(empty_stores / "mlflow.db", repository.folder)
     return repository
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -43,9 +43,9 @@ CONFIG = TrainingConfig(image_size=32, optimizer=SGD(momentum=0.25), learning_ra
 FOLD = Fold(1, 2, *(np.arange(0),) * 3)
 
 
-def start(experiment="step_2", seed=7, config=CONFIG):
-    """A new run, as a step starts it."""
-    args, compute = argparse.Namespace(fresh=True, seed=seed), set_up("cpu", "fp32")
+def start(experiment="step_2", seed=7, config=CONFIG, fresh=True):
+    """A run, as a step starts it."""
+    args, compute = argparse.Namespace(fresh=fresh, seed=seed), set_up("cpu", "fp32")
     return start_step(int(experiment[-1]), args, 1, TABLE, FOLD, config, compute, Stream(seed))
 
 
@@ -505,6 +505,21 @@ def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_k
     with FileLock(checkpoints / "held.lock"), start():
         pass
     assert {path.name for path in checkpoints.iterdir()} == {".start.lock", "held", "held.lock", "young"}
+
+
+def test_other_settings_a_finished_run_and_fresh_start_anew_and_what_is_given_up_is_marked_killed(client, capsys):
+    runs = []
+    for seed, is_killed, fresh in [(0, True, False), (1, False, False), (1, True, False), (1, False, True)]:
+        with suppress(KeyboardInterrupt), start(seed=seed, fresh=fresh) as run:
+            runs.append(run.run_id)
+            if is_killed:
+                raise KeyboardInterrupt
+        if is_killed:
+            client.update_run(run.run_id, status="RUNNING")
+    said = capsys.readouterr().out
+    assert f"a new run: the unfinished run {runs[0]} differs in --seed 1 (was 0)" in said and "resuming" not in said
+    found = [client.get_run(run_id).info.status for run_id in runs]
+    assert len(set(runs)) == 4 and found == ["KILLED", "FINISHED", "KILLED", "FINISHED"]
 
 
 def test_on_a_server_a_run_of_another_folder_is_neither_taken_up_nor_closed(client):

@@ -48,12 +48,23 @@ def some(drawn, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(drawn):
-    return table_of(drawn)
+    return replace(table_of(drawn), cached=True)
 
 
 @pytest.fixture(scope="module")
 def features(table):
     return audit.coarse_features(table)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def kept(cache, monkeypatch):
+    """What an audit computes of the images of a cached table is computed once for all tests that use this."""
+    monkeypatch.setenv("REPROAI_STATE", str(cache))
 
 
 def table_of(folder, size=64):
@@ -104,7 +115,7 @@ def test_of_planted_copies_of_each_kind_95_in_100_are_found_and_nothing_else(dra
     assert level_of.keys() <= set().union(*planted.values())
 
 
-def test_copies_among_learning_images_alone_are_a_warning(table):
+def test_copies_among_learning_images_alone_are_a_warning(table, kept):
     double = replace(
         table,
         files=(*table.files, "images/Zebra_1.jpg"),
@@ -127,7 +138,7 @@ def check_clean(table, features=None):
     assert list(found.checks) == ["copies", "near-copies", "identity", "shortcuts", "pipeline"]
 
 
-def test_clean_data_are_not_stopped(table, features, tmp_path):
+def test_clean_data_are_not_stopped(table, features, kept, tmp_path):
     check_clean(table, features)
     make_phantoms(tmp_path / "heads", n_patients=60, size=64)
     check_clean(table_of(tmp_path / "heads"))
@@ -200,15 +211,15 @@ def test_a_patient_under_two_names_is_found_by_the_camera_and_the_time(some, tmp
     assert (finding.level, len(finding.pairs)) == ("stop", 20)
 
 
-def test_images_of_nobody_are_stopped_unless_a_person_says_that_each_is_by_itself(some, tmp_path):
+def test_images_of_nobody_are_stopped_unless_a_person_says_that_each_is_by_itself(some, kept, tmp_path):
     shutil.copytree(some, tmp_path / "pets", ignore=shutil.ignore_patterns("groups.csv"))
-    table = table_of(tmp_path / "pets")
+    table = replace(table_of(tmp_path / "pets"), cached=True)
     features = audit.coarse_features(table)
     assert levels(audited(table, features=features)) == {("identity", "stop")}
     assert audited(table, features=features, independent=True).findings == []
 
 
-def test_a_group_on_both_sides_shows_after_labels_are_permuted(table):
+def test_a_group_on_both_sides_shows_after_labels_are_permuted(table, kept):
     compute = training.set_up(parallel_fits=1, config=TrainingConfig())
     network = training.new_model(TrainingConfig(), table, compute, training_stream())
     features = np.concatenate([frozen_features(network, table), np.eye(300)[table.unit_of] * 20], axis=1)

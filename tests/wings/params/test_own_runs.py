@@ -1,13 +1,16 @@
 """Trainings with steps of one's own as runs: going on after an end, beginning anew beside others, and their model."""
 
+import os
 import shutil
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from own_training import a_home, begun, client, fit, model_of, scalars, small, train_step  # noqa: F401
+from own_training import a_home, begun, client, fit, fork, model_of, scalars, small, train_step  # noqa: F401
 from sklearn.metrics import matthews_corrcoef
 from torch import nn
 
@@ -20,15 +23,16 @@ from common.production import predict, registry
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_training_that_is_ended_goes_on_to_the_weights_that_it_would_have_had(how, home):
+def test_a_training_that_is_ended_goes_on_to_the_weights_that_it_would_have_had(how, home, forks):
     params = small(num_epochs=10, save_freq=2)
     whole = fit(home, params).state_dict()
     (home / "log").rename(home / "whole")
-    process = begun(home, 2)
-    while len(list((home / "log" / "models").glob("epoch-*.pt"))) < 2 and process.poll() is None:
+    pid = fork(forks, home, 2)
+    while len(list((home / "log" / "models").glob("epoch-*.pt"))) < 2 and Path(f"/proc/{pid}").exists():
         time.sleep(0.005)
-    process.send_signal(how)
-    _, said = process.communicate()
+    with suppress(ProcessLookupError):
+        os.kill(pid, how)
+    said = forks.end().stderr
     assert 2 <= len(list((home / "log" / "models").glob("epoch-*.pt"))) < 5, said
     again = fit(home, params).state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from kept_results import everything, leave_checkpoint, make_run, new_home, of_run
+from kept_results import everything, leave_checkpoint, make_run, of_run
 from killing import FORKER
 
 from common import results
@@ -20,6 +20,10 @@ from common.state import state_folder
 from common.tracking.upkeep import look_after
 
 IMPORTS = "import common.results.deleting, common.results.importing, common.results.space, common.results.__main__\n"
+
+
+sizes = pytest.mark.parametrize(("number", "fits"), [(2, 4), pytest.param(20, 10, marks=pytest.mark.slow)])
+"""At so many moments, of runs with so many fits."""
 
 
 class Commands:
@@ -60,9 +64,9 @@ def commands(tmp_path_factory):
 
 
 @pytest.fixture
-def copies(tmp_path, monkeypatch):
+def copies(new_home, tmp_path, monkeypatch):
     """Makes a copy of the folder of results the one in use; the first call says what is copied."""
-    new_home(tmp_path / "first", monkeypatch)
+    new_home(tmp_path / "first")
     count = iter(range(1000))
 
     def copy():
@@ -110,10 +114,10 @@ def same(wanted):
     assert without_paths(found) == without_paths(wanted) and counts(found) == counts(wanted)
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_delete_leaves_a_run_whole_or_is_finished_by_the_same_command(number, commands, copies):
+@sizes
+def test_a_killed_delete_leaves_a_run_whole_or_is_finished_by_the_same_command(number, fits, commands, copies):
     make_run(1, model=True)
-    run_id = make_run(2, "scans", fits=10, model=True)
+    run_id = make_run(2, "scans", fits=fits, model=True)
     leave_checkpoint(run_id)
     ids, models = open_trees().below(run_id)
     untouched = without_paths({n: 1 for n in everything() if not of_run([n], [*ids, *models]) and "-" not in n})
@@ -127,13 +131,13 @@ def test_a_killed_delete_leaves_a_run_whole_or_is_finished_by_the_same_command(n
         assert untouched <= without_paths(everything())
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_import_shows_a_run_whole_or_not_at_all(number, commands, copies, tmp_path, monkeypatch):
-    new_home(tmp_path / "source", monkeypatch)
-    run_id = make_run(2, "scans", fits=10, model=True)
+@sizes
+def test_a_killed_import_shows_a_run_whole_or_not_at_all(number, fits, commands, copies, new_home, tmp_path):
+    new_home(tmp_path / "source")
+    run_id = make_run(2, "scans", fits=fits, model=True)
     path = results.export_runs([run_id], tmp_path / "results.zip")
     n_runs, n_artifacts = len(open_trees().below(run_id)[0]), len(list(state_folder().rglob("notes.txt")))
-    new_home(tmp_path / "first", monkeypatch)
+    new_home(tmp_path / "first")
     make_run(1, model=True)
     for _, wanted in moments(commands, copies, number, "import", path):
         if run_id in set(results.list_runs()["run"]):
@@ -143,11 +147,11 @@ def test_a_killed_import_shows_a_run_whole_or_not_at_all(number, commands, copie
         same(wanted)
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_tidy_is_finished_by_the_same_command(number, commands, copies):
-    for seed in range(6):
-        make_run(seed, f"data {seed}", fits=8)
+@sizes
+def test_a_killed_tidy_is_finished_by_the_same_command(number, fits, commands, copies):
+    for seed in range(3):
+        make_run(seed, f"data {seed}", fits=fits)
     for _, wanted in moments(commands, copies, number, "tidy", "--keep-networks", "best", "--yes"):
         assert commands.run("tidy", "--keep-networks", "best", "--yes")[0] == 0
         same(wanted)
-        assert len(list(state_folder().rglob("model.safetensors"))) == 6
+        assert len(list(state_folder().rglob("model.safetensors"))) == 3

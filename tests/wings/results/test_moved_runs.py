@@ -4,13 +4,14 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from kept_results import content_of, everything, fingerprint_of, make_run, new_home, predictions, register
+from kept_results import content_of, everything, fingerprint_of, make_run, predictions, register
 from mlflow import MlflowClient
 from serving import Server
 
@@ -23,13 +24,13 @@ from common.tracking.upkeep import store_uri
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(new_home, tmp_path, monkeypatch):
     """A function that makes a folder the one that keeps results."""
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
         monkeypatch.delenv(name, raising=False)
 
     def at(name):
-        return new_home(tmp_path / name, monkeypatch)
+        return new_home(tmp_path / name)
 
     at("first")
     return at
@@ -212,10 +213,10 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(blank_home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("good") / "home"
     with pytest.MonkeyPatch.context() as patch:
-        new_home(folder, patch)
+        patch.setenv("REPROAI_STATE", str(shutil.copytree(blank_home, folder)))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         return results.export_runs([make_run(1)], folder / "results.zip")
 
@@ -262,12 +263,11 @@ def histories(trees, run_id):
     )
 
 
-def test_offline_runs_are_synced_to_a_server_each_thing_once(here, tmp_path):
+def test_offline_runs_are_synced_to_a_server_each_thing_once(here, empty_stores, tmp_path):
     home = here("first")
     run_id = make_run(1, model=True)
     other = make_run(2)
-    (folder := tmp_path / "server").mkdir()
-    server = Server(folder)
+    server = Server(Path(shutil.copytree(empty_stores, tmp_path / "server")))
     try:
         here_trees, there = open_trees(), trees_at(server.uri)
         said = results.sync_runs(server.uri)

@@ -7,7 +7,7 @@ logged: its rows in MLflow's database, its study, and its texts.
 import json
 from pathlib import Path
 
-from kept_results import content_of, everything, new_home
+from kept_results import content_of, everything
 
 from common import results
 from common.results.opening import open_trees
@@ -36,10 +36,10 @@ def put_old():
     return tree.root.run_id
 
 
-def test_a_run_of_the_version_before_is_listed_shown_moved_and_deleted(tmp_path, monkeypatch):
+def test_a_run_of_the_version_before_is_listed_shown_moved_and_deleted(new_home, tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    new_home(tmp_path / "here", monkeypatch)
+    new_home(tmp_path / "here")
     open_store("step_5")  # which says where the folder is now
     before = everything()
     run_id = put_old()
@@ -54,6 +54,6 @@ def test_a_run_of_the_version_before_is_listed_shown_moved_and_deleted(tmp_path,
     (line,) = results.delete_runs([run_id])
     assert line == f"deleted: run {run_id}, with {len(OLD['tree']['runs']) - 1} runs below it"
     assert everything() == before
-    new_home(tmp_path / "there", monkeypatch)
+    new_home(tmp_path / "there")
     results.import_results(archive)
     assert content_of(run_id) == content and results.show_run(run_id).split("\n\n")[1] == said.split("\n\n")[1]

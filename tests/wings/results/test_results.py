@@ -6,7 +6,7 @@ import math
 import time
 
 import pytest
-from kept_results import everything, leave_checkpoint, make_run, new_home, of_run, predictions, register
+from kept_results import everything, leave_checkpoint, make_run, of_run, predictions, register
 from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric
 
@@ -22,10 +22,10 @@ OF_SCANS = json.dumps(["step_5/train.py", "step_5/config.py", "--data", "/data/s
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(new_home, tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    return new_home(tmp_path / "home", monkeypatch)
+    return new_home(tmp_path / "home")
 
 
 def refused(words, *argv):

@@ -16,7 +16,7 @@ from serving import free_port
 from common import results, search, tracking
 from common.results.opening import open_trees
 
-QUICK = ("--fast", "--n-jobs", 1, "--device", "cpu", "--precision", "fp32", "--root-splits", 2, "--inner-splits", 2)
+QUICK = ("--fast", "--n-jobs", 1, "--device", "cpu", "--precision", "fp32", "--root-splits", 2, "--inner-splits", 1)
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
@@ -52,7 +52,7 @@ def first(run_script, few_pets, tmp_path_factory):
     """The folder with the run, its id, and all of it."""
     state = tmp_path_factory.mktemp("first")
     done = run_script(
-        "step_5/train.py", *QUICK, "--n-trials", 3, "--data", few_pets, "--json", REPROAI_STATE=str(state)
+        "step_5/train.py", *QUICK, "--n-trials", 2, "--data", few_pets, "--json", REPROAI_STATE=str(state)
     )
     assert done.returncode == 0, done.stderr
     run_id = json.loads(done.stdout.splitlines()[-1])["run_id"]
@@ -91,14 +91,14 @@ def test_a_run_with_its_search_goes_to_postgresql_and_back(
     results.import_results(again)
     assert moved(run_id) == before
     study = search.load_study(f"{run_id} root 0")
-    assert len(search.trials_table(study)) == 3
+    assert len(search.trials_table(study)) == 2
     frame = tracking.find_root(run_id).read_table("results.csv")
     assert frame["test_roc_auc"].mean() == pytest.approx(said["test_roc_auc"])
     for script in ("step_5/analyze_predictions.py", "step_4/analyze_predictions.py"):
         done = run_script(script, "--run-id", run_id, REPROAI_STATE=str(tmp_path / "third"))
         assert done.returncode == (0 if "5" in script else 2), done.stderr
     again = run_script(  # its splits came along, and its results are there
-        "step_5/train.py", *QUICK, "--n-trials", 3, "--data", few_pets, "--json", REPROAI_STATE=str(tmp_path / "third")
+        "step_5/train.py", *QUICK, "--n-trials", 2, "--data", few_pets, "--json", REPROAI_STATE=str(tmp_path / "third")
     )
     assert json.loads(again.stdout.splitlines()[-1])["test_roc_auc"] == said["test_roc_auc"]
 
@@ -110,7 +110,7 @@ def test_the_page_of_a_run_says_its_score_interval_and_command_and_what_it_wrote
     note = open_trees().client.get_run(run_id).data.tags["mlflow.note.content"]
     low, high = said["ci"]
     assert f"{said['test_roc_auc']:.3f} (95 % interval {low:.3f} to {high:.3f}" in note
-    assert "Made by `python step_5/train.py" in note and "--n-trials 3" in note and "\n" not in note
+    assert "Made by `python step_5/train.py" in note and "--n-trials 2" in note and "\n" not in note
     assert "outer" not in results.disk_use().to_string() and f"{said['test_roc_auc']:.3f}" in results.show_run(run_id)
     results.delete_runs([run_id], force=True)
     kept = [path.relative_to(copy) for path in copy.rglob("*") if path.is_file() and path.suffix != ".lock"]

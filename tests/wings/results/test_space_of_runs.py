@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from kept_results import new_home
 
 from common.cli import UserError
 from common.results import budget, kept_networks
@@ -22,10 +21,10 @@ RESNET18 = "Total params: 11,177,538"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(new_home, tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE", "REPROAI_DISK", "REPROAI_NETWORKS"):
         monkeypatch.delenv(name, raising=False)
-    return new_home(tmp_path / "home", monkeypatch)
+    return new_home(tmp_path / "home")
 
 
 @pytest.fixture
@@ -99,14 +98,14 @@ def count_fits(monkeypatch):
 
 @pytest.mark.slow
 def test_while_a_search_runs_it_takes_no_more_than_was_estimated_and_what_it_gives_is_the_same(
-    train, tmp_path, monkeypatch, capsys
+    train, new_home, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("REPROAI_NETWORKS", "none")
     train()
     assert not files("model.safetensors") and "networks: none is kept of 4" in capsys.readouterr().out
     expected = results_csv()
     monkeypatch.delenv("REPROAI_NETWORKS")
-    new_home(tmp_path / "limited", monkeypatch)
+    new_home(tmp_path / "limited")
     monkeypatch.setattr(kept_networks, "LARGE", 0)
     monkeypatch.setattr(budget, "LARGE", 0)
     monkeypatch.setattr(budget, "MANY", 2)
@@ -116,7 +115,7 @@ def test_while_a_search_runs_it_takes_no_more_than_was_estimated_and_what_it_giv
     said = capsys.readouterr().out
     weights = 4 * int(re.search(r"Total params: ([\d,]+)", said)[1].replace(",", ""))
     assert "networks: the best of each outer fold is kept of 4" in said
-    new_home(tmp_path / "tight", monkeypatch)
+    new_home(tmp_path / "tight")
     monkeypatch.setattr(budget, "MOST", 2 * weights)
     with Watched() as tight:
         train()
@@ -156,10 +155,10 @@ def test_an_outer_fold_that_has_ended_leaves_its_best_network_and_no_checkpoint_
 
 
 @pytest.mark.slow
-def test_the_damaged_result_of_an_outer_fold_counts_as_absent(train, tmp_path, monkeypatch, capsys):
+def test_the_damaged_result_of_an_outer_fold_counts_as_absent(train, new_home, tmp_path, monkeypatch, capsys):
     train(*SHORT)
     expected = results_csv()
-    new_home(tmp_path / "interrupted", monkeypatch)
+    new_home(tmp_path / "interrupted")
     begun, kept = interrupted(train, monkeypatch)
     fits = count_fits(monkeypatch)
     kept.write_text(kept.read_text().replace("0.", "1.", 1))
