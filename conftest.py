@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # tests share the cores: threads that wait must not spin
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's do, for 25 ms after each product
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 # Another processor changes the last bits of a training, and now and then the rank of a picture: a ROC AUC

@@ -221,12 +221,23 @@ def good(blank_home, tmp_path_factory):
         return results.export_runs([make_run(1)], folder / "results.zip")
 
 
+@pytest.fixture(scope="module")
+def elsewhere(blank_home, tmp_path_factory):
+    """A folder that keeps another run."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPROAI_STATE", str(shutil.copytree(blank_home, folder)))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        make_run(2)
+    return folder
+
+
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_archive_is_refused_in_a_line_and_nothing_is_written(name, good, tmp_path, here):
+def test_a_bad_archive_is_refused_in_a_line_and_nothing_is_written(name, good, elsewhere, tmp_path, monkeypatch):
     change, words = BAD[name]
     (path := tmp_path / "bad.zip").write_bytes(good.read_bytes())
     rewritten(path, change)
-    make_run(2)
+    monkeypatch.setenv("REPROAI_STATE", str(elsewhere))
     before = everything()
     with pytest.raises(UserError) as error:
         main(["import", str(path)])
