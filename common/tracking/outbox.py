@@ -13,7 +13,7 @@ from mlflow.entities import Metric
 from common.cli import UserError
 from common.tracking.store import PatientClient, one_line
 
-PAUSE = 2.0
+PAUSE = 5.0
 """Seconds between two sendings: an epoch is sent at its end; epochs that are shorter than this are sent together."""
 
 

@@ -170,7 +170,7 @@ def _tell_who_started(run: Run) -> None:
 
 def _record(run: Run, config, summary: str, table, audit: dict[str, str], params: dict[str, object], artifacts) -> None:
     """What is not recorded yet: a run that goes on keeps what it said at its start."""
-    known = run.client.get_run(run.run_id).data.params
+    known = run.client.get_run(run.run_id).data.params if run.resumed else {}
     params = params | identities.flatten(asdict(config))
     run.params({name: value for name, value in params.items() if name not in known})
     texts = {f"provenance/{name}": content for name, content in artifacts.items()}
@@ -182,9 +182,8 @@ def _record(run: Run, config, summary: str, table, audit: dict[str, str], params
                 file.write(texts[name])
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    there = {
-        file.path for folder in (None, "audit", "provenance") for file in run.client.list_artifacts(run.run_id, folder)
-    }
+    folders = (None, "audit", "provenance") if run.resumed else ()
+    there = {file.path for folder in folders for file in run.client.list_artifacts(run.run_id, folder)}
     for artifact in sorted(texts.keys() - there):
         run.text(texts[artifact], artifact)
     run.client.log_inputs(run.run_id, datasets=[dataset_of(table)])
