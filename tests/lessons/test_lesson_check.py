@@ -179,9 +179,10 @@ BROKEN = {
     ),
 }
 """What is wrong with a step, what in its train.py has become what, and what is said of it."""
+LONG = ("nothing in step 2", "one start for all heads, and other scores")
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in BROKEN])
 def test_what_a_run_should_record_and_draw_is_looked_at(name, left):
     how, said = BROKEN[name]
     outcome = left(*how)
