@@ -1,7 +1,7 @@
 """The command line: flags, errors of one line, and how a script ends."""
 
 from common.cli.analysis_flags import analysis_parser, score_flags
-from common.cli.asking import asked
+from common.cli.asking import confirmed
 from common.cli.converters import MODEL_NAME, seed, whole_number
 from common.cli.errors import (
     WINGS,

@@ -1,7 +1,7 @@
 """Questions at the terminal."""
 
 
-def asked(question: str) -> bool:
+def confirmed(question: str) -> bool:
     """Whether the person at the terminal says yes; the end of input is a no."""
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

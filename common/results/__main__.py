@@ -147,7 +147,7 @@ def _agreed(yes: bool, question: str, command: str) -> bool:
         return True
     if not sys.stdin.isatty():
         raise UserError(f"{command}: asks before it removes anything, and there is no terminal; --yes is the answer")
-    return cli.asked(question)
+    return cli.confirmed(question)
 
 
 def _days(text: str) -> float:

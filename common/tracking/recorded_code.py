@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.cli import UserError, asked, escaped
+from common.cli import UserError, confirmed, escaped
 from common.state import PROJECT, state_folder, whole_file
 
 MOST = 50 * 10**6
@@ -92,7 +92,7 @@ def ask(yes: bool) -> Callable[[str], bool]:
     def agreed(what: str) -> bool:
         if not (yes or sys.stdin.isatty()):
             raise UserError(f"{what}, which a terminal asks for; --yes runs it")
-        return yes or asked(f"run {what}?")
+        return yes or confirmed(f"run {what}?")
 
     return agreed
 

@@ -158,7 +158,7 @@ def _own_command(run, only: int | None, yes: bool) -> tuple[list[str], argparse.
         if not sys.stdin.isatty():
             raise UserError(f"{its}, with arguments, which a terminal shows and asks for; --yes takes them")
         print(_shown(shlex.join([script, *map(str, arguments)])))
-        if not cli.asked("run this command from the tracking store?"):
+        if not cli.confirmed("run this command from the tracking store?"):
             raise UserError(f"run {run.info.run_id}: not repeated, since its command is not trusted")
     return [script, *map(str, arguments)], argparse.Namespace(data=".")
 
@@ -180,7 +180,7 @@ def _recorded(client: Connection, run_id: str, name: str, yes: bool) -> bytes:
         its = f"run {run_id}: {name}: {len(content.splitlines())} lines of code from the tracking store"
         raise UserError(f"{its}, which a terminal shows and asks for; --yes runs it")
     print(f"{name} of run {run_id}:", _shown(content.decode(errors="replace"), "\n\t"), sep="\n", flush=True)
-    if not yes and not cli.asked(f"run this {name} from the tracking store?"):
+    if not yes and not cli.confirmed(f"run this {name} from the tracking store?"):
         raise UserError(f"run {run_id}: not repeated, since {name} is not trusted")
     return content
 

@@ -12,7 +12,7 @@ from kept_results import START, everything, leave_checkpoint, make_run, new_home
 from mlflow import MlflowClient
 
 from common import results, tracking
-from common.cli import UserError, asked
+from common.cli import UserError, confirmed
 from common.results import space
 from common.results.__main__ import main
 from common.results.opening import open_trees, trees_at
@@ -213,4 +213,4 @@ def test_an_outer_fold_that_a_run_does_not_have_is_refused_before_anything_is_re
 @pytest.mark.parametrize(("answer", "is_yes"), [("y\n", True), ("Yes\n", True), ("\n", False), ("", False)])
 def test_the_end_of_input_is_a_no(answer, is_yes, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-    assert asked("remove it?") is is_yes
+    assert confirmed("remove it?") is is_yes
