@@ -65,10 +65,10 @@ def status(address: str) -> int:
 
 
 @contextmanager
-def jupyter_lab(folder: Path, listens: str = "127.0.0.1", **variables: str):
+def jupyter_lab(folder: Path, listens: str = "127.0.0.1", project: Path = PROJECT, **variables: str):
     """JupyterLab, started from another folder: what it printed, and the address in it."""
     port = free_port()
-    command = ["bash", PROJECT / "run_script.bash", "jupyter", "lab", "--port", str(port), *ROOT]
+    command = ["bash", project / "run_script.bash", "jupyter", "lab", "--port", str(port), *ROOT]
     variables |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
     process = subprocess.Popen(
         command,

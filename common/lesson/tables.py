@@ -10,9 +10,11 @@ from IPython.display import HTML
 from common.cli import UserError, did_you_mean
 from common.state import PROJECT
 
+_MARK = "\0"  # of a text, until it is HTML
+
 
 def compact_table(table: pd.DataFrame, digits: int = 3) -> HTML:
-    """A table to look at: column names are broken at underscores and dots, and what is missing is a gap.
+    """A table to look at: column names are broken at underscores and dots, texts begin at the left, gaps are empty.
 
     Parameters
     ----------
@@ -21,7 +23,12 @@ def compact_table(table: pd.DataFrame, digits: int = 3) -> HTML:
         Decimals of its floats.
     """
     table = table.rename(columns=lambda name: re.sub("[_.]", " ", name))
-    return HTML(table.to_html(na_rep="", float_format=f"{{:.{digits}f}}".format))
+    texts = table.select_dtypes(exclude="number").columns
+    table[texts] = table[texts].map(lambda text: f"{_MARK}{text}", na_action="ignore")
+    page = table.rename(columns={name: f"{_MARK}{name}" for name in texts}).to_html(
+        na_rep="", float_format=f"{{:.{digits}f}}".format
+    )
+    return HTML(re.sub(f"<(t[dh])>{_MARK}", r'<\1 style="text-align:left">', page))
 
 
 def study(name: str) -> pd.DataFrame:

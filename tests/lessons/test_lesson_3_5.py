@@ -140,9 +140,15 @@ def test_importance_tells_what_mattered_and_is_zero_while_there_is_nothing_to_co
     assert [label.get_text() for label in shown] == ["idle", "x"]
 
 
-def test_a_compact_table_has_names_that_wrap_and_gaps():
-    table = pd.DataFrame({"optimizer.SGD.momentum": [0.91234, np.nan], "n_dev": [3, 4]})
+def test_a_compact_table_has_names_that_wrap_and_gaps_and_texts_at_the_left():
+    table = pd.DataFrame({"optimizer.SGD.momentum": [0.91234, np.nan], "n_dev": [3, 4], "a_claim": ["a <b> c", None]})
+    before = table.copy()
     shown = lesson.compact_table(table).data
+    assert (
+        '<td style="text-align:left">a &lt;b&gt; c</td>' in shown
+        and '<th style="text-align:left">a claim</th>' in shown
+    )
+    assert table.equals(before) and "None" not in shown and "\0" not in shown
     assert "<th>optimizer SGD momentum</th>" in shown and "<th>n dev</th>" in shown
     assert "<td>0.912</td>" in shown and "<td></td>" in shown and "<td>3</td>" in shown and "NaN" not in shown
 
