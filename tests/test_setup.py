@@ -48,6 +48,8 @@ ELSEWHERE = {
     "with a .gitignore of its own": {"dvcstore/"},
     "a file that git is to keep": {".dvc/config", "data/waves.npz.dvc", "requirements-own.txt"},
     "the project": {"reproai/"},
+    "a source of data, which lies in data/": {"drawn", "eeg"},
+    "no file here": {"application/json", "conf/config.yaml"},
     "beside the project": {"../HOST"},
 }
 
