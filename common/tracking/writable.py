@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,9 @@ class Writable(Placed, Readable):
     tables: dict[str, Any]
     _predicted: str | bytes
 
-    def params(self, values: object) -> None:
+    def params(self, values: Any) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
-        flat = flatten(asdict(values) if is_dataclass(values) else values)
+        flat = flatten(values if isinstance(values, dict) else asdict(values))
         self._write(params=[Param(name, masked(str(value))[:6000]) for name, value in flat.items()])
 
     def tags(self, **values: object) -> None:
