@@ -93,7 +93,9 @@ class Notebook:
 
     def type_in_place_of_none(self, cell, text):
         none = cell.find_element(By.XPATH, ".//*[contains(@class, 'cm-line')]//span[text()='None']")
-        ActionChains(self.browser).double_click(none).send_keys(text).perform()
+        none.click()
+        self.press(Keys.ARROW_RIGHT, Keys.CONTROL)  # to the end of the word
+        ActionChains(self.browser).send_keys(4 * Keys.BACKSPACE, text).perform()
 
     def paste_in_place_of_all(self, text):
         ActionChains(self.browser).send_keys(Keys.ENTER).perform()
