@@ -8,7 +8,7 @@ import zipfile
 from datetime import UTC, datetime
 
 import pytest
-from kept_results import START, everything, leave_checkpoint, make_run, new_home
+from kept_results import START, everything, leave_checkpoint, make_run
 from mlflow import MlflowClient
 
 from common import results, tracking
@@ -25,10 +25,10 @@ from common.tracking.upkeep import store_uri
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(new_home, tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    return new_home(tmp_path / "home", monkeypatch)
+    return new_home(tmp_path / "home")
 
 
 def refused(words, *argv):
@@ -92,10 +92,10 @@ FORGED = {
 
 
 @pytest.mark.parametrize("kind", FORGED)
-def test_an_archive_whose_names_lead_elsewhere_is_refused_and_nothing_is_written(kind, tmp_path, monkeypatch):
+def test_an_archive_whose_names_lead_elsewhere_is_refused_and_nothing_is_written(kind, new_home, tmp_path):
     path = results.export_runs([make_run(1)], tmp_path / "results.zip")
     forged(path, *FORGED[kind])
-    new_home(tmp_path / "second", monkeypatch)
+    new_home(tmp_path / "second")
     before = everything()
     refused(f"{path}: ", "import", path)
     assert everything() == before and not (tmp_path / "out").exists()
