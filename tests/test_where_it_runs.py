@@ -94,7 +94,10 @@ def jupyter_lab(folder: Path, listens: str = "127.0.0.1", project: Path = PROJEC
         yield printed, line.strip()
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:  # kernels that are still at work may keep it
+            process.kill()
 
 
 @pytest.mark.slow
