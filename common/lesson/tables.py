@@ -26,7 +26,7 @@ def compact_table(table: pd.DataFrame, digits: int = 3) -> HTML:
     texts = table.select_dtypes(exclude="number").columns
     table[texts] = table[texts].map(lambda text: f"{_MARK}{text}", na_action="ignore")
     page = table.rename(columns={name: f"{_MARK}{name}" for name in texts}).to_html(
-        na_rep="", float_format=f"{{:.{digits}f}}".format
+        na_rep="", float_format=f"{{:z.{digits}f}}".format
     )
     return HTML(re.sub(f"<(t[dh])>{_MARK}", r'<\1 style="text-align:left">', page))
 
