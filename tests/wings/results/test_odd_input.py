@@ -122,6 +122,7 @@ def test_what_may_be_of_runs_of_another_store_is_no_orphan(tmp_path, monkeypatch
         leave_checkpoint(run_id := make_run(1))
         assert open_tracking().endswith("other.db") and results.tidy()["what"].tolist() == ["checkpoints"]
     monkeypatch.setattr(space, "SETTLED", -1)
+    open_tracking()  # mends paths of the copied database
     before = everything()
     main(["tidy", "--yes"])
     assert f"left alone, as they may be of runs at sqlite:///{tmp_path}/other.db" in capsys.readouterr().out
