@@ -38,6 +38,7 @@ def look_at_images(table, units: np.ndarray) -> dict:
 def look_at_folds(table, groups: np.ndarray, folds: Sequence[Fold], features: np.ndarray) -> dict:
     """ROC AUC after labels were permuted, for JSON: ``n``, ``mean``, ``sd``, and ``away`` (from .5)."""
     aucs = permuted_aucs(features, table.labels, groups, folds)
-    if not len(aucs):
+    known = aucs[~np.isnan(aucs)]
+    if not len(known):
         return {"n": 0}
-    return {"n": len(aucs), "mean": float(aucs.mean()), "sd": float(aucs.std()), "away": away_from_chance(aucs)}
+    return {"n": len(known), "mean": float(known.mean()), "sd": float(known.std()), "away": away_from_chance(aucs)}

@@ -19,11 +19,11 @@ LEAST = 0.05
 
 
 def permuted_aucs(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: Sequence[Fold]) -> np.ndarray:
-    """ROC AUC of a ridge regression on frozen features after labels were permuted, (folds x permutations,).
+    """ROC AUC of a ridge regression on frozen features after labels were permuted, shape (folds, permutations).
 
-    Fitted on a fold's learning images, tested on its test images. Labels are
-    permuted between groups, so that images of one group keep one label, as they do in truth: what is learnt of a group
-    helps only where the group is on both sides.
+    NaN where the test images have one class only. Fitted on a fold's learning images, tested on its test images. Labels
+    are permuted between groups, so that images of one group keep one label, as they do in truth: what is learnt of a
+    group helps only where the group is on both sides.
 
     Parameters
     ----------
@@ -47,14 +47,26 @@ def permuted_aucs(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
         targets = one_hot[:, learn].swapaxes(0, 1).reshape(len(learn), -1)
         scores = model.fit(features[learn], targets).predict(features[fold.test])
         scores = scores.reshape(len(fold.test), PERMUTATIONS, n_classes)
-        for number, truth in enumerate(one_hot[:, fold.test]):
-            if truth.any(axis=0).all():
-                found.append(roc_auc_score(truth, scores[:, number]))
+        found.append(
+            [
+                roc_auc_score(truth, scores[:, number]) if truth.any(axis=0).all() else np.nan
+                for number, truth in enumerate(one_hot[:, fold.test])
+            ]
+        )
     return np.array(found)
 
 
 def away_from_chance(aucs: np.ndarray) -> bool:
-    """Whether the mean of these ROC AUCs is not .5: by a t test at .001, and by more than :data:`LEAST`."""
-    if len(aucs) < 3 or abs(aucs.mean() - 0.5) <= LEAST:
+    """Whether the mean of these ROC AUCs is not .5: by a t test at .001, and by more than :data:`LEAST`.
+
+    The test is over permutations, which are drawn one by one; folds of the same permutation share its labels.
+
+    Parameters
+    ----------
+    aucs : ndarray of float64, shape (folds, permutations)
+        As :func:`permuted_aucs` returns them.
+    """
+    means = np.array([np.mean(known) for column in aucs.T if len(known := column[~np.isnan(column)])])
+    if len(means) < 3 or abs(means.mean() - 0.5) <= LEAST:
         return False
-    return bool(stats.ttest_1samp(aucs, 0.5).pvalue < 0.001)
+    return bool(stats.ttest_1samp(means, 0.5).pvalue < 0.001)
