@@ -18,7 +18,7 @@ from common.state import cache_folder, data_folder, whole_file
 
 WARNS, STOPS = 0.6, 0.8
 """Lower limit of a shortcut's ROC AUC from which on it is a warning, and a stop."""
-VERSION = 3
+VERSION = 4
 """Of what is kept under ``cache/``."""
 GROUP_THEM = "expected one group for each such pair in groups.csv"
 
