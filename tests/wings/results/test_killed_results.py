@@ -89,9 +89,9 @@ def moments(commands, copies, number, *argv):
     wanted = everything()
     rng = random.Random(number)
     killed = 0
-    for _ in range(number):
+    for part in range(number):  # one in each part of the time
         copies()
-        code, _ = commands.run(*argv, after=seconds * rng.uniform(0.02, 0.95))
+        code, _ = commands.run(*argv, after=seconds * (0.02 + 0.93 * (part + rng.random()) / number))
         killed += code < 0
         yield code, wanted
     assert killed >= number / 2
