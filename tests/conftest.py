@@ -136,6 +136,14 @@ def new_home(blank_home, monkeypatch):
     return home
 
 
+@pytest.fixture
+def home(new_home, tmp_path, monkeypatch):
+    """The folder that keeps results: new, with empty databases, and nothing kept elsewhere."""
+    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    return new_home(tmp_path / "home")
+
+
 def copy_code(folder):
     """Copy what scripts need into a new folder, with what Python has compiled of it already; returns it."""
     for name in ("common", *(f"step_{i}" for i in range(1, 6))):

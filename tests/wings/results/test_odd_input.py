@@ -23,12 +23,7 @@ from common.tracking.at_work import kept_from_work
 from common.tracking.store import open_tracking
 from common.tracking.upkeep import store_uri
 
-
-@pytest.fixture(autouse=True)
-def home(new_home, tmp_path, monkeypatch):
-    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    return new_home(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def refused(words, *argv):

@@ -21,11 +21,7 @@ from common.tracking.at_work import kept_from_work
 OF_SCANS = json.dumps(["step_5/train.py", "step_5/config.py", "--data", "/data/scans"])
 
 
-@pytest.fixture(autouse=True)
-def home(new_home, tmp_path, monkeypatch):
-    for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "REPROAI_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    return new_home(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def refused(words, *argv):
