@@ -33,7 +33,6 @@ class Delivery(threading.Thread):
         super().__init__(daemon=True, name=f"events to {broker.name}")
         self._broker, self._spool = broker, spool
         self._awake, self._closing, self._given_up = (threading.Event() for _ in range(3))
-        self._arrivals = 0
         self._last_arrival = time.monotonic()
         self._is_away = False
 
@@ -45,9 +44,9 @@ class Delivery(threading.Thread):
         """Wait while events arrive, and no longer than :data:`PATIENCE` for one; then stop."""
         self._closing.set()
         self.wake()
-        before = -1
-        while self.is_alive() and self._arrivals != before:
-            before = self._arrivals
+        before = None
+        while self.is_alive() and (sent := self._spool.sent()) != before:  # also what another process sends
+            before = sent
             self.join(PATIENCE)
         self._given_up.set()
         self.join(2 * PAUSE)
@@ -79,7 +78,6 @@ class Delivery(threading.Thread):
             arrived = self._broker.publish(self._broker.topic, messages, self._go_on) if messages else 0
             if end := _end_of(batch, arrived):
                 self._spool.arrived(end)
-                self._arrivals += 1
             if arrived < len(messages):
                 self._say_away()
                 self._given_up.wait(PAUSE)

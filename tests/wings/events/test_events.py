@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -163,6 +164,25 @@ def test_processes_that_send_at_once_send_each_event_once_and_runs_keep_their_or
     assert found == {"own-0": list(range(100)), "own-1": list(range(100, 200))}
     assert sorted(shared) == list(range(200))
     assert [n for n in shared if n < 100] == found["own-0"]
+
+
+@PUBSUB_IS_SLOW
+def test_a_process_that_closes_waits_while_another_brings_its_events_to_the_broker(broker, home, monkeypatch, capfd):
+    monkeypatch.setattr("common.events.delivery.PATIENCE", 1.0)
+    other = spool.Spool(broker.name)
+    with other.sending, events.open(broker.environ) as log:
+        for n in range(4):
+            log.send("epoch", "run", n=n)
+
+        def deliver():
+            for _, end in other.take():
+                time.sleep(0.6)
+                other.arrived(end)
+
+        thread = threading.Thread(target=deliver)
+        thread.start()
+    thread.join()
+    assert not other.waiting() and capfd.readouterr().err == ""
 
 
 @pytest.mark.slow
