@@ -1,12 +1,18 @@
-"""What this machine has for a second process: epochs of a fit in one, and in two side by side."""
+"""What this machine could give: bare fits, and what it has for a second process."""
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import redirect_stdout
 from multiprocessing import get_context
+from pathlib import Path
 
-from benchmarks.figures import Figure
+from benchmarks import scratch
+from benchmarks.figures import Figure, at_least
+from common import training
+from common.config import TrainingConfig
+from common.state import PROJECT
 
 AIM = 1.7
 OF_THE_LIMIT = 0.95
@@ -25,7 +31,7 @@ def loops(seconds: float) -> dict[str, float]:
 
 
 def _loop(seconds: float) -> float:
-    from common import data, training
+    from common import data
     from common.seeds import Stream
     from step_4.train import CONFIG
 
@@ -46,7 +52,45 @@ def _loop(seconds: float) -> float:
 def limit_and_aim(measured: list[dict[str, float]]) -> tuple[float, float]:
     """The ratio that two processes could have, and the one that is expected: 1.7, or 95 % of it where that is less."""
     limit = sum(pair["2 processes"] / pair["1 process"] for pair in measured) / len(measured)
-    return limit, round(min(AIM, OF_THE_LIMIT * limit), 2)
+    return limit, within(AIM, limit)
+
+
+def within(aim: float, limit: float) -> float:
+    """An aim; or 95 % of what the machine could give, where that is less."""
+    return round(min(aim, OF_THE_LIMIT * limit), 2)
+
+
+def bare_seconds(photos: Path, split: Path, n_fits: int, config: TrainingConfig, bar) -> float:
+    """Wall time of fits and nothing else, in one process or in two, whichever is faster.
+
+    Parameters
+    ----------
+    photos : Path
+        A folder.
+    split : Path
+        JSON: from ``train``, ``dev`` and ``test`` to the files in it.
+    n_fits : int
+    config : TrainingConfig
+        Backbone, pixels and batches.
+    """
+    precision = training.set_up(config=config).precision
+    command = ["benchmarks.bare_script", photos, split, "--backbone", config.backbone, "--precision", precision]
+    command += ["--image-size", config.image_size, "--batch-size", config.batch_size, "--fits", n_fits]
+    n_processes = range(1, min(2, n_fits) + 1)
+    runs = (scratch.run([sys.executable, "-m", *command, "--processes", n], PROJECT, bar) for n in n_processes)
+    return min(seconds for seconds, _ in runs)
+
+
+def against(row: str, what: str, seconds: dict[str, float], bare: float, aim: float, **fields) -> list[Figure]:
+    """A side against the project, and against bare fits: what the project cannot pass by much bounds the aim."""
+    (name, other), (_, own) = seconds.items()
+    aims = at_least(other / own, within(aim, other / bare))
+    return [Figure(row, what, seconds, "s", **aims, **fields), bare_figure(row, name, other, bare)]
+
+
+def bare_figure(row: str, name: str, seconds: float, bare: float) -> Figure:
+    """A side against bare fits, as a line of a row's table."""
+    return Figure(row, f"{name} / bare fits", {name: seconds, "bare fits": bare}, "s", seconds / bare)
 
 
 def figure_of(row: str, measured: list[dict[str, float]], note: str) -> Figure:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import scratch
-from benchmarks.figures import Figure, alternate, at_least, progress
+from benchmarks.figures import Figure, alternate, progress
+from benchmarks.limit import against, bare_seconds
 from benchmarks.subset import AUDITED, write_subset
 from common import training
 from common.config import TrainingConfig
@@ -36,6 +37,11 @@ class Size:
     inner_splits: int = 2
 
     @property
+    def config(self) -> TrainingConfig:
+        """What both sides train."""
+        return TrainingConfig(backbone=self.backbone, image_size=self.image_size, batch_size=BATCH_SIZE)
+
+    @property
     def flags(self) -> list[object]:
         """For both scripts."""
         return [part for name, value in vars(self).items() for part in (f"--{name.replace('_', '-')}", value)]
@@ -54,13 +60,16 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     usual += ["--batch-size", BATCH_SIZE, "--workers", WORKERS, "--seed", 0]
     step_4 = ["benchmarks.step_4_script", "--data", folder, "--weights", "none", "--fast", "--json", *AUDITED]
     printed: dict[str, str] = {}
-    with progress("usual", 2) as bar:
+    with progress("usual", 3) as bar:
         sides = {
             name: partial(_time, name, [sys.executable, "-m", *script, *size.flags], printed, bar)
             for name, script in (("usual script", usual), ("step 4", step_4))
         }
         seconds = {name: values[0] for name, values in alternate(sides, 1, bar).items()}
-    return _figures(size, source, seconds, printed)
+        split = bare_split(PROJECT / "data" / "subset" / "dataset_splits.json")
+        bare = bare_seconds(folder, split, json.loads(printed["step 4"])["fits"], size.config, bar)
+        bar.update()
+    return _figures(size, source, seconds, bare, printed)
 
 
 def _time(name: str, command: list, printed: dict[str, str], bar) -> float:
@@ -69,23 +78,36 @@ def _time(name: str, command: list, printed: dict[str, str], bar) -> float:
     return seconds
 
 
-def _figures(size: Size, source: Path, seconds: dict[str, float], printed: dict[str, str]) -> list[Figure]:
+def bare_split(splits: Path) -> Path:
+    """A file with the first of the inner folds, for :func:`benchmarks.limit.bare_seconds`."""
+    found = json.loads(splits.read_text())
+    root = found["root_splits"][0]
+    nested = root["nested_splits"][0]
+    rows = {"train": nested["train_indices"], "dev": nested["dev_indices"], "test": root["test_indices"]}
+    path = splits.with_name("bare.json")
+    path.write_text(
+        json.dumps({part: [found["files"][index] for index in part_rows] for part, part_rows in rows.items()})
+    )
+    return path
+
+
+def _figures(size: Size, source: Path, seconds: dict[str, float], bare: float, printed: dict[str, str]) -> list[Figure]:
     inner = json.loads(printed["usual script"])
     step_4 = json.loads(printed["step 4"])
     mean = float(np.mean([np.mean(scores) for scores in inner]))
     n_test = 2 * PER_CLASS / FOLDS
     usual_fits = size.root_splits * size.inner_splits * (size.n_trials + 1)
-    chosen = training.set_up(config=TrainingConfig(backbone=size.backbone)).precision
+    chosen = training.set_up(config=size.config).precision
     return [
-        Figure(
+        *against(
             "usual",
             f"usual script / step 4: {size.backbone} {size.image_size} px",
             seconds,
-            "s",
-            **at_least(seconds["usual script"] / seconds["step 4"], AIM),
+            bare,
+            AIM,
             note=f"{2 * PER_CLASS} images of {source.name}; whole processes, step 4 with empty caches, in {chosen}; "
             f"{usual_fits} fits by the usual script, which fits the best again, "
-            f"{step_4['fits']} by step 4",
+            f"{step_4['fits']} by step 4 and bare; bare: nothing but these fits, in one process or two",
         ),
         Figure(
             "usual",
