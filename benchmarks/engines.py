@@ -71,7 +71,7 @@ class Searches:
             engine = ["--engine", address] if address else []
             _, printed = scratch.run([*script, "--json", "--fresh", *flags, *engine], PROJECT, bar)
         result, at_fit = map(json.loads, printed.strip().splitlines()[-2:])
-        first, last = _times_of_fits(result["run_id"])
+        first, last = times_of_fits(result["run_id"])
         self.parts.setdefault(name, []).append(last - first)
         self.starts.setdefault(name, []).append(first - began)
         later = at_fit[len(at_fit) // 4 :]
@@ -171,7 +171,7 @@ def _of_idle_fits(kind: str, idle: tuple[int, int, float, int], bar) -> list[Fig
     ]
 
 
-def _times_of_fits(run_id: str) -> tuple[float, float]:
+def times_of_fits(run_id: str) -> tuple[float, float]:
     """When the first fit of a run's trials began and when the last one ended, in seconds since 1970."""
     of_root = "SELECT run_uuid FROM tags WHERE key = 'root_run_id' AND value = ?"
     folds = "SELECT run_uuid FROM tags WHERE key = 'run_level' AND value = 'fold'"
