@@ -195,6 +195,7 @@ run_in_docker() {
         case $name in
             KAFKA_* | PUB_SUB_* | PUBSUB_EMULATOR_HOST | GOOGLE_APPLICATION_CREDENTIALS | TIMEOUT) flags+=(--env "$name") ;;
             MLFLOW_* | OPTUNA_* | PGPASSFILE | JUPYTER_CONFIG_PATH | TORCH_HOME | PETS_DIR | CI | CUDA_VISIBLE_DEVICES) flags+=(--env "$name") ;;
+            REPROAI_NETWORKS | REPROAI_DISK | REPROAI_PATIENT_KEY) flags+=(--env "$name") ;;
         esac
     done
     if [ -n "$TORCH_HOME" ]; then
@@ -217,6 +218,7 @@ run_in_docker() {
     fi
     mount_outside "$PETS_DIR" ,readonly
     mount_outside "$PGPASSFILE" ,readonly
+    mount_outside "$REPROAI_PATIENT_KEY" ,readonly
     mount_outside "$GOOGLE_APPLICATION_CREDENTIALS" ,readonly
     for argument in "$@"; do
         case $argument in

@@ -124,22 +124,37 @@ def test_jupyterlab_prints_one_address_with_a_new_random_token_that_it_asks_for_
             assert json.load(answer)["schema"]["properties"]["fetchNews"]["default"] == "false"
 
 
+def docker_run(folder: Path, *command: str, **variables: str) -> list[str]:
+    """What run_script.bash of a copy of the project gives `docker run`."""
+    project, tools = folder / "project", folder / "tools"
+    shutil.copytree(PROJECT / "docker", project / "docker")
+    for name in ("run_script.bash", "requirements.txt"):
+        shutil.copy(PROJECT / name, project)
+    tools.mkdir()
+    (tools / "docker").write_text(DOCKER)
+    (tools / "docker").chmod(0o755)
+    variables = environment(RUNNER="docker", PATH=f"{tools}:{os.environ['PATH']}") | variables
+    call = ["bash", project / "run_script.bash", *command]
+    return subprocess.check_output(call, env=variables, text=True).splitlines()
+
+
 @pytest.mark.parametrize("flags", [[], ["--port", "47115"], ["--port=47115"]])
 def test_jupyterlab_in_a_container_is_published_to_this_machine_alone(tmp_path: Path, flags: list[str]) -> None:
-    shutil.copytree(PROJECT / "docker", tmp_path / "docker")
-    for name in ("run_script.bash", "requirements.txt"):
-        shutil.copy(PROJECT / name, tmp_path)
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "tools" / "docker").write_text(DOCKER)
-    (tmp_path / "tools" / "docker").chmod(0o755)
-    variables = environment(RUNNER="docker", PATH=f"{tmp_path}/tools:{os.environ['PATH']}")
-    command = ["bash", tmp_path / "run_script.bash", "jupyter", "lab", *flags]
-    call = subprocess.check_output(command, env=variables, text=True).splitlines()
+    call = docker_run(tmp_path, "jupyter", "lab", *flags)
     port = "47115" if flags else "8888"
     assert {("--publish", f"127.0.0.1:{port}:{port}"), ("--env", "REPROAI_LISTEN=0.0.0.0")} <= set(pairwise(call))
     assert ("--env", "JUPYTER_CONFIG_PATH") in pairwise(call)
     assert ("--user", f"{os.getuid()}:{os.getgid()}") in pairwise(call)
     assert call.count("--publish") == 1 and call[-2 - len(flags) :] == ["jupyter", "lab", *flags]
+
+
+def test_a_container_gets_the_variables_that_the_pages_name_and_the_key_of_patients(tmp_path: Path) -> None:
+    names = {name for page in PROJECT.glob("docs/*.md") for name in re.findall(r"REPROAI_[A-Z_]+", page.read_text())}
+    key = tmp_path / "REPROAI_PATIENT_KEY"
+    key.touch()
+    call = docker_run(tmp_path, "python", **{name: str(tmp_path / name) for name in names})
+    assert key.name in names and {("--env", name) for name in names} <= set(pairwise(call))
+    assert f'type=bind,"source={key}","target={key}",readonly' in call
 
 
 # ---- papermill
