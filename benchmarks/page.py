@@ -19,7 +19,7 @@ def page_of(results: dict, alone: Iterable[dict] = ()) -> str:
     on = [f"{machine['cores']} cores ({machine['cpu']})", f"{machine['memory_gib']:g} GiB of memory"]
     on += [machine["gpu"] or "no GPU", f"Python {machine['python']}, PyTorch {machine['torch']}"]
     lines = [
-        "# Measured",
+        "# Benchmarks",
         "",
         "What `python -m benchmarks` measured on one machine, each side against the other in the same run.",
         "[reference.json](../benchmarks/results/reference.json), and the files beside it, have more. This page is made",
@@ -39,7 +39,7 @@ def _run(results: dict, heading: str = "##") -> list[str]:
     met = [figure.met for figure in figures if figure.met is not None]
     minutes, load = sum(results["seconds"].values()) / 60, results["machine"]["load_average"]
     lines = [f"- When, and how long: {results['began'][:10]}, {minutes:.0f} minutes. Load when it ended: {load:g}."]
-    lines += [f"- Of {len(met)} aims {sum(met)} are met."] if met else []
+    lines += [f"- Aims met: {sum(met)} of {len(met)}."] if met else []
     rows = list(dict.fromkeys(figure.row for figure in figures))
     for row in rows:
         of_row = [figure for figure in figures if figure.row == row]

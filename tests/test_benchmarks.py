@@ -89,7 +89,7 @@ def test_the_page_of_measurements_is_made_from_the_stored_run():
     results["figures"] = [vars(figure) for figure in figures]
     later = {**results, "began": "2026-01-03T03:04:05", "seconds": {"first": 90.0}, "figures": results["figures"][1:]}
     page = page_of(results, [later]).splitlines()
-    assert "- Of 2 aims 1 are met." in page
+    assert "- Aims met: 1 of 2." in page
     assert "- When, and how long: 2026-01-02, 2 minutes. Load when it ended: 0.5." in page
     assert page[page.index("## Alone: first") + 2 :][:3] == [
         "`python -m benchmarks --rows first`",
