@@ -32,7 +32,7 @@ _MIXED_UP = {
     (
         "choose the threshold",
         "train",
-    ): "There the network is too sure of itself: a threshold from it fits no new images.",
+    ): "There the network is too sure of itself: a threshold from there does not suit new images.",
     (
         "choose the threshold",
         "test",
@@ -43,15 +43,15 @@ _MIXED_UP = {
 _FLAWS = {"A": "start", "C": "end", "E": "middle", "G": "end", "J": "end"}
 _SOUND = {
     "B": "read the docstring of data.random_fold, and count the groups that its sets share",
-    "D": "who else could choose it, without having seen the answer?",
+    "D": "which of the three sets could choose it, if not this one? Compare exercise 1.1",
     "F": "which rows does train_and_validate_model give to validate_one_epoch?",
-    "H": "a mirrored test photo would not be the photo that was asked about",
-    "I": "what would the gradients of an untrained head do to a trained backbone?",
+    "H": "augmentation helps training; what is tested is the photo as it is, not a mirrored one",
+    "I": "this is what a warm-up means; did the lesson measure that it does harm?",
 }
 _PLACES = {
     "start": "run the script twice without flags and compare",
     "middle": "ask how far the score would move with other test photos",
-    "end": "read the last lines of main, and think of next month",
+    "end": "read the last lines of main, and ask what you can still look up next month",
 }
 
 
@@ -213,11 +213,13 @@ def _told(written: Mapping[Path, bytes], seed: int, score: float) -> str | None:
     """What the files of a run do not say."""
     found = value_of("seed", written)
     if found is None:
-        return "A run's files do not say with which seed it was made: a name needs its value."
+        return f"A run's files do not say with which seed it was made: write the name and its value, `seed: {seed}`."
     if found != seed:
         return f"The files of the run with seed {seed} say seed {found:g}."
     if not (value_of("learning_rate", written) or 0) > 0:
-        return "A run's files do not say with which learning_rate it was made: a name needs its value."
+        return "A run's files do not say with which learning_rate it was made: write the name and its value."
     if not any(abs(value - score) < 5e-4 for value in numbers_in(written)):
         return "A run's files say how it was made, but not what it found: its score is in none of them."
+    if not any(b"\0" in content for content in written.values()):
+        return "A run keeps no weights: next month there is no network to predict with. See save_classifier."
     return None

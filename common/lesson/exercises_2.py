@@ -25,17 +25,19 @@ def _run(status: str, seed: str | None = None, level: str = "root", data: str = 
 
 _WANTED = {"one": _run("FINISHED", "1"), "another": _run("FINISHED", "1", data="phantoms")}
 _OTHERS = {
-    "It finds {} too, a run below a root run: what do root runs have that it has not?": {
+    "It finds {} too, a run below a root run: which tag says that a run is a root run?": {
         "warm-up": _run("FINISHED", level="phase", phase="warm-up"),
         "analysis": _run("FINISHED", level="root_split", analysis="predictions"),
     },
-    "It finds {} too: a seed that begins with 1, or comes after it, is another one.": {
+    "It finds {} too: ask for seed 1 alone, and not for what begins with 1 or is larger.": {
         "seed 10": _run("FINISHED", "10"),
         "seed 11": _run("FINISHED", "11"),
         "seed 2": _run("FINISHED", "2"),
     },
-    "It finds {} too: where do parameters say the seed?": {"seed 0": _run("FINISHED", "0")},
-    "It finds {} too, which has not ended well: where does a run say how it ended?": {
+    "It finds {} too: which parameter holds the seed, and which value was asked for?": {
+        "seed 0": _run("FINISHED", "0")
+    },
+    "It finds {} too, which has not finished: where does a run say how it ended?": {
         "a failed run": _run("FAILED", "1"),
         "a killed run": _run("KILLED", "1"),
         "a running run": _run("RUNNING", "1"),

@@ -13,6 +13,7 @@ from common.lesson.exercises_2 import _ANIMALS
 from common.seeds import Stream
 
 SETS = {"fit the weights": "train", "stop early": "dev", "choose the threshold": "dev", "report the score": "test"}
+WEIGHTS = np.float32([0.5, 1]).tobytes()
 
 
 def torn(groups, learn, test):
@@ -28,8 +29,10 @@ def best_by(score, rule=np.greater_equal):
     return lambda labels, p: max(np.unique(p), key=lambda t: score(labels, rule(p, t)))
 
 
-def experiment_like(numbers=None, score=lambda seed: np.random.default_rng(seed).random(), note=None, returned=None):
-    """An experiment that writes one file per number."""
+def experiment_like(
+    numbers=None, score=lambda seed: np.random.default_rng(seed).random(), note=None, returned=None, weights=WEIGHTS
+):
+    """An experiment that writes its settings and weights, in a folder per number."""
     numbers = count() if numbers is None else numbers
     note = note or "learning_rate=0.001, seed={seed}, score={score}"
 
@@ -39,6 +42,7 @@ def experiment_like(numbers=None, score=lambda seed: np.random.default_rng(seed)
         if number is not None:
             (folder / f"r{number}").mkdir(exist_ok=True)
             (folder / f"r{number}" / "settings.txt").write_text(note.format(seed=seed, score=found))
+            (folder / f"r{number}" / "weights").write_bytes(weights)
         return found if returned is None else returned(found)
 
     return experiment
@@ -47,6 +51,7 @@ def experiment_like(numbers=None, score=lambda seed: np.random.default_rng(seed)
 def files_named_as_settings(seed, folder, runs=count()):  # noqa: B008
     own, score = folder / f"run {next(runs)}", np.random.default_rng(seed).random()
     own.mkdir()
+    (own / "weights").write_bytes(WEIGHTS)
     for name, value in (("seed", seed), ("learning_rate", 0.001), ("score", score)):
         (own / name).write_text(str(value))
     return score
@@ -179,10 +184,10 @@ WRONG = {
     ],
     "1.4": [
         ({"A", "B", "C"}, "random_fold"),
-        ({"D"}, "without having seen the answer"),
+        ({"D"}, "if not this one"),
         ("F", "validate_one_epoch"),
-        (["A", "H"], "mirrored"),
-        ({"I"}, "untrained head"),
+        (["A", "H"], "the photo as it is"),
+        ({"I"}, "does harm"),
         ({"C", "E", "G", "J"}, "twice without flags"),
         ("ACGJ", "other test photos"),
         ({"A", "E", "G", "J"}, "next month"),
@@ -196,23 +201,24 @@ WRONG = {
         (experiment_like(score=lambda seed: np.random.default_rng().random()), "two different scores"),
         (experiment_like(score=lambda seed: 0.5), "does the seed reach"),
         (experiment_like(numbers=repeat(None)), "Nothing is written"),
-        (experiment_like(note="learning_rate and seed and a score"), "a name needs its value"),
+        (experiment_like(note="learning_rate and seed and a score"), "the name and its value"),
         (experiment_like(note="seed=0 learning_rate=0.001 {score}"), "say seed 0"),
         (experiment_like(note="seed={seed} {score}"), "with which learning_rate"),
         (experiment_like(note="seed={seed} learning_rate=0.001"), "not what it found"),
+        (experiment_like(weights=b"0.1 0.2"), "keeps no weights"),
         (experiment_like(returned=lambda score: 100 * score), "from 0 to 1"),
         (experiment_like(returned=lambda score: print(end="")), "returns nothing"),
         (lambda seed: 0.9, "raises TypeError"),
     ],
     "2.1": [
-        ("params.seed = '1'", "has not ended well"),
-        (f"tags.run_level = 'root' and {FINISHED}", "another one"),
+        ("params.seed = '1'", "has not finished"),
+        (f"tags.run_level = 'root' and {FINISHED}", "seed 1 alone"),
         (FINISHED, "below a root run"),
-        (f"params.seed = '0' and {FINISHED}", "where do parameters say the seed"),
-        (f"params.seed LIKE '1%' and {FINISHED}", "begins with 1"),
-        ("params.seed = '1' and status != 'FAILED'", "has not ended well"),
-        ("params.seed = '1' and status != 'RUNNING'", "has not ended well"),
-        ("params.seed = '1' and tags.run_level = 'root'", "has not ended well"),
+        (f"params.seed = '0' and {FINISHED}", "which parameter holds the seed"),
+        (f"params.seed LIKE '1%' and {FINISHED}", "what begins with 1"),
+        ("params.seed = '1' and status != 'FAILED'", "has not finished"),
+        ("params.seed = '1' and status != 'RUNNING'", "has not finished"),
+        ("params.seed = '1' and tags.run_level = 'root'", "has not finished"),
         (f"params.seed = 1 and {FINISHED}", "does not understand"),
         ("seed is 1", "does not understand"),
         ("params.seed = '7'", "finds no run"),

@@ -28,7 +28,7 @@ WRONG = {  # what is typed, and what the hint names
     "1.3": ("lambda labels, probabilities: 0.5", "0.5 whatever the data"),
     "1.4": ('{"A", "B", "C"}', "random_fold"),
     "1.5": ("lambda seed, folder: 0.9", "does the seed reach"),
-    "2.1": ("\"params.seed = '1'\"", "has not ended well"),
+    "2.1": ("\"params.seed = '1'\"", "has not finished"),
     "2.2": ("lambda stream, epoch, n: stream.numpy().permutation(n)", "is the epoch in the name"),
     "2.3": ("1275", "independent photos"),
     "2.4": (
