@@ -74,6 +74,12 @@ def test_a_term_of_the_field_is_linked_where_a_lesson_first_uses_it_after_its_ou
 
 
 @pytest.mark.parametrize("step", STEPS)
+def test_cells_whose_output_ci_compares_are_marked_by_tags_and_not_by_lines_that_learners_read(step):
+    assert any({"close", "nbval-check-output"} & set(cell.metadata.get("tags", ())) for cell in cells(step))
+    assert not any("NBVAL" in cell.source for cell in cells(step))
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_scores_are_stored_with_three_decimals_at_most(step):
     shown = [found for cell in cells(step) for found in re.findall(r"(?<![\w.])0\.[1-9]\d{3,}", said(cell))]
     assert not shown, "small settings, such as learning rates, may have more"
