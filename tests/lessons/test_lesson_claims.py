@@ -73,13 +73,13 @@ def photos(n_animals=10, n_photos=4):
 
 def test_lesson_1_halves_animals_and_not_photos():
     seen, test = [], photos()
-    names = {"seed": 0, "np": np, "test": test, "guess_flattery": None, "lesson": SimpleNamespace(compare=print)}
+    names = {"seed": 0, "np": np, "test": test, "guess_optimism": None, "lesson": SimpleNamespace(compare=print)}
     chosen = lambda label, probability: seen.append(probability) or 0.5  # noqa: E731
     names |= {
         "evaluation": SimpleNamespace(youden_threshold=chosen),
         "balanced_accuracy_score": balanced_accuracy_score,
     }
-    exec(cell_with(1, "honest, flattered = [], []").source, names)
+    exec(cell_with(1, "on_others, on_same = [], []").source, names)
     assert len(seen) > 400
     assert all((np.unique(half, return_counts=True)[1] == 4).all() for half in seen)
 
