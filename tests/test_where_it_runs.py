@@ -23,6 +23,7 @@ import pytest
 from jupyter_client.kernelspec import get_kernel_spec
 
 PROJECT = Path(__file__).resolve().parent.parent
+KEY = "REPROAI_PATIENT_KEY"
 ROOT = ["--allow-root"] * (os.geteuid() == 0)
 
 DOCKER = """#!/bin/sh
@@ -150,10 +151,9 @@ def test_jupyterlab_in_a_container_is_published_to_this_machine_alone(tmp_path: 
 
 def test_a_container_gets_the_variables_that_the_pages_name_and_the_key_of_patients(tmp_path: Path) -> None:
     names = {name for page in PROJECT.glob("docs/*.md") for name in re.findall(r"REPROAI_[A-Z_]+", page.read_text())}
-    key = tmp_path / "REPROAI_PATIENT_KEY"
-    key.touch()
-    call = docker_run(tmp_path, "python", **{name: str(tmp_path / name) for name in names})
-    assert key.name in names and {("--env", name) for name in names} <= set(pairwise(call))
+    key = PROJECT / "LICENSE"  # a file that is there; what lies in /dev, as tmp_path may, is never mounted
+    call = docker_run(tmp_path, "python", **{name: str(tmp_path / name) for name in names} | {KEY: str(key)})
+    assert KEY in names and {("--env", name) for name in names} <= set(pairwise(call))
     assert f'type=bind,"source={key}","target={key}",readonly' in call
 
 

@@ -142,7 +142,7 @@ def _check_places(folder: Path, key_file: Path) -> None:
     for flag, path in (("--output", folder), ("--key", key_file), ("--key", reads_file(key_file))):
         if os.path.lexists(path):
             raise UserError(f"{flag} {path}: exists already; expected a new name")
-        if not path.parent.is_dir():
+        if flag == "--key" and not path.parent.is_dir():  # those above the folder are made
             raise UserError(f"{flag} {path}: no folder {path.parent}")
 
 

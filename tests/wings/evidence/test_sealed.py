@@ -130,6 +130,7 @@ def test_the_key_is_outside_and_only_its_owner_reads_it(photos, place, tmp_path)
     for output, key, problem in (
         ("new", "new/key", "--key .*: lies in"),
         ("place/sealed", "key", "--output .*: exists already"),
+        ("new/sealed", "none/key", "--key .*/none/key: no folder"),
         ("new", "place/key", "--key .*: exists already"),
     ):
         with pytest.raises(UserError, match=problem):
