@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from common import data
@@ -107,17 +107,19 @@ def own_config(answer: object) -> str | None:
         return "The optimiser should be a choice between sub-configs."
     if {type(option) for option in options} != {AdamW, SGD}:
         return "Offer both optimisers, AdamW and SGD, and no other."
-    bare = [option for option in options if not find_spaces(option)]
-    return f"Nothing is searched in {type(bare[0]).__name__}: give it a space of its own." if bare else None
+    bare = [option for option in options if not find_spaces(replace(option, learning_rate=None))]
+    if not bare:
+        return None
+    alone = "Only its learning rate" if find_spaces(bare[0]) else "Nothing"
+    return f"{alone} is searched in {type(bare[0]).__name__}: search something that it alone has, too."
 
 
 def _hint_on_rates(config: TrainingConfig, options: Sequence[object]) -> str | None:
     """What is wrong with the spaces of learning rates: that of the config, or those of its optimisers."""
-    spaces, rates = find_spaces(config), [config.learning_rate]
-    if "learning_rate" not in spaces:
-        rates = [getattr(option, "learning_rate", None) for option in options]
-    if not rates or not all(isinstance(rate, Float) for rate in rates):
-        warm_up = " This file searches that of the warm-up." if "warmup_learning_rate" in spaces else ""
+    own = [getattr(option, "learning_rate", None) for option in options or [config.optimizer]]
+    rates = [config.learning_rate if rate is None else rate for rate in own]  # an optimiser's own one comes first
+    if not all(isinstance(rate, Float) for rate in rates):
+        warm_up = " This file searches that of the warm-up." if isinstance(config.warmup_learning_rate, Float) else ""
         where = "under its own name, or in each optimiser"
         return f"The learning rate of fine-tuning should be a space of real numbers, {where}.{warm_up}"
     for rate in rates:

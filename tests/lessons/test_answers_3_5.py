@@ -276,6 +276,9 @@ def test_what_the_lesson_prints_is_right_to_as_many_digits_as_are_typed(digits, 
 
 
 BOTH = "Categorical([AdamW(beta1=Float(0.8, 0.95)), SGD(momentum=Float(0.6, 0.99))])"
+OWN_RATES = (
+    "Categorical([AdamW(learning_rate=Float(1e-4, 1e-2, log=True){}), SGD(learning_rate=Float(1e-3, 1, log=True){})])"
+)
 
 
 def searched(optimizers=BOTH, rate="learning_rate=Float(1e-4, 1e-2, log=True)"):
@@ -286,6 +289,9 @@ def searched(optimizers=BOTH, rate="learning_rate=Float(1e-4, 1e-2, log=True)"):
 FILES = {
     searched("Categorical([AdamW(beta1=Float(0.8, 0.95)), SGD()])"): "Nothing is searched in SGD",
     searched("Categorical([AdamW(), SGD()])"): "Nothing is searched in AdamW",
+    searched(OWN_RATES.format("", ""), "epochs=3"): "Only its learning rate is searched in AdamW",
+    searched(OWN_RATES.format(", beta1=Float(0.8, 0.95)", "")): "Only its learning rate is searched in SGD",
+    searched(BOTH.replace("AdamW(", "AdamW(learning_rate=1e-3, ")): "learning rate of fine-tuning",
     searched("SGD(momentum=Float(0.5, 0.99))"): "choice between",
     searched("Categorical([SGD(momentum=Float(0.5, 0.9)), SGD(momentum=0.9)])"): "Offer both",
     searched("Categorical(['AdamW', 'SGD'])"): "does not load",
@@ -302,11 +308,10 @@ FILES = {
 
 def test_a_config_file_is_read_and_must_be_ones_own(capsys, tmp_path):
     path = tmp_path / "mine.py"
-    own_rates = (
-        "Categorical([AdamW(learning_rate=Float(1e-4, 1e-2, log=True)), SGD(learning_rate=Float(1e-3, 1, log=True))])"
-    )
     rate = "epochs=3, learning_rate=Float(1e-5, 1e-2, log=True)"
-    for text in (searched(), searched(rate=rate), searched(own_rates, "epochs=3")):
+    own_rates = OWN_RATES.format(", beta2=Float(0.9, 0.99)", ", nesterov=Categorical([True, False])")
+    named = searched(rate="learning_rate=Float(1e-4, 1e-2, log=True, name='rate')")
+    for text in (searched(), searched(rate=rate), searched(own_rates, "epochs=3"), named):
         path.write_text(text)
         assert answer("5.3", path) and answer("5.3", str(path))
     capsys.readouterr()
