@@ -126,7 +126,8 @@ def read_scores(
         _append(
             lines, {"what": "read", "run": run_id, "test_sets": test_sets, "n_configs": n_configs, "reason": reason}
         )
-    said = f"on the record: read {n_reads} of these test folds; {n_configs} config{'s' * (n_configs > 1)} tried on them"
+    said = f"the scores of these test folds were read {counted(n_reads, 'time')}"
+    said = f"on the record: {said}; {counted(n_configs, 'config')} tried on them"
     if n_configs == 1:
         return said
     from common.evidence.optimism import MOST, expected_optimism
@@ -138,7 +139,7 @@ def read_scores(
         why = "from so few images" if n_found > 1 else "as none of the others has predictions of all these folds here"
         return f"{said}; how much better the best looks cannot be told {why}"
     of = f"{n_found}" if n_found == n_configs else f"{n_found} of them that can be compared"
-    return f"{said}; were they equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
+    return f"{said}; if they are equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
 
 
 def note(what: str, run_id: str, reason: str) -> None:

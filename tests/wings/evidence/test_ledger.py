@@ -83,7 +83,7 @@ def test_scores_without_a_line_or_of_other_predictions_cannot_be_read(state):
     assert all(line["what"] == "predicted" for line in ledger.ledger_lines())
     own_lines = ledger.lines_of("run a")
     ledger.ledger_file().unlink()  # another machine
-    assert "read 1 of these test folds; 1 config tried on them" in ledger.read_scores(
+    assert "the scores of these test folds were read 1 time; 1 config tried on them" in ledger.read_scores(
         "run a", table, "why", none, own_lines
     )
 
@@ -94,7 +94,8 @@ def test_a_read_tells_how_often_the_folds_were_read_and_how_many_configs_were_tr
         ledger.put_on_record(run_id, ABOUT, table)
     ledger.put_on_record("run again", ABOUT, tables["run 0"])  # the same predictions are no other try
     said = [ledger.read_scores("run 0", tables["run 0"], "look", tables.get) for _ in range(2)]
-    assert said[1].startswith("on the record: read 2 of these test folds; 4 configs tried on them; were they equally")
+    told = "on the record: the scores of these test folds were read 2 times; 4 configs tried on them; if they are "
+    assert said[1].startswith(told)
     optimism, n_configs = expected_optimism(list(tables.values()))
     assert n_configs == 4 and f"the best of 4 is expected to look {optimism:.3f} better than it is" in said[1]
     only = ledger.read_scores("run 0", tables["run 0"], "look", none)
@@ -170,7 +171,7 @@ def test_a_run_on_own_data_shows_dev_scores_alone_and_logs_no_test_score(runs):
 def test_unsealed_scores_carry_how_often_the_folds_were_read_and_the_ledger_has_the_reason(runs, tmp_path):
     _, second, run_id, client, state, _ = runs
     (line,) = re.findall("on the record.*", second)
-    assert line.startswith("on the record: read 1 of these test folds; 2 configs tried on them;")
+    assert line.startswith("on the record: the scores of these test folds were read 1 time; 2 configs tried on them;")
     lines = [json.loads(text) for text in (state / "ledger.jsonl").read_text().splitlines()]
     assert [line["what"] for line in lines] == ["predicted"] * 4 + ["read"] and lines[-1]["reason"] == "to see"
     kept = Path(client.download_artifacts(run_id, "ledger.jsonl", str(tmp_path))).read_text()
@@ -186,7 +187,7 @@ def test_a_best_config_warns_where_it_is_tested_on_images_that_chose_it(runs):
 def test_the_analysis_of_a_sealed_run_is_a_read_on_the_record_and_a_missing_last_line_is_noticed(runs):
     _, _, run_id, _, state, run = runs
     said = run("step_5/analyze_predictions.py", "--run-id", run_id)
-    assert "test ROC AUC" in said and "on the record: read 2 of these test folds; 2 configs tried" in said
+    assert "test ROC AUC" in said and "test folds were read 2 times; 2 configs tried" in said
     whole = (state / "ledger.jsonl").read_text()
     shown = run("common/evidence/ledger.py")
     assert "6 lines, each as it was written; 2 runs looked at" in shown and "analyze_predictions" in shown
