@@ -152,7 +152,7 @@ def test_what_is_said_in_words_about_the_study_holds_for_its_tables(data):
     number, width = claims["number"], claims["high"] - claims["low"]
     these, procedure = (f"every image tested, fixed settings: {of}" for of in ("these models", "the procedure"))
     assert width["the same on other splits"] > 2 * width["the same split, other seeds"], "splits move more than seeds"
-    assert width[these] < min(width[procedure], width["one random split"]), "step 3: these models are the narrowest"
+    assert width[these] < min(width[procedure], width["one random split"]), "step 3: narrower than one split"
     gain = claims.loc["search less fixed settings: the procedures"]
     assert gain["low"] < 0 < gain["number"], "the search raises the mean, and its interval holds zero"
     excess = number["dev score of the chosen trial less its test score"]
@@ -176,5 +176,5 @@ def test_what_lesson_3_says_of_folds_and_seeds_holds_for_the_study_where_it_has_
 
     of_folds = real.groupby(["seed", "root_split"])["test_roc_auc"].mean().unstack()
     of_seed, of_images = typical_sd("root_split", "inner_split"), typical_sd("root_split", "seed")
-    assert of_seed < of_images, "what the second row has more than the first"
+    assert of_seed < of_images < 1.1 * of_seed, "the second row is hardly larger than the first"
     assert of_folds.mean(axis=1).std() < min(of_seed, of_images, of_folds.mean().std()), "the last row is the smallest"
