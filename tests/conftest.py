@@ -1,6 +1,5 @@
 """Fixtures: tiny pictures, the real photos, and a copy of the project that scripts run in."""
 
-import importlib.util
 import os
 import pickle
 import shutil
@@ -9,10 +8,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 from filelock import FileLock
-from PIL import Image
+from tiny_pets import make_tiny_pets
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -222,29 +220,10 @@ def slurm_of_all_tests():
 @pytest.fixture
 def browser(tmp_path):
     """A headless Chromium that fetches nothing but what it is sent to."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+    from browsing import chromium
 
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no Chromium with its chromedriver (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    options.binary_location = chromium
-    quiet = ["gpu", "background-networking", "component-update", "sync", "extensions", "default-apps", "dev-shm-usage"]
-    for flag in ["headless=new", "no-sandbox", "no-first-run", *(f"disable-{feature}" for feature in quiet)]:
-        options.add_argument(f"--{flag}")
-    options.add_argument("--window-size=1400,900")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    browser = webdriver.Chrome(options, Service(driver, env=os.environ | {"SE_OFFLINE": "true"}))
-    yield browser
-    browser.quit()
-
-
-def axe_core():
-    """The script of axe-core, as a package that we do not import holds it."""
-    spec = importlib.util.find_spec("axe_playwright_python")
-    return (Path(spec.origin).parent / "axe.min.js").read_text()
+    with chromium(tmp_path / "profile") as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -257,21 +236,6 @@ def tiny_pets(tmp_path_factory):
 def few_pets(tmp_path_factory):
     """80 of them: enough for scores that differ in their digits."""
     return make_tiny_pets(tmp_path_factory.mktemp("few") / "few_pets", n_per_class=40)
-
-
-def make_tiny_pets(root, n_per_class=12, groups=True):
-    rng = np.random.default_rng(0)
-    (root / "images").mkdir(parents=True)
-    lines = ["files,group"]
-    for index in range(n_per_class):
-        for breed, bright in (("Bengal", slice(0, 20)), ("beagle", slice(20, 40))):
-            pixels = rng.integers(0, 160, (40, 40, 3))
-            pixels[bright] += 60
-            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{breed}_{index + 1}.jpg")
-            lines.append(f"images/{breed}_{index + 1}.jpg,{breed} {index + 1}")
-    if groups:
-        (root / "groups.csv").write_text("\n".join(lines))
-    return root
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browsing import axe_core
 
-from conftest import PROJECT, axe_core
+from conftest import PROJECT
 
 TOOLS = Path(sys.executable).parent
 CONTENTS = re.findall(r"^- \[.+?\]\((.+?)\)", (PROJECT / "docs" / "contents.md").read_text(), re.MULTILINE)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import axe_core
 from PIL import Image
 
 from common import tracking
@@ -25,7 +26,6 @@ from common.evidence.claims import without_claims
 from common.evidence.questions import QUESTIONS, read_answers, write_questions
 from common.evidence.verifying import differences_of
 from common.results import delete_runs
-from conftest import axe_core
 
 GOLDEN = Path(__file__).with_name("report.md")
 FAST = ("--fast", "--image-size", "32", "--n-trials", "1", "--json")
