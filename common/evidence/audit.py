@@ -13,7 +13,8 @@ from common.evidence.audit_page import audit_page
 from common.evidence.auditing import audit, coarse_features
 from common.evidence.findings import Audit, Finding, as_json, waivers
 from common.evidence.flow import flow_of
-from common.state import cache_folder, whole_file
+from common.evidence.sheets import write_page
+from common.state import cache_folder
 
 
 def before_run(table, roots, args) -> dict[str, str]:
@@ -43,8 +44,7 @@ def _say(found: Audit, table, path: Path | None = None) -> None:
     if path is None and found.stops:
         path = cache_folder() / f"audit-{found.fingerprint[:24]}.html"
     if path is not None:
-        with whole_file(path, "w") as file:
-            file.write(audit_page(found, table))
+        write_page(path, audit_page(found, table))
         print(f"page: {path}")
 
 

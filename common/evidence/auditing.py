@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from common.cli import SOURCES
+from common.cli import SOURCES, UserError
 from common.data.folding import Fold
 from common.data.scans import UNSURE
 from common.evidence.findings import PERMUTATIONS, Audit, Finding, counted, named
@@ -74,8 +74,12 @@ def _kept(table, name: str, make: Callable[[], dict]) -> dict:
             pass  # damaged: made again
     found = make()
     if table.cached:
-        with whole_file(path, "w") as file:
-            json.dump(found, file)
+        try:
+            with whole_file(path, "w") as file:
+                json.dump(found, file)
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror}); --no-cache does without the cache"
+            raise UserError(f"{path}: {reason}") from error
     return found
 
 

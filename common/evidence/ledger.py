@@ -108,38 +108,31 @@ def read_scores(
     UserError
         When predictions have no line, or differ from it, and as :func:`ledger_lines`.
     """
-    if unknown := missing_folds(run_id, predictions, own_lines):
-        folds = ", ".join(map(str, unknown))
+    if unknown := ", ".join(map(str, missing_folds(run_id, predictions, own_lines))):
         raise UserError(
-            f"run {run_id}: the test predictions of outer fold {folds} are not on the record ({ledger_file().name}); "
+            f"run {run_id}: the test predictions of outer fold {unknown} are not on the record ({ledger_file().name}); "
             "expected a line for them before they are scored, which run.record(predictions) writes"
         )
     digests = _digests(predictions)
     test_sets = sorted(test_set for test_set, _ in digests.values())
     with _open() as lines:
-        others = [line for line in lines if line["what"] == "predicted" and line["test_set"] in test_sets]
         tried: dict[str, dict[str, str]] = {}
-        for line in others:
-            tried.setdefault(line["test_set"], {}).setdefault(line["digest"], line["run"])
+        for line in lines:
+            if line["what"] == "predicted" and line["test_set"] in test_sets:
+                tried.setdefault(line["test_set"], {}).setdefault(line["digest"], line["run"])
         n_configs = max((len(found) for found in tried.values()), default=1)
         n_reads = 1 + sum(line["what"] == "read" and bool({*line["test_sets"]} & {*test_sets}) for line in lines)
-        _append(
-            lines, {"what": "read", "run": run_id, "test_sets": test_sets, "n_configs": n_configs, "reason": reason}
-        )
+        about = {"test_sets": test_sets, "n_configs": n_configs, "reason": reason}
+        _append(lines, {"what": "read", "run": run_id, **about})
     said = f"the scores of these test folds were read {counted(n_reads, 'time')}"
     said = f"on the record: {said}; {counted(n_configs, 'config')} tried on them"
     if n_configs == 1:
         return said
-    from common.evidence.optimism import MOST, expected_optimism
+    from common.evidence.optimism import MOST, said_of_optimism
 
     runs = [run for run in dict.fromkeys(run for found in tried.values() for run in found.values()) if run != run_id]
     others = [found for run in runs[-MOST:] if (found := predictions_of(run)) is not None]
-    optimism, n_found = expected_optimism([predictions, *others])
-    if optimism is None:
-        why = "from so few images" if n_found > 1 else "as none of the others has predictions of all these folds here"
-        return f"{said}; how much better the best looks cannot be told {why}"
-    of = f"{n_found}" if n_found == n_configs else f"{n_found} of them that can be compared"
-    return f"{said}; if they are equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
+    return f"{said}; {said_of_optimism([predictions, *others], n_configs)}"
 
 
 def note(what: str, run_id: str, reason: str) -> None:
@@ -174,13 +167,13 @@ def main(argv: list[str] | None = None) -> list[Line]:
         about = f"predictions {line['digest'][:16]}" if "digest" in line else line.get("reason", "")
         configs = counted(line.get("n_configs", 0), "config")
         print(escaped(f"{line['time']}  {line['what']:<9}  run {line['run'][:8]}  {folds:<7}  {configs:<9}  {about}"))
-    runs = 0
-    for run_id, text in tracking.texts_on_record():
-        runs += 1
-        if gone := [line for line in map(json.loads, text.splitlines()) if line not in lines]:
-            fold = gone[0]["fold"]
-            raise UserError(f"{ledger_file()}: a line is gone: outer fold {fold} of run {run_id}, which still has it")
-    print(f"{ledger_file()}: {counted(len(lines), 'line')}, each as it was written; {counted(runs, 'run')} looked at")
+    texts = [*tracking.texts_on_record()]
+    for run_id, text in texts:
+        if gone := next((line for line in map(json.loads, text.splitlines()) if line not in lines), None):
+            at = f"outer fold {gone['fold']} of run {run_id}, which still has it"
+            raise UserError(f"{ledger_file()}: a line is gone: {at}")
+    looked = counted(len(texts), "run")
+    print(f"{ledger_file()}: {counted(len(lines), 'line')}, each as it was written; {looked} looked at")
     if args.json:
         print(json.dumps(lines))
     return lines
@@ -220,19 +213,17 @@ def _checked(path: Path) -> list[Line]:
     for number, text in enumerate(content.split(b"\n")[:-1], 1):  # a line that a power cut left half is none
         try:
             line = json.loads(text)
-            own = line["sha256"]
-            is_whole = own == _sha256_of(line)
+            problem = "" if line["sha256"] == _sha256_of(line) else "was changed"
+            if not problem and line["before"] != before:
+                problem = "does not follow from the line before it, so a line was removed or moved"
         except (ValueError, KeyError, TypeError):
-            is_whole = False
-        problem = "" if is_whole else "was changed"
-        if is_whole and line["before"] != before:
-            problem = "does not follow from the line before it, so a line was removed or moved"
+            problem = "was changed"
         if problem:
             raise UserError(
                 f"{path}: line {number} {problem}; expected the file as it was, or none: then nothing is on the record"
             )
         lines.append(line)
-        before = own
+        before = line["sha256"]
     return lines
 
 

@@ -16,8 +16,7 @@ from common import cli, data, tracking
 from common.cli import UserError
 from common.evaluation.predictions import classes_of
 from common.evidence.findings import SHOWN
-from common.evidence.sheets import document, picture
-from common.state import whole_file
+from common.evidence.sheets import document, picture, write_page
 
 MOST = 200
 """Images that the page shows."""
@@ -87,7 +86,7 @@ def _page(found: pd.DataFrame, table, tested: int) -> str:
 def main(argv: list[str] | None = None) -> pd.DataFrame:
     """The command: ``python -m common.evidence.mislabelled RUN``."""
     flags = cli.parser(__doc__)
-    flags.add_argument("run", metavar="RUN", help="id of a finished run")
+    flags.add_argument("run", metavar="RUN", help="id of a finished root run, or how it begins")
     flags.add_argument(
         "--output", type=Path, default=Path("labels.html"), metavar="FILE", help="(default: %(default)s)"
     )
@@ -102,11 +101,10 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     print(f"labels: {len(found)} of {tested} tested images may have a wrong one{': ' if len(found) else ''}{first}")
     if tested < len(table):
         print(f"{len(table) - tested} images were not tested in this run; --root-splits tests more")
-    with whole_file(args.output, "w") as file:
-        file.write(_page(found, table, tested))
+    write_page(args.output, _page(found, table, tested))
     print(f"page: {args.output}")
     if args.json:
-        print(json.dumps({"run_id": args.run, "tested": tested, "doubtful": found.to_dict("records")}))
+        print(json.dumps({"run_id": run.run_id, "tested": tested, "doubtful": found.to_dict("records")}))
     return found
 
 

@@ -55,6 +55,16 @@ def expected_optimism(tables: Sequence[pd.DataFrame]) -> tuple[float | None, int
     return float(drawn.max(axis=1).mean()), len(models)
 
 
+def said_of_optimism(tables: Sequence[pd.DataFrame], n_configs: int) -> str:
+    """What is to be said of the best of `n_configs`, of which these tables are there: see :func:`expected_optimism`."""
+    optimism, n_found = expected_optimism(tables)
+    if optimism is None:
+        why = "from so few images" if n_found > 1 else "as none of the others has predictions of all these folds here"
+        return f"how much better the best looks cannot be told {why}"
+    of = f"{n_found}" if n_found == n_configs else f"{n_found} of them that can be compared"
+    return f"if they are equally good, the best of {of} is expected to look {optimism:.3f} better than it is"
+
+
 def _tested(table: pd.DataFrame) -> set[tuple[int, str, str]]:
     test = table[table["part"] == "test"]
     return {*zip(test["root_split"], test["file"].astype(str), test["digest"].astype(str), strict=True)}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
+from common.cli import UserError
 from common.data.decoding import as_png
+from common.state import whole_file
 
 _STYLE = """
 :root { background: #fff; color: #1b1b1b; color-scheme: light dark; }
@@ -45,6 +48,21 @@ def document(title: str, body: str, style: str = "") -> str:
 </body>
 </html>
 """
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, whole or not at all.
+
+    Raises
+    ------
+    UserError
+        When it cannot be written.
+    """
+    try:
+        with whole_file(path, "w") as file:
+            file.write(page)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def picture(pixels: np.ndarray) -> str:

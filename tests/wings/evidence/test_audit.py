@@ -18,9 +18,9 @@ from common.config import TrainingConfig
 from common.data.folding import Fold
 from common.data.made.drawn import make_drawn_pets
 from common.data.made.phantoms import make_phantoms
-from common.evidence import audit, looking, untouched
+from common.evidence import audit, auditing, looking, untouched
 from common.evidence.alike import alike
-from common.evidence.findings import as_json, waivers
+from common.evidence.findings import Audit, as_json, waivers
 from common.training.features import frozen_features
 
 
@@ -297,6 +297,15 @@ def test_what_was_found_is_kept_and_survives_a_damaged_file(some, monkeypatch, t
     monkeypatch.undo()
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     assert audited(table, features=features) == first and json.loads(as_json(first))["passed"]
+
+
+def test_a_full_disk_is_one_line_when_what_was_found_is_kept_or_shown(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    (tmp_path / "cache").write_text("")  # in place of the folder
+    with pytest.raises(UserError, match=r"cannot be written \(.*\); --no-cache does without the cache"):
+        auditing._kept(table, "any", dict)
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory\)"):
+        audit._say(Audit("pets", table.fingerprint, {}, [], {}), table, tmp_path)
 
 
 def test_arrays_are_audited_and_the_page_of_their_copies_has_no_pictures(tmp_path, monkeypatch):

@@ -127,6 +127,14 @@ def test_a_line_that_was_altered_removed_or_swapped_breaks_the_chain(how, state)
     assert path.read_bytes() == before
 
 
+def test_a_line_that_names_none_before_it_is_one_that_was_changed(state):
+    ledger.put_on_record("run a", ABOUT, predicted(0))
+    line = {"what": "read"}
+    (state / "ledger.jsonl").write_text(f"{json.dumps(line | {'sha256': ledger._sha256_of(line)})}\n")
+    with pytest.raises(UserError, match="line 1 was changed"):
+        ledger.ledger_lines()
+
+
 def test_a_line_that_a_power_cut_left_half_is_taken_off_by_the_next_one(state):
     ledger.put_on_record("run a", ABOUT, predicted(0))
     path = ledger.ledger_file()

@@ -3,12 +3,15 @@
 import json
 import shutil
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
+from kept_results import make_run
 
 from common.cli import UserError
 from common.data.made.drawn import make_drawn_pets
+from common.evidence import mislabelled
 from common.evidence.mislabelled import doubtful_labels
 
 SWAPPED = 100
@@ -40,6 +43,18 @@ def test_of_100_swapped_labels_most_are_on_the_list_and_first(run_script, tmp_pa
     assert len(set(found) & wrong) >= 60
     assert len(set(found[:50]) & wrong) >= 30
     assert page.read_text().count("data:image/png;base64,") == min(200, len(found))
+
+
+def test_the_first_digits_of_an_id_are_enough_and_a_page_that_cannot_be_written_is_one_line(
+    home, tmp_path, monkeypatch, capsys
+):
+    run_id, images = make_run(1), mock.MagicMock(files=())
+    images.name = "pets"
+    monkeypatch.setattr(mislabelled.data, "load_images", lambda *_, **__: images)
+    mislabelled.main([run_id[:8], "--output", str(tmp_path / "labels.html"), "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["run_id"] == run_id
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory\)"):
+        mislabelled.main([run_id[:8], "--output", str(tmp_path)])
 
 
 def test_without_cleanlab_one_line_says_what_to_install(monkeypatch):
