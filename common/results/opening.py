@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking._tracking_service.utils import _get_store
 
 from common.cli import UserError
 from common.results.in_database import DatabaseTrees
 from common.results.on_server import ServerTrees
 from common.results.trees import Trees
-from common.tracking.store import one_line, open_tracking
+from common.tracking.store import is_database, one_line, open_tracking
 
 
 def open_trees() -> Trees:
@@ -27,7 +26,7 @@ def trees_at(uri: str) -> Trees:
     """
     if uri.startswith(("http:", "https:")):
         return ServerTrees(uri)
-    if uri.partition(":")[0].partition("+")[0] not in DATABASE_ENGINES:
+    if not is_database(uri):
         raise UserError(f"{uri}: expected the address of a server or a database: http://… or postgresql://…")
     try:
         return DatabaseTrees(uri, _get_store(uri))

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from requests.exceptions import ChunkedEncodingError
+from sqlalchemy import make_url
 
 from common.cli import UserError, check_project, masked, reason_of
 from common.locks import locked
 from common.state import state_folder, whole_file, work_folder
 from common.tracking import upkeep
 from common.tracking.pages import TAGS, show_runs
+
+SQLITE = "sqlite:///"
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -83,7 +88,8 @@ def one_line(uri: str, error: Exception) -> UserError:
 def open_store(experiment: str) -> tuple[str, str]:
     """The address of the tracking store and the id of an experiment, made if there is none.
 
-    The store is ``mlflow.db`` with ``mlruns/`` of the project folder, or the server that ``MLFLOW_TRACKING_URI`` names.
+    The store is ``mlflow.db`` with ``mlruns/`` of the project folder, or the server or database that
+    ``MLFLOW_TRACKING_URI`` names; see :func:`place_of_artifacts` for where a database has its artifacts.
 
     Raises
     ------
@@ -120,7 +126,7 @@ def _opened() -> Iterator[str]:
                 upkeep.look_after(database)
             yield uri
             if uri != upkeep.store_uri(database):
-                _remember(masked(uri))
+                _remember(_whole(uri))
     except UserError:
         raise
     except Exception as error:  # each store has errors of its own
@@ -129,8 +135,8 @@ def _opened() -> Iterator[str]:
 
 def other_stores(uri: str) -> list[str]:
     """The stores, beside this one and the project's own, that were used from this folder and are not gone."""
-    present = {masked(uri), upkeep.store_uri(state_folder() / "mlflow.db")}
-    return [known for known in _remembered() if known not in present and not _is_gone(known)]
+    present = {_whole(uri), _whole(upkeep.store_uri(state_folder() / "mlflow.db"))}
+    return [known for known in _remembered() if _whole(known) not in present and not _is_gone(known)]
 
 
 def _remember(uri: str) -> None:
@@ -145,12 +151,34 @@ def _remembered() -> list[str]:
 
 
 def _is_gone(uri: str) -> bool:
-    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").split("?")[0]).exists()
+    return uri.startswith(SQLITE) and not _file_of(uri).exists()
+
+
+def _whole(uri: str) -> str:
+    """An address without secrets, which means the same from every folder."""
+    return f"{SQLITE}{_file_of(uri)}" if uri.startswith(SQLITE) else masked(uri)
+
+
+def _file_of(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE).split("?")[0]).resolve()
+
+
+def is_database(uri: str) -> bool:
+    """Whether an address is that of a database, which MLflow's client uses without a server."""
+    return uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
 
 
 def place_of_artifacts(uri: str, experiment: str) -> str | None:
-    """``mlruns/<experiment>`` beside an SQLite database; a server has a place of its own."""
-    if not uri.startswith("sqlite:///"):
+    """The folder, as an address, of an experiment that is made; None where a server has a place of its own.
+
+    It is ``mlruns/<experiment>`` beside an SQLite database, and of another database, which says nothing of folders,
+    ``mlruns/<database>/<experiment>`` of the state folder.
+    """
+    if not is_database(uri):
         return None
-    database = Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
-    return (database.parent / "mlruns" / experiment).as_uri()
+    if uri.startswith(SQLITE):
+        return (_file_of(uri).parent / "mlruns" / experiment).as_uri()
+    url = make_url(uri)
+    parts = (url.get_backend_name(), url.host or url.query.get("host"), url.port, url.database)
+    database = re.sub(r"[^\w.]+", "-", " ".join(str(part) for part in parts if part))
+    return (state_folder() / "mlruns" / database / experiment).as_uri()

@@ -83,6 +83,8 @@ def test_a_run_with_its_search_goes_to_postgresql_and_back(
         patch.setenv("OPTUNA_STORAGE", f"{postgresql}/studies")
         results.import_results(path)
         assert moved(run_id) == before
+        (database,) = (tmp_path / "second" / "mlruns").glob("postgresql-127.0.0.1-*-runs")
+        assert list(database.rglob("results.csv")) and not list(tmp_path.glob("mlruns/*"))
         again = results.export_runs([run_id], tmp_path / "2.zip")
         row = results.list_runs().iloc[0]
         assert (row["test_roc_auc"], [row["low"], row["high"]]) == (said["test_roc_auc"], said["ci"])
