@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import BaseFileLock, Timeout
@@ -12,6 +12,9 @@ from filelock import BaseFileLock, Timeout
 from common.cli import UserError
 from common.locks import holder_of, locked
 from common.state import whole_file, work_folder
+
+SPARE = 200
+"""Open files for all else."""
 
 
 def folder_id() -> str:
@@ -63,12 +66,30 @@ def kept_from_work(run_id: str) -> Iterator[None]:
             let_go(lock)
 
 
+@contextmanager
+def all_kept_from_work(run_ids: Sequence[str]) -> Iterator[None]:
+    """As :func:`kept_from_work`, of some runs: each takes an open file, of which systems give few unless asked."""
+    import resource  # which Windows lacks
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(run_ids) + SPARE if hard == resource.RLIM_INFINITY else min(len(run_ids) + SPARE, hard)
+    if soft not in (resource.RLIM_INFINITY, hard) and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    with ExitStack() as held:
+        for run_id in run_ids:
+            held.enter_context(kept_from_work(run_id))
+        yield
+
+
 def is_at_work(run_id: str) -> bool:
     """Whether a process of this machine works on a run."""
     if not work_folder("checkpoints").joinpath(f"{run_id}.lock").exists():
         return False
-    try:
-        with kept_from_work(run_id):
-            return False
-    except UserError:
-        return True
+    with lock_of_start():  # until the end, so that nobody finds the lock taken by one who only looks
+        lock = lock_of_run(run_id)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        let_go(lock)
+    return False
