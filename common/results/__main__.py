@@ -121,7 +121,8 @@ def _delete(args: argparse.Namespace) -> None:
     ids = _ids(args.runs, LEVELS)
     if not args.yes and sys.stdin.isatty():
         table = results.list_runs()
-        print(for_people(table[table["run"].isin(ids)]))
+        if not (shown := table[table["run"].isin(ids)]).empty:  # those on their way in or out are not listed
+            print(for_people(shown))
     if _agreed(args.yes, f"delete {', '.join(ids)} for good?", "delete"):
         _say(results.delete_runs(ids, args.force))
 
@@ -135,11 +136,10 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _ids(texts: Sequence[str], levels: Sequence[str] = ("root",)) -> list[str]:
-    from common.results.deleting import root_id
+    from common.results.deleting import root_ids
     from common.results.opening import open_trees
 
-    trees = open_trees()
-    return list(dict.fromkeys(root_id(trees, text, levels) for text in texts))
+    return root_ids(open_trees(), texts, levels)
 
 
 def _agreed(yes: bool, question: str, command: str) -> bool:

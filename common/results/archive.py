@@ -17,7 +17,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from common.cli import UserError
 from common.progress import one_by_one
 from common.results.sizes import in_words_of
-from common.state import regular, whole
+from common.state import regular, state_folder, whole
 
 MANIFEST = "manifest.json"
 PRODUCT = "reproai results"
@@ -38,8 +38,10 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes], about: Mapping[
     Raises
     ------
     UserError
-        When it cannot be written.
+        When it cannot be written, or a name is one that :func:`open_archive` refuses.
     """
+    if odd := next((name for name in files if not _is_inside(name)), None):
+        raise UserError(f"{odd!r}: has a backslash or a control character in its name; expected another name")
     members = {name: dict(zip(("bytes", "sha256"), _digest(files[name]), strict=True)) for name in sorted(files)}
     manifest = {"product": PRODUCT, "format": FORMAT, **about, "members": members}
     try:
@@ -138,7 +140,8 @@ def _manifest(path: Path, file: ZipFile) -> dict[str, Any]:
         raise UserError(
             f"{path}: would be {in_words_of(sum(sizes))} from {in_words_of(packed)}; no results are like that"
         )
-    if sum(sizes) > (free := shutil.disk_usage(path.parent).free):
+    place = next(folder for folder in (state_folder(), *state_folder().parents) if folder.exists())
+    if sum(sizes) > (free := shutil.disk_usage(place).free):
         raise UserError(f"{path}: takes {in_words_of(sum(sizes))}, and the disk has {in_words_of(free)} left")
     return manifest
 
@@ -171,7 +174,7 @@ def _check_members(path: Path, file: ZipFile, manifest: Mapping[str, Any]) -> No
 
 def _is_inside(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    bad = not name or re.search(r"[\\:\x00-\x1f]", name) or name.startswith("/") or name != "/".join(parts)
+    bad = not name or re.search(r"[\\\x00-\x1f\ud800-\udfff]", name) or name.startswith("/") or name != "/".join(parts)
     return not bad and ".." not in parts
 
 

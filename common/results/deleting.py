@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from mlflow.entities import LifecycleStage
@@ -17,7 +16,7 @@ from common.results.opening import open_trees
 from common.results.trees import ADDING, DELETING, LEVELS, ROOT, Trees, local_folder
 from common.search.kept import delete_studies, study_names
 from common.state import cache_folder, state_folder, work_folder
-from common.tracking.at_work import folder_id, kept_from_work
+from common.tracking.at_work import all_kept_from_work, folder_id
 from common.tracking.finding import data_of
 from common.tracking.runs import Run
 from common.tracking.seam import deleted_on_record
@@ -51,24 +50,27 @@ def delete_runs(run_ids: Sequence[str], force: bool = False) -> list[str]:
         When there is no such run, a process works on one, or one may not go.
     """
     trees = open_trees()
-    ids = [root_id(trees, text, LEVELS) for text in run_ids]
-    with contextlib.ExitStack() as held:
-        for run_id in dict.fromkeys(ids):
-            held.enter_context(kept_from_work(run_id))
+    ids = root_ids(trees, run_ids, LEVELS)
+    with all_kept_from_work(ids):
+        for run_id in ids:
             _check(trees, run_id, force)
-        return [_delete(trees, run_id) for run_id in dict.fromkeys(ids)]
+        return [_delete(trees, run_id) for run_id in ids]
 
 
-def root_id(trees: Trees, text: str, levels: Sequence[str] = (ROOT,)) -> str:
-    """The id of the root run that is, or begins with, a text.
+def root_ids(trees: Trees, texts: Sequence[str], levels: Sequence[str] = (ROOT,)) -> list[str]:
+    """The ids of the root runs that are, or begin with, some texts, each once.
 
     Raises
     ------
     UserError
-        When there is none, or more than one.
+        When of a text there is none, or more than one.
     """
-    known = {root.run_id for level in levels for root in trees.roots(level)}
-    found = [text] if text in known else sorted(run_id for run_id in known if text and run_id.startswith(text))
+    known = {root.run_id for level in levels for root in trees.roots(level)} if texts else set()
+    return list(dict.fromkeys(_id_of(text, known) for text in texts))
+
+
+def _id_of(text: str, known: Collection[str]) -> str:
+    found = [text] if text in known else [run_id for run_id in known if text and run_id.startswith(text)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -167,7 +169,7 @@ def remove_files(files_of: Callable, each: str) -> None:
         else:
             files.delete_artifacts()
     except (MlflowException, OSError, NotImplementedError, UserError) as error:
-        if "404" not in str(error):
+        if getattr(getattr(error, "response", None), "status_code", None) != 404:
             raise UserError(f"artifacts of {each}: cannot be removed ({reason_of(error)})") from None
 
 

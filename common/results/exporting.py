@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import UserError, escaped
+from common.progress import one_by_one
 from common.results.archive import write_archive
-from common.results.deleting import root_id
+from common.results.deleting import root_ids
 from common.results.listing import ledger
 from common.results.opening import open_trees
 from common.results.sharing import PREDICTIONS, WITHHELD, Shared
 from common.results.trees import Tree, Trees, local_folder
 from common.search.kept import study_records
 from common.state import data_folder
-from common.tracking.at_work import kept_from_work
+from common.tracking.at_work import all_kept_from_work
 from common.tracking.recorded_code import pack_code
 
 Content = Path | bytes
@@ -43,18 +44,16 @@ def export_runs(run_ids: Sequence[str], path: str | Path, share: bool = False) -
     UserError
         When there is no such run, a process works on one, or the archive cannot be written.
     """
-    trees, files, kept = open_trees(), {}, []
-    with contextlib.ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
-        for run_id in dict.fromkeys(root_id(trees, text) for text in run_ids):
-            held.enter_context(kept_from_work(run_id))
-            for name, content in tree_files(trees, run_id, folder / run_id, share):
+    trees = open_trees()
+    ids, files = root_ids(trees, run_ids), {}
+    with tempfile.TemporaryDirectory() as folder, all_kept_from_work(ids):
+        for run_id in one_by_one(ids, "reading", "run"):
+            for name, content in tree_files(trees, run_id, Path(folder, run_id), share):
                 files[f"{run_id}/{name}"] = content
             commit = trees.client.get_run(run_id).data.params.get("git_commit", "")
             if not share and f"code/{commit}.pack" not in files and (pack := pack_code(commit)) is not None:
                 files[f"code/{commit}.pack"] = pack
-            kept.append(run_id)
-        write_archive(Path(path), files, {"mlflow": version("mlflow"), "runs": kept, "shared": share})
+        write_archive(Path(path), files, {"mlflow": version("mlflow"), "runs": ids, "shared": share})
     return Path(path)
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, RunTag
@@ -19,13 +20,13 @@ from common.results.archive import Archive, open_archive
 from common.results.deleting import remove_tree, remove_work_of
 from common.results.incoming import Incoming, put_files, put_splits, put_versions
 from common.results.opening import open_trees
-from common.results.trees import ADDING, ORIGIN, ROOT, KeptModel, KeptRun, Tree, Trees, line_key, with_ids
+from common.results.trees import ADDING, ORIGIN, ROOT, KeptModel, KeptRun, RootRun, Tree, Trees, line_key, with_ids
 from common.search.kept import delete_studies, put_studies, study_names
 from common.state import work_folder
 from common.tracking.at_work import kept_from_work
 from common.tracking.pages import TAGS
 from common.tracking.recorded_code import put_code
-from common.tracking.store import open_store, open_tracking, place_of_artifacts
+from common.tracking.store import place_of_artifacts
 
 
 def import_results(path: str | Path) -> list[str]:
@@ -56,14 +57,15 @@ def import_results(path: str | Path) -> list[str]:
         for name in archive.names("code"):
             put_code(name.removesuffix(".pack"), archive.read(f"code/{name}"))
         with locked(work_folder("mlflow") / "import"):
-            return [take_in(trees, source) for source in one_by_one(sources, "adding", "run")]
+            known = known_roots(trees)
+            return [take_in(trees, source, known) for source in one_by_one(sources, "adding", "run")]
 
 
 def _runs_of(archive: Archive) -> list[str]:
     found = archive.manifest.get("runs")
     if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
         raise UserError(f"{archive.path}: names no runs; expected what common.results export wrote")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def source_of(archive: Archive, run_id: str) -> Incoming:
@@ -102,14 +104,19 @@ def _check_names(tree: Tree, studies: list[dict], files: list[str]) -> None:
             raise ValueError(f"{name!r:.80} is no name of its kind")
 
 
-def take_in(trees: Trees, source: Incoming, held_id: str = "") -> str:
-    """Add one root run, unless it is there; returns a line that says so.
+def known_roots(trees: Trees) -> list[RootRun]:
+    """The root runs of a store, also those that are on their way in."""
+    return [root for level in (ADDING, ROOT) for root in trees.roots(level)]
+
+
+def take_in(trees: Trees, source: Incoming, known: list[RootRun], held_id: str = "") -> str:
+    """Add one root run, unless it is one of the `known`, which it joins; returns a line that says so.
 
     The runs are shown when all else is there: until then the root's level is :data:`ADDING`. Of `held_id` the caller
     keeps others from work.
     """
     before = source.tree.root
-    there = _there(trees, source.tree)
+    there = _there(known, source.tree)
     if there is not None:
         with contextlib.ExitStack() as held:
             if there != held_id:
@@ -130,30 +137,28 @@ def take_in(trees: Trees, source: Incoming, held_id: str = "") -> str:
     put_files(trees, source, new)
     put_studies(json.loads(with_ids(json.dumps(source.studies), new)))
     put_splits(source)
-    root_id = source.tree.root.run_id
     put_versions(trees, source, new)
-    trees.client.set_tag(root_id, "run_level", ROOT)
-    known = "" if root_id == before.run_id else f" (it was {before.run_id})"
-    return f"run {root_id}{known}: added, with {len(tree.runs) - 1} runs below it"
+    root = source.tree.root
+    trees.client.set_tag(root.run_id, "run_level", ROOT)
+    known.append(RootRun(root.run_id, tree.experiment, root.status, root.start, root.end, root.tags))
+    was = "" if root.run_id == before.run_id else f" (it was {before.run_id})"
+    return f"run {root.run_id}{was}: added, with {len(tree.runs) - 1} runs below it"
 
 
 def _experiment(trees: Trees, name: str) -> str:
-    if trees.uri == open_tracking():
-        return open_store(name)[1]
     found = trees.client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
     return trees.client.create_experiment(name, place_of_artifacts(trees.uri, name), TAGS)
 
 
-def _there(trees: Trees, tree: Tree) -> str | None:
+def _there(known: Sequence[RootRun], tree: Tree) -> str | None:
     """The id under which a root run is here."""
     names = {tree.root.run_id, tree.root.tags.get(ORIGIN)}
-    for level in (ADDING, ROOT):
-        for root in trees.roots(level):
-            same = root.start == tree.root.start and root.tags.get("fingerprint") == tree.root.tags.get("fingerprint")
-            if same and ({root.run_id, root.tags.get(ORIGIN)} - {None}) & names:
-                return root.run_id
+    for root in known:
+        same = root.start == tree.root.start and root.tags.get("fingerprint") == tree.root.tags.get("fingerprint")
+        if same and ({root.run_id, root.tags.get(ORIGIN)} - {None}) & names:
+            return root.run_id
     return None
 
 

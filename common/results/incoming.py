@@ -105,6 +105,8 @@ def _fingerprint_in(splits: bytes) -> str:
 
 def put_versions(trees: Trees, source: Incoming, new: dict[str, str]) -> None:
     """Register the versions that the run had, where this registry has none of it."""
+    if not source.versions:
+        return
     client, root_id = trees.client, source.tree.root.run_id
     known = {version.name for version in client.search_model_versions(f"run_id = '{root_id}'")}
     for version in source.versions:

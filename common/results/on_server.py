@@ -57,8 +57,10 @@ class ServerTrees(Trees):
             )
             for run in self._search(f"tags.run_level = '{level}'", list(names))
         }
+        if level != ROOT:
+            return list(roots.values())
         fits = "tags.phase = 'fine-tuning' and attributes.status = 'FINISHED'"
-        for run in self._search(fits, list(names)) if level == ROOT else ():
+        for run in self._search(fits, list(names)):
             if (root_id := run.data.tags.get("root_run_id")) in roots:
                 roots[root_id].fits += 1
         for run in self._search("tags.run_level = 'reproduction'", list(names))[::-1]:

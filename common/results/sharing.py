@@ -44,7 +44,7 @@ PATH = re.compile(rf"(?<![\w.:/<>])(?:~|[A-Za-z]:)?[/\\](?:{_NAME}+[/\\])+({_NAM
 """An absolute path of a folder in a folder, or deeper."""
 QUOTED = re.compile(r"""(?P<quote>["']|\A)(?:~|[A-Za-z]:)?[/\\][^"'\n]*[/\\]([^"'/\\\n]*)(?P=quote)(?=\Z|[^\w])""")
 """The same as a whole text or in quotes, where it may hold spaces."""
-FILE = re.compile(r"file:/{1,3}(?!STATE|PROJECT|HOME)[^\s\"'<>;,]*/([^\s\"'<>;,/]*)")
+FILE = re.compile(r"file:/{1,3}+(?!STATE|PROJECT|HOME)[^\s\"'<>;,]*/([^\s\"'<>;,/]*)")
 """The address of a file."""
 TOKEN = re.compile(r"""[^\s"',;:<>()\[\]{}|=]+""")
 ADDRESS = re.compile(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from common import tracking
 from common.cli import UserError, escaped
-from common.results.deleting import root_id
+from common.results.deleting import root_ids
 from common.results.listing import ledger, row_of, test_reads
 from common.results.opening import open_trees
 from common.results.sizes import bytes_of, in_words_of, tree_sizes
@@ -41,7 +41,7 @@ def show_run(run_id: str) -> str:
         When there is no such run.
     """
     trees = open_trees()
-    run_id = root_id(trees, run_id)
+    (run_id,) = root_ids(trees, [run_id])
     tree = trees.tree(run_id)
     root = next(root for root in trees.roots() if root.run_id == run_id)
     row = row_of(root, {} if trees.uri.startswith("http") else tree_sizes(trees), test_reads())
@@ -65,7 +65,7 @@ def results_by_fold(run_id: str) -> pd.DataFrame:
         When there is no such run, or it has no such table yet.
     """
     trees = open_trees()
-    run_id = root_id(trees, run_id)
+    (run_id,) = root_ids(trees, [run_id])
     table = _table(trees, run_id, "results.csv")
     if "test_roc_auc" not in trees.client.get_run(run_id).data.metrics:
         table = table[[name for name in table if not name.startswith(("test_", "optimism"))]]
@@ -85,7 +85,7 @@ def plot_run(run_id: str, folder: str | Path) -> list[Path]:
     from common.evaluation.predictions import classes_of
 
     trees = open_trees()
-    run_id = root_id(trees, run_id)
+    (run_id,) = root_ids(trees, [run_id])
     if "test_roc_auc" not in trees.client.get_run(run_id).data.metrics:
         raise UserError(f"run {run_id}: shows no test scores; its step's analyze_predictions.py does")
     predictions, results = _table(trees, run_id, "predictions.csv"), _table(trees, run_id, "results.csv")

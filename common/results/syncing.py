@@ -11,12 +11,12 @@ from pathlib import Path
 from common.cli import UserError, masked
 from common.locks import locked
 from common.progress import one_by_one
-from common.results.deleting import root_id
+from common.results.deleting import root_ids
 from common.results.exporting import tree_files
-from common.results.importing import take_in
+from common.results.importing import known_roots, take_in
 from common.results.incoming import Incoming
 from common.results.opening import trees_at
-from common.results.trees import Trees
+from common.results.trees import RootRun, Trees
 from common.state import state_folder, work_folder
 from common.tracking.at_work import kept_from_work
 from common.tracking.upkeep import look_after, store_uri
@@ -53,12 +53,13 @@ def sync_runs(uri: str, run_ids: Sequence[str] = (), database: Path | None = Non
     here, there = trees_at(store_uri(own)), trees_at(uri)
     if here.uri.split("?")[0] == there.uri.split("?")[0]:
         raise UserError(f"{masked(uri)}: that is where the runs are; expected another store")
-    wanted = [root_id(here, text) for text in run_ids] or [root.run_id for root in here.roots()][::-1]
+    wanted = root_ids(here, run_ids) or [root.run_id for root in here.roots()][::-1]
     with locked(work_folder("mlflow") / "import"):
-        return [_sync(here, there, run_id) for run_id in one_by_one(dict.fromkeys(wanted), "syncing", "run")]
+        known = known_roots(there)
+        return [_sync(here, there, run_id, known) for run_id in one_by_one(wanted, "syncing", "run")]
 
 
-def _sync(here: Trees, there: Trees, run_id: str) -> str:
+def _sync(here: Trees, there: Trees, run_id: str, known: list[RootRun]) -> str:
     try:
         with kept_from_work(run_id), tempfile.TemporaryDirectory() as folder:
             files = dict(tree_files(here, run_id, Path(folder)))
@@ -77,7 +78,7 @@ def _sync(here: Trees, there: Trees, run_id: str) -> str:
             source = Incoming(
                 here.tree(run_id), [], versions, ledger if isinstance(ledger, bytes) else b"", kept, extract
             )
-            return take_in(there, source, run_id)
+            return take_in(there, source, known, run_id)
     except UserError as error:
         if "process is working" in str(error) or "has not ended" in str(error):
             return f"run {run_id}: has not ended, so it stays here for now"

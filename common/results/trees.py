@@ -196,9 +196,11 @@ def with_ids(text: str, new: dict[str, str]) -> str:
 
 def in_order(runs: Sequence[KeptRun], root_id: str) -> list[KeptRun]:
     """The runs of a tree, each after the one above it, and by time."""
+    ids = {run.run_id for run in runs}
     below: dict[str | None, list[KeptRun]] = {}
     for run in sorted(runs, key=lambda run: (run.start, run.run_id)):
-        below.setdefault(run.parent if run.run_id != root_id else None, []).append(run)
+        above = run.parent if run.parent in ids else root_id  # the run above it may have been deleted
+        below.setdefault(above if run.run_id != root_id else None, []).append(run)
     ordered, todo = [], [*below.get(None, ())]
     while todo:
         ordered.append(run := todo.pop(0))
