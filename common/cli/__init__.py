@@ -6,7 +6,6 @@ from common.cli.converters import MODEL_NAME, seed, whole_number
 from common.cli.errors import (
     WINGS,
     KilledError,
-    Terminated,
     UserError,
     did_you_mean,
     escaped,
@@ -30,4 +29,5 @@ from common.cli.flags import (
     with_defaults,
 )
 from common.cli.script import keep_going_without_reader, run
+from common.interrupting import Terminated
 from common.state import PROJECT

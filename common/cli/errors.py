@@ -50,10 +50,6 @@ class KilledError(UserError):
     exit_code = 137
 
 
-class Terminated(SystemExit):
-    """SIGTERM has come; the exit code is 143."""
-
-
 def reason_of(error: BaseException) -> str:
     """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

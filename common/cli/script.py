@@ -8,14 +8,14 @@ import gc
 import io
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from traceback import walk_tb
 
-from common.cli.errors import Terminated, UserError, escaped, lacking
+from common.cli.errors import UserError, escaped, lacking
+from common.interrupting import let_signals_end, raise_signals
 from common.state import PROJECT
 
 _code: int | str | None = None
@@ -70,7 +70,7 @@ def run(main: Callable[[], object]) -> None:
     kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
     """
     global _code
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_signals()
     if main.__module__ == "__main__":
         atexit.register(_leave)  # as the first one it is called last
     output = keep_going_without_reader()
@@ -93,9 +93,7 @@ def run(main: Callable[[], object]) -> None:
             code, problem = 2, f"error: {place}: expected it to go on, but it ended the program (SystemExit: {code})"
     finally:
         if not (hasattr(sys, "ps1") or sys.flags.interactive):
-            for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, signal.default_int_handler)):
-                if signal.getsignal(number) is handler:
-                    signal.signal(number, signal.SIG_DFL)
+            let_signals_end()
     if output is not None:
         sys.stdout.flush()
         if output.problem and not isinstance(output.problem, BrokenPipeError) and not code:
@@ -115,10 +113,6 @@ def _leave() -> None:
                 with suppress(OSError, ValueError):  # full or closed
                     stream.flush()
         os._exit(_code)
-
-
-def _terminate(signal_number: int, frame: object) -> None:
-    raise Terminated(143)
 
 
 def _place_of_foreign(end: SystemExit) -> str | None:

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common.cli import UserError, masked
+from common.interrupting import uninterrupted
 from common.state import whole_file
-from common.tracking.interruptions import uninterrupted
 
 COMMAND = """trap : INT TERM HUP
 "$@"

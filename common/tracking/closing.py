@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import RunStatus
 
 from common.cli import KilledError, UserError
-from common.tracking.interruptions import uninterrupted
+from common.interrupting import uninterrupted
 from common.tracking.outbox import outbox_of
 from common.tracking.store import UnreachableError
 

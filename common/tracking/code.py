@@ -12,7 +12,19 @@ from pathlib import Path
 from common.cli import WINGS
 from common.state import PROJECT
 
-SHOWS = {"cli", "events", "lesson", "locks", "moved", "plots", "production", "progress", "tracking", "versions"}
+SHOWS = {
+    "cli",
+    "events",
+    "interrupting",
+    "lesson",
+    "locks",
+    "moved",
+    "plots",
+    "production",
+    "progress",
+    "tracking",
+    "versions",
+}
 """Rooms of `common` that only show, tell or keep: no number depends on them."""
 REPORTS = {"compare.py", "ending.py", "repeats.py", "results_text.py"}
 """What does so in `common/evaluation`."""

@@ -19,9 +19,9 @@ from functools import cached_property
 from pathlib import Path
 
 from common.cli import UserError
+from common.interrupting import uninterrupted
 from common.state import sync, work_folder
 from common.tracking.identity import flatten
-from common.tracking.interruptions import uninterrupted
 
 Record = tuple[str, tuple[str, ...], str, tuple]
 """The id of the run that the fit was given, the names of the runs below it that lead to the one meant, what, with."""

@@ -17,11 +17,11 @@ from common.cli import KilledError, UserError, command_of, escaped, masked
 from common.config.places import find_spaces
 from common.config.settings import model_name
 from common.data.chosen import tested_elsewhere
+from common.interrupting import uninterrupted
 from common.state import state_folder, whole_file, work_folder
 from common.tracking import identity as identities
 from common.tracking.at_work import folder_id, lock_of_run, lock_of_start
 from common.tracking.closing import closing
-from common.tracking.interruptions import uninterrupted
 from common.tracking.outbox import outbox_of, try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run

@@ -13,9 +13,9 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from common.cli import UserError
+from common.interrupting import uninterrupted
 from common.locks import locked
 from common.state import whole_file
-from common.tracking.interruptions import uninterrupted
 
 PAUSE = 5.0
 """Seconds between two checkpoints of a phase, at least: shorter phases have only the one at their end."""

@@ -12,12 +12,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from common import cli
 from common.cli import KilledError, UserError
+from common.interrupting import put_off
 from common.training import servers
 
 if TYPE_CHECKING:
@@ -246,11 +248,13 @@ def _answer(fit: bytes) -> tuple[str, bytes]:
         _busy = False
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     """Interrupt this process's work, once, so that what is open is closed in peace; nothing more is started."""
     global _interrupted
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _interrupted = True
+    if _busy and put_off(signal_number, frame):
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _busy:
         raise KeyboardInterrupt
 

@@ -18,13 +18,13 @@ import optuna
 import pytest
 
 from common.cli import Terminated, UserError
-from common.cli.script import _terminate
 from common.config import settings
 from common.config.file import load_config, load_experiment
 from common.config.places import find_spaces, resolve
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.config.source import to_source
 from common.config.spaces import Categorical, FieldError, Float, Int
+from common.interrupting import interrupt
 from common.state import PROJECT
 
 IMPORTS = "from common.config import Categorical, Float, HyperParameter, Int\n"
@@ -165,7 +165,7 @@ def test_a_config_that_ends_or_raises_whatever_it_likes_is_one_line_with_its_lin
 
 @pytest.mark.parametrize(("number", "kind"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Terminated)])
 def test_a_signal_while_a_config_runs_ends_the_script_and_is_no_mistake_of_the_config(number, kind, write):
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         with pytest.raises(kind):
             load_config(write(f"import signal\nsignal.raise_signal(signal.{number})"), TrainingConfig)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -37,14 +38,53 @@ def main():
 cli.run(main)
 """
 
+LOST = """
+import importlib._bootstrap as bootstrap, signal, sys, threading, time, types
+from common import cli
+
+def interrupted(*_):
+    global interrupted
+    interrupted = lambda: None
+    signal.raise_signal(NUMBER)
+
+def in_a_destructor():
+    class Gone:
+        __del__ = interrupted
+    Gone()
+
+def with_the_lock_of_all_imports():
+    def acquire_lock(acquire=bootstrap._imp.acquire_lock):
+        acquire()
+        if sys._getframe(1).f_code.co_name == "cb":  # it forgets the lock of a module
+            interrupted()
+    bootstrap._imp = types.SimpleNamespace(**dict(vars(bootstrap._imp), acquire_lock=acquire_lock))
+    import colorsys
+
+def where_any_error_is_a_lack():
+    sys.interrupted = interrupted
+    import lacking
+
+def main():
+    {}()
+    other = threading.Thread(target=lambda: __import__("fractions"), daemon=True)
+    other.start()
+    try:
+        time.sleep(60)
+    finally:
+        other.join(10)
+        print("the other thread", "waits" if other.is_alive() else "is done", flush=True)
+
+cli.run(main)
+"""
+
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a script whose `main` ends with a line, in a session of its own, by a shell's words for ``"$@"``."""
+    """Starts a script, whose `main` ends with a line, in a session of its own, by a shell's words for ``"$@"``."""
     started = []
 
-    def start(line, shell='exec "$@"', **environment):
-        (tmp_path / "script.py").write_text(SCRIPT.format(line))
+    def start(line, shell='exec "$@"', script=SCRIPT, **environment):
+        (tmp_path / "script.py").write_text(script.format(line))
         process = subprocess.Popen(
             ["bash", "-c", f"{shell}; exit ${{PIPESTATUS[0]}}", "bash", sys.executable, "script.py"],
             cwd=tmp_path,
@@ -112,6 +152,52 @@ def test_a_signal_after_the_last_line_ends_a_script_at_once(line, number, start)
     _, errors = process.communicate(timeout=30)
     assert process.returncode in (128 + number, -number)  # a shell says the former of both
     assert errors in ("", "interrupted\n")
+
+
+@pytest.mark.hostile("Ctrl-C or SIGTERM is not lost where Python drops exceptions, and leaves it no lock")
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")])
+@pytest.mark.parametrize("where", ["in_a_destructor", "with_the_lock_of_all_imports", "where_any_error_is_a_lack"])
+def test_a_signal_where_python_drops_exceptions_ends_a_script_within_seconds(
+    where, number, code, said, start, tmp_path
+):
+    (tmp_path / "lacking.py").write_text("import sys\ntry:\n    sys.interrupted()\nexcept BaseException:\n    pass\n")
+    process = start(where, script=f"NUMBER = {number:d}\n{LOST}")
+    printed, errors = process.communicate(timeout=20)
+    assert (process.returncode, printed, errors) == (code, "the other thread is done\n", said)
+
+
+def interrupted(after, environment, cwd=PROJECT, data="drawn"):
+    """The exit code of a training that is interrupted so many seconds after its first import, and its errors."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "step_2/train.py", "--fast", "--data", data],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not process.stderr.readline().strip().endswith("common.interrupting"):
+        pass
+    timer = threading.Timer(after, process.send_signal, [signal.SIGINT])
+    timer.start()
+    errors = process.communicate(timeout=90)[1].splitlines()
+    return process.returncode, [line for line in errors if not line.startswith("import time:")]
+
+
+def test_ctrl_c_while_a_script_still_imports_is_one_line(tmp_path):
+    assert interrupted(0.02, os.environ | {"REPROAI_STATE": str(tmp_path)}) == (130, ["interrupted"])
+
+
+@pytest.mark.slow
+@pytest.mark.hostile("Ctrl-C in the first seconds of a training ends it within seconds, with its last line", cases=16)
+def test_ctrl_c_in_the_first_seconds_of_a_training_ends_it(killer):
+    killer.clean()
+    for moment in range(16):
+        code, errors = interrupted(moment / 5, killer.environment, killer.folder, killer.data)
+        assert (code, errors[-1:]) in ((130, ["interrupted"]), (0, [])), errors
+        assert "Traceback" not in "".join(errors) and "Exception" not in "".join(errors)
+    assert {status for _, status in killer.roots()} <= {"KILLED", "FINISHED"}
 
 
 @pytest.mark.parametrize(("end", "code"), [("", 0), ("raise cli.UserError('no')", 2), ("raise KeyboardInterrupt", 130)])
