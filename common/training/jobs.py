@@ -16,6 +16,7 @@ import cloudpickle
 from tqdm import tqdm
 
 from common import progress
+from common.interrupting import uninterrupted
 from common.tracking.runs import deliver
 from common.training.compute import Compute
 from common.training.local import Engine, Running, engine_for
@@ -187,8 +188,9 @@ class _Queue:
 
     def start(self, call: Callable[[], None]) -> None:
         thread = threading.Thread(target=call, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        with uninterrupted():  # a thread that has not begun cannot be joined
+            self._threads.append(thread)
+            thread.start()
 
     def map(self, calls: list[Callable[[], Any]]) -> Iterator[Any]:
         group = _Group(calls)

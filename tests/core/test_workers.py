@@ -1,7 +1,9 @@
 """The processes that compute fits: which GPU each has, and on which kind of machine it may be."""
 
 import os
+import signal
 import socket
+import threading
 import time
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from common.cli import UserError
 from common.tracking.identity import surroundings
 from common.training import local, set_up
 from common.training.compute import Compute
+from common.training.jobs import run_jobs
 from common.training.local import engine_for
 from common.training.workers import Workers, pickled
 
@@ -81,6 +84,18 @@ def test_a_fit_that_is_interrupted_while_its_process_starts_never_begins(monkeyp
         workers.run("first", see_gpu(30), lambda said: None)
     assert cloudpickle.loads(workers.run("second", machine(), lambda said: None))
     workers.close()
+
+
+def test_ctrl_c_while_the_thread_of_an_outer_fold_starts_is_no_other_error(monkeypatch):
+    class Late(threading.Thread):
+        def start(self):
+            if self._target.__name__ == "call":
+                signal.raise_signal(signal.SIGINT)
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Late)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(lambda fold: fold, [1], Compute("cpu", "fp32", 1), Namespace(engine="local", n_jobs=2), 1)
 
 
 def test_more_processes_than_gpus_have_room_for_are_refused(gpus, monkeypatch):
