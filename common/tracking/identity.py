@@ -12,6 +12,7 @@ from functools import cache, partial
 from importlib.metadata import distributions
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def identity(step: int, args: argparse.Namespace, table, folds, config, compute)
         ``settings.NAME`` for each setting.
     """
     code = [PROJECT / f"step_{step}" / "train.py", *filter(None, [getattr(args, "config", None)]), *own_modules(config)]
-    settings = flatten(asdict(config) if is_dataclass(config) else config)
+    settings = flatten(config)
     settings |= {f"--{name.replace('_', '-')}": getattr(args, name) for name in FLAGS if hasattr(args, name)}
     return {
         "data": table.fingerprint[:16],
@@ -99,10 +100,10 @@ def own_modules(value: object) -> set[Path]:
     return {Path(file)} if file else set()
 
 
-def flatten(values: dict, prefix: str = "") -> dict[str, object]:
-    """Nested dicts, and arguments of partials, as one dict with dotted names."""
+def flatten(values: Any, prefix: str = "") -> dict[str, object]:
+    """A dict or a dataclass with those within it, and arguments of partials, as one dict with dotted names."""
     flat: dict[str, object] = {}
-    for name, value in values.items():
+    for name, value in (values if isinstance(values, dict) else asdict(values)).items():
         if isinstance(value, partial):
             flat[f"{prefix}{name}"] = value.func.__qualname__
             value = value.keywords

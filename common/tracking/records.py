@@ -14,7 +14,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -148,7 +148,7 @@ class FitRun(Placed):
 
     def params(self, values: object) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
-        self._say("params", flatten(values if isinstance(values, dict) else asdict(values)))  # type: ignore[call-overload]
+        self._say("params", flatten(values))
 
     def tags(self, **values: object) -> None:
         """Set tags."""

@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -171,7 +170,7 @@ def _tell_who_started(run: Run) -> None:
 def _record(run: Run, config, summary: str, table, audit: dict[str, str], params: dict[str, object], artifacts) -> None:
     """What is not recorded yet: a run that goes on keeps what it said at its start."""
     known = run.client.get_run(run.run_id).data.params if run.resumed else {}
-    params = params | identities.flatten(asdict(config))
+    params = params | identities.flatten(config)
     run.params({name: value for name, value in params.items() if name not in known})
     texts = {f"provenance/{name}": content for name, content in artifacts.items()}
     texts |= {f"audit/{name}": content for name, content in audit.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,7 @@ class Writable(Placed, Readable):
 
     def params(self, values: Any) -> None:
         """Record parameters from a dict or a dataclass; nested ones get dotted names."""
-        flat = flatten(values if isinstance(values, dict) else asdict(values))
-        self._write(params=[Param(name, masked(str(value))[:6000]) for name, value in flat.items()])
+        self._write(params=[Param(name, masked(str(value))[:6000]) for name, value in flatten(values).items()])
 
     def tags(self, **values: object) -> None:
         """Set tags."""
