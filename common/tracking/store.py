@@ -125,7 +125,7 @@ def _opened() -> Iterator[str]:
             if uri == upkeep.store_uri(database):
                 upkeep.look_after(database)
             yield uri
-            if uri != upkeep.store_uri(database):
+            if _whole(uri) != _whole(upkeep.store_uri(database)):
                 _remember(_whole(uri))
     except UserError:
         raise

@@ -1,4 +1,4 @@
-"""The project's own tracking store: made whole, migrated with a backup, or refused."""
+"""The project's own tracking store: made whole, migrated with a backup, or refused; and which others are known."""
 
 import sqlite3
 from contextlib import closing
@@ -11,6 +11,7 @@ from mlflow.store.db.utils import InitialBase, _get_alembic_config
 
 from common.cli import UserError
 from common.tracking import upkeep
+from common.tracking.store import open_tracking, other_stores
 from common.tracking.upkeep import look_after, store_uri
 
 OLDER = "6f8d9c3b2a1e"
@@ -61,3 +62,19 @@ def test_making_a_store_that_is_interrupted_leaves_none(tmp_path, monkeypatch):
         patch.setattr(upkeep, "MlflowClient", interrupted)
         look_after(tmp_path / "mlflow.db")
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_another_store_is_known_from_any_folder_and_the_own_one_is_no_other_however_it_is_named(
+    home, tmp_path, monkeypatch
+):
+    (tmp_path / "other.db").touch()
+    monkeypatch.chdir(tmp_path)
+    for address in ("sqlite:///other.db", f"sqlite:///{home}/mlflow.db", "http://me:secret@localhost:1"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        open_tracking()
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert other_stores(open_tracking()) == [f"sqlite:///{tmp_path}/other.db", "http://me:***@localhost:1"]
+    assert other_stores(f"sqlite:///{tmp_path}/other.db?timeout=9") == ["http://me:***@localhost:1"]
+    (tmp_path / "other.db").unlink()
+    assert other_stores(open_tracking()) == ["http://me:***@localhost:1"]
