@@ -21,7 +21,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ def main(argv=None) -> int:
     command, known = _own_command(first, only, args.yes) if is_own else _command(first)
     _check_data_version(first, known.data)
     if only is not None:
-        _check_fold(client, args.run_id, only)
+        _check_fold(client, args.run_id, only, hasattr(known, "only_root_split"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         diff = b"" if args.in_place else _recorded(client, args.run_id, "provenance/uncommitted.diff", args.yes)
@@ -93,15 +93,15 @@ def _root_split(only: str | None) -> int | None:
     return int(number)
 
 
-def _check_fold(client: Connection, run_id: str, only: int) -> None:
+def _check_fold(client: Connection, run_id: str, only: int, has_folds: bool) -> None:
     from common.tracking.verdict import artifact
 
-    folds: set[str] = set()
-    with suppress(UserError):  # a run of step 2 has none
-        table = artifact(client, run_id, "results.csv").decode()
-        folds = {row["root_split"] for row in csv.DictReader(table.splitlines())}
+    if not has_folds:
+        raise UserError(f"--only root_split={only}: run {run_id} is of step 2, which has no outer folds")
+    table = artifact(client, run_id, "results.csv").decode()
+    folds = {row["root_split"] for row in csv.DictReader(table.splitlines())}
     if str(only) not in folds:
-        found = ", ".join(sorted(folds, key=int)) or "none"
+        found = ", ".join(sorted(folds, key=int))
         raise UserError(f"--only root_split={only}: run {run_id} has other outer folds ({found})")
 
 

@@ -204,6 +204,9 @@ def test_an_outer_fold_that_a_run_does_not_have_is_refused_before_anything_is_re
     run_id = make_run(1, command=json.dumps(["step_4/train.py", "--fast"]))
     with pytest.raises(UserError, match=rf"--only root_split=7: run {run_id} has other outer folds \(0\)"):
         reproduce.main([run_id[:8], "--only", "root_split=7", "--yes"])
+    run_id = make_run(2, command=json.dumps(["step_2/train.py", "--fast"]))
+    with pytest.raises(UserError, match=f"--only root_split=0: run {run_id} is of step 2, which has no outer folds"):
+        reproduce.main([run_id, "--only", "root_split=0", "--yes"])
 
 
 @pytest.mark.parametrize(("answer", "is_yes"), [("y\n", True), ("Yes\n", True), ("\n", False), ("", False)])
