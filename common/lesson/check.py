@@ -142,8 +142,10 @@ def _script(folder: Path) -> Path:
 
 def _begun(script: Path) -> None:
     """Refuse the scripts of the step before, which hold all that they promise, where the folder asks for a step."""
-    page = script.with_name(PAGE)
-    found = re.match(r"# Build step (\d)", regular(page).read_text(encoding="utf-8")) if page.is_file() else None
+    page = ""
+    with contextlib.suppress(OSError):  # no page, or none that can be read: nothing is asked
+        page = regular(script.with_name(PAGE)).read_text(encoding="utf-8", errors="replace")
+    found = re.match(r"# Build step (\d)", page)
     said = re.search(r"train_parser\([^()]*step=(\d)", script.read_text(encoding="utf-8"))
     if not found or not said:
         return

@@ -103,6 +103,14 @@ def test_the_scripts_of_the_step_before_are_not_taken_for_the_step(step, tmp_pat
         check.check_step(tmp_path / "mine")
 
 
+def test_the_page_may_hold_notes_in_any_encoding(tmp_path):
+    start.start_step(3, tmp_path / "mine")
+    with (tmp_path / "mine" / start.PAGE).open("ab") as page:
+        page.write("déjà vu".encode("latin-1"))
+    with pytest.raises(cli.UserError, match="says that it is step 2"):
+        check.check_step(tmp_path / "mine")
+
+
 def test_step_5_is_not_judged_by_the_config_of_the_project(tmp_path):
     start.start_step(5, tmp_path / "mine")
     script = tmp_path / "mine" / "train.py"
