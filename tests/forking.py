@@ -20,7 +20,7 @@ for line in sys.stdin:
     if pid == 0:
         os.setsid()
         for number, name in ((0, os.devnull), (1, job["out"]), (2, job["err"])):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY), number)
+            os.dup2(os.open(name, os.O_WRONLY if number else os.O_RDONLY), number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.clear()
         os.environ.update(job["environment"])
@@ -72,7 +72,8 @@ class Forks:
         self._argv = [str(script), *map(str, arguments)]
         job = {"argv": self._argv, "module": module, "cwd": str(cwd), "environment": environment}
         for name in ("out", "err"):
-            (path := self._folder / name).unlink(missing_ok=True)
+            (path := self._folder / name).unlink(missing_ok=True)  # somebody may still write to that of the last one
+            path.touch()
             job[name] = str(path)
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
