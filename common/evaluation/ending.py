@@ -100,7 +100,7 @@ def conclude(
 
 def _analysis(step: int) -> str:
     """The script that analyses a run, from the project folder: beside the script that runs, else the step's own."""
-    beside = Path(sys.argv[0]).resolve().with_name("analyze_predictions.py")
+    beside = Path(sys.argv[0]).resolve().parent / "analyze_predictions.py"
     if not beside.is_file():
         return f"step_{step}/analyze_predictions.py"
     return shlex.quote(escaped(str(beside.relative_to(PROJECT) if beside.is_relative_to(PROJECT) else beside)))
