@@ -40,6 +40,8 @@ def raise_signals() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     sys.unraisablehook = _raise_again
+    for number in tuple(_since):  # those that came before
+        signal.raise_signal(number)
 
 
 def raise_signals_of_command() -> None:

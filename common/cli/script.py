@@ -70,13 +70,13 @@ def run(main: Callable[[], object]) -> None:
     kept. When its output cannot be written, as on a full disk, it goes on too, says so in the end, and ends with 2.
     """
     global _code
-    raise_signals()
     if main.__module__ == "__main__":
         atexit.register(_leave)  # as the first one it is called last
     output = keep_going_without_reader()
     code: int | str | None = None
     problem: str | None = None
     try:
+        raise_signals()
         main()
     except UserError as error:
         code, problem = error.exit_code, f"error: {escaped(str(error))}"
