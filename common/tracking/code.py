@@ -7,6 +7,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from common.cli import WINGS
@@ -46,16 +47,15 @@ def code_digests(starts: Iterable[Path]) -> dict[str, str]:
         return not (_is_core(importer) and _room(imported) in WINGS)
 
     found = reached(starts, _computes, leads)
-    digests = {_name(path): hashlib.sha256(ast.dump(without_texts(tree)).encode()) for path, tree in found.items()}
-    return {name: digest.hexdigest()[:8] for name, digest in sorted(digests.items())}
+    return dict(sorted((_name(path), digest[:8]) for path, digest in found.items()))
 
 
 def reached(
     starts: Iterable[Path],
     counts: Callable[[Path], bool],
     leads: Callable[[Path, Path], bool] = lambda importer, imported: True,
-) -> dict[Path, ast.Module]:
-    """The files of code that some files reach by import, also later, with their syntax.
+) -> dict[Path, str]:
+    """The files of code that some files reach by import, also later, with the SHA-256 of their syntax without texts.
 
     Parameters
     ----------
@@ -64,17 +64,30 @@ def reached(
     leads : callable
         Whether the way from a file to one that it imports is to be gone.
     """
-    found: dict[Path, ast.Module] = {}
+    found: dict[Path, str] = {}
     todo = [Path(start).resolve() for start in starts]
     while todo:
         path = todo.pop()
         if path not in found and path.is_file() and counts(path):
-            try:
-                found[path] = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):  # such as a module that is no longer what was loaded
-                found[path] = ast.Module([], [])
-            todo += [other for other in _imported(found[path], path) if leads(path, other)]
+            found[path], nodes = _syntax(path.read_bytes())
+            todo += [other for other in _imported(nodes, path) if leads(path, other)]
     return found
+
+
+@cache
+def _syntax(content: bytes) -> tuple[str, list[ast.AST]]:
+    """The digest of a file of code, and the imports and names in strings in it: read once, however many runs begin."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # such as a module that is no longer what was loaded
+        tree = ast.Module([], [])
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) or _is_name(node)]
+    return hashlib.sha256(ast.dump(without_texts(tree)).encode()).hexdigest(), nodes
+
+
+@cache
+def _stub(content: bytes) -> list[ast.ImportFrom]:
+    return [node for node in ast.parse(content).body if isinstance(node, ast.ImportFrom)]
 
 
 def _name(path: Path) -> str:
@@ -102,11 +115,16 @@ def _computes(path: Path) -> bool:
 
 def is_installed(path: Path) -> bool:
     """Whether a file is of Python itself, or of a package that is installed."""
-    return "site-packages" in path.parts or path.is_relative_to(sysconfig.get_path("stdlib"))
+    return "site-packages" in path.parts or path.is_relative_to(_standard_library())
 
 
-def _imported(tree: ast.Module, path: Path) -> Iterator[Path]:
-    for node in ast.walk(tree):
+@cache
+def _standard_library() -> str:
+    return sysconfig.get_path("stdlib")
+
+
+def _imported(nodes: Iterable[ast.AST], path: Path) -> Iterator[Path]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _files(alias.name, path)
@@ -115,7 +133,7 @@ def _imported(tree: ast.Module, path: Path) -> Iterator[Path]:
             for alias in node.names:
                 yield from _files(".".join(filter(None, [node.module, alias.name])), path, above)
                 yield from _files(node.module or "", path, above, alias.name)
-        elif isinstance(node, ast.Constant) and path.name == "__init__.py" and str(node.value).isidentifier():
+        elif isinstance(node, ast.Constant) and path.name == "__init__.py":
             yield path.with_name(f"{node.value}.py")  # a lazy package names its modules in strings
 
 
@@ -129,8 +147,8 @@ def _files(module: str, importer: Path, folder: Path | None = None, name: str | 
         if (base / "__init__.py").is_file():
             yield base / "__init__.py"
             yield (stub := base / "__init__.pyi")
-            for node in ast.parse(stub.read_bytes()).body if stub.is_file() else []:
-                if isinstance(node, ast.ImportFrom) and name in (None, *(alias.name for alias in node.names)):
+            for node in _stub(stub.read_bytes()) if stub.is_file() else []:
+                if name in (None, *(alias.name for alias in node.names)):
                     yield base / f"{node.module}.py"
             return
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -146,6 +164,10 @@ def without_texts(tree: ast.Module) -> ast.Module:
             if isinstance(block, list):
                 setattr(node, field, [s for s in block if not _is_text(s)])
     return tree
+
+
+def _is_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and str(node.value).isidentifier()
 
 
 def _is_text(node: ast.AST) -> bool:

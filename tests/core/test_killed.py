@@ -89,7 +89,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(killer, whole):
 def test_a_run_that_was_killed_and_then_interrupted_is_closed_and_goes_on_unless_another_process_is_on_it(
     number, code, killer, whole_of_one
 ):
-    killer.clean()
+    killer.clean(cache=True)
     assert killer.run(*ONE_FOLD, phases=2).code == -signal.SIGKILL
     ended = killer.run(*ONE_FOLD, phases=6, number=number)
     assert ended.code == code

@@ -20,7 +20,7 @@ def whole(undisturbed):
 
 @pytest.fixture
 def server(killer, whole):
-    killer.clean()
+    killer.clean(cache=True)
     server = Server(killer.folder)
     yield server
     server.kill()
