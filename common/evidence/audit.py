@@ -50,12 +50,6 @@ def _say(found: Audit, table, path: Path | None = None) -> None:
 
 def main(argv: list[str] | None = None) -> Audit:
     """The command: ``python -m common.evidence.audit --data …``."""
-    from common import training
-    from common.config import TrainingConfig
-    from common.evidence.untouched import touched_by_test
-    from common.seeds import Stream
-    from common.training.features import frozen_features
-
     flags = cli.parser(__doc__)
     cli.data_flags(flags)
     cli.audit_flags(flags)
@@ -64,6 +58,12 @@ def main(argv: list[str] | None = None) -> Audit:
     flags.add_argument("--output", type=Path, default=Path("audit.html"), metavar="FILE", help="(default: %(default)s)")
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
     args = flags.parse_args(argv)
+    from common import training
+    from common.config import TrainingConfig
+    from common.evidence.untouched import touched_by_test
+    from common.seeds import Stream
+    from common.training.features import frozen_features
+
     waived = waivers(args.waive)
     table = data.load_images(args.data, args.image_size, args.skip_unreadable, not args.no_cache)
     splits = data.current_splits(table)
