@@ -24,6 +24,8 @@ for line in sys.stdin:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.clear()
         os.environ.update(job["environment"])
+        if encoding := os.environ.get("PYTHONIOENCODING"):
+            sys.stdout.reconfigure(encoding=encoding)
         os.chdir(job["cwd"])
         sys.argv = job["argv"]
         beside = [] if job["module"] else [os.path.dirname(sys.argv[0])]

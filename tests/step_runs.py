@@ -218,6 +218,8 @@ class StepRuns:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{self.state / 'mlflow.db'}")
         patch.setenv("OPTUNA_STORAGE", f"sqlite:///{self.state / 'optuna.db'}")
         patch.delenv("REPROAI_NETWORKS", raising=False)
+        if self.step >= 4:
+            patch.setattr("common.plots.visualizer.MOST", 1)  # of a search, plots would take as long as all else
         patch.syspath_prepend(str(self.folder))
         for name, watched in self._watched.items():
             patch.setattr(training, name, watched)

@@ -10,6 +10,7 @@ from test_data import draw
 from common import cli, data
 from common.cli import UserError
 from common.seeds import Stream
+from conftest import put_stores
 from step_3 import make_dataset_splits, train
 
 KINDS = ("healthy", "lesion")
@@ -82,7 +83,8 @@ def test_without_a_dev_set_its_folds_are_made_of_the_training_images(scans, home
     assert (args.root_splits, args.inner_splits) == (1, 2)
 
 
-def test_a_step_runs_on_what_the_export_writes_as_it_is(scans, home, capsys):
+def test_a_step_runs_on_what_the_export_writes_as_it_is(scans, home, empty_stores, capsys):
+    put_stores(empty_stores, home)
     data.split_data(scans, home / "out", (0.6, 0.2, 0.2))
     outcome = train.main(["--data", str(home / "out"), "--fast", "--n-jobs", "1"])
     assert outcome["fits"] == 1 and f"run {outcome['run_id']}" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -20,7 +21,8 @@ from common.state import PROJECT
 
 
 @pytest.fixture
-def storage(tmp_path, monkeypatch):
+def storage(empty_stores, tmp_path, monkeypatch):
+    shutil.copy(empty_stores / "optuna.db", tmp_path)
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
 

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -30,14 +28,19 @@ def built(tmp_path):
     return build
 
 
-def judged(folder, **environment):
-    command = [sys.executable, "-m", "common.lesson.check", str(folder)]
-    env = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
-    done = subprocess.run(command, cwd=folder.parent, env=env, capture_output=True, text=True)
-    return done.returncode, done.stdout.splitlines(), done.stderr
+@pytest.fixture
+def judged(forks):
+    """Judges a folder, in a process that has imported the libraries already: exit code, lines, errors."""
+
+    def judge(folder, **environment):
+        environment = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
+        done = forks.run("check", [folder], folder.parent, environment, module="common.lesson.check")
+        return done.returncode, done.stdout.splitlines(), done.stderr
+
+    return judge
 
 
-def test_a_behaviour_that_does_not_hold_is_told_with_what_was_found_and_a_hint(built):
+def test_a_behaviour_that_does_not_hold_is_told_with_what_was_found_and_a_hint(built, judged):
     script = built("network, _ = run_fold(table, fold,", "from dataclasses import replace\n    network, _ = run_fold(table, replace(fold, train=fold.test),")  # fmt: skip # noqa: E501
     code, lines, errors = judged(script, PYTHONIOENCODING="utf-8")
     assert code == 1 and errors == "" and lines[-1] == "5 of 6 behaviours hold"
@@ -49,7 +52,7 @@ def test_a_behaviour_that_does_not_hold_is_told_with_what_was_found_and_a_hint(b
     )
 
 
-def test_an_error_in_the_script_is_told_with_its_line_and_what_rests_on_it_is_not_looked_at(built):
+def test_an_error_in_the_script_is_told_with_its_line_and_what_rests_on_it_is_not_looked_at(built, judged):
     folder = built(
         "    predictions = test_fold(network, table, fold)\n", "    predictions = test_folds(network, table, fold)\n"
     )
@@ -84,7 +87,7 @@ def test_bad_input_is_one_line(built, tmp_path, monkeypatch):
     refused(folder, r"tests is not there; to judge a step takes the repository with its tests")
 
 
-def test_a_script_that_does_not_say_which_step_it_is_must_be_told_it(tmp_path):
+def test_a_script_that_does_not_say_which_step_it_is_must_be_told_it(judged, tmp_path):
     (tmp_path / "my step").mkdir()
     (tmp_path / "my step" / "train.py").write_text("print(1)\n")
     code, _, errors = judged(tmp_path / "my step")

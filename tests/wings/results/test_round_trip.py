@@ -15,6 +15,7 @@ from serving import free_port
 
 from common import results, search, tracking
 from common.results.opening import open_trees
+from conftest import put_stores
 
 QUICK = ("--fast", "--n-jobs", 1, "--device", "cpu", "--precision", "fp32", "--root-splits", 2, "--inner-splits", 1)
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -71,7 +72,7 @@ def moved(run_id):
 
 
 def test_a_run_with_its_search_goes_to_postgresql_and_back(
-    first, postgresql, run_script, few_pets, tmp_path, monkeypatch
+    first, postgresql, empty_stores, run_script, few_pets, tmp_path, monkeypatch
 ):
     _, run_id, said = first
     before = content_of(run_id)
@@ -89,6 +90,7 @@ def test_a_run_with_its_search_goes_to_postgresql_and_back(
         row = results.list_runs().iloc[0]
         assert (row["test_roc_auc"], [row["low"], row["high"]]) == (said["test_roc_auc"], said["ci"])
         assert results.delete_runs([run_id], force=True)[0].startswith("deleted") and results.list_runs().empty
+    put_stores(empty_stores, tmp_path / "third")
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path / "third"))
     results.import_results(again)
     assert moved(run_id) == before
