@@ -119,6 +119,7 @@ def nowhere(server: GroupServer, *places: Path | str) -> None:
     assert not any(word.encode() in text for word in words for text in texts)
 
 
+@pytest.mark.slow
 def test_a_search_gives_the_same_results_there_and_keeps_all_of_them_there(
     server, as_member, run_script, few_pets, tmp_path
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_search_gives_the_same_results_there_and_keeps_all_of_them_there(
     assert ended(other_start) == f"error: {server.folder}: its server is running, or it cannot be written"
 
 
+@pytest.mark.slow
 def test_who_has_no_password_or_a_wrong_one_gets_one_line(server, run_script, few_pets, tmp_path, monkeypatch) -> None:
     wrong = tmp_path / "pgpass"
     wrong.write_text("*:*:*:*:not-the-right-one")

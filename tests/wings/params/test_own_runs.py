@@ -22,7 +22,8 @@ from common.params.idx_files import FILES
 from common.production import predict, registry
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_training_that_is_ended_goes_on_to_the_weights_that_it_would_have_had(how, home, forks):
     params = small(num_epochs=10, save_freq=2)
     whole = fit(home, params).state_dict()

@@ -274,6 +274,7 @@ def histories(trees, run_id):
     )
 
 
+@pytest.mark.slow  # test_odd_input.py has the same with a database
 def test_offline_runs_are_synced_to_a_server_each_thing_once(here, empty_stores, tmp_path):
     home = here("first")
     run_id = make_run(1, model=True)
