@@ -63,6 +63,25 @@ def pytest_collection_modifyitems(items):
             item.compare_outputs = functools.partial(_compare_closely, item)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """A lesson has one core, where no fewer tests than cores run at once: threads of a step wait for the last of them.
+
+    Its kernel, which begins with its first cell, keeps the core; other tests go where there is room.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    if not hasattr(item, "cell") or not hasattr(os, "sched_setaffinity") or not workers:
+        return (yield)
+    cores = sorted(os.sched_getaffinity(0))
+    if workers >= len(cores):
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+    try:
+        return (yield)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def _compare_closely(item, run, stored, skip_compare=None):
     found, expected = _text(run), _text(stored)
     numbers = list(zip(NUMBER.findall(found), NUMBER.findall(expected), strict=False))
