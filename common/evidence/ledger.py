@@ -113,8 +113,7 @@ def read_scores(
             f"run {run_id}: the test predictions of outer fold {unknown} are not on the record ({ledger_file().name}); "
             "expected a line for them before they are scored, which run.record(predictions) writes"
         )
-    digests = _digests(predictions)
-    test_sets = sorted(test_set for test_set, _ in digests.values())
+    test_sets = sorted(test_set for test_set, _ in _digests(predictions).values())
     with _open() as lines:
         tried: dict[str, dict[str, str]] = {}
         for line in lines:
