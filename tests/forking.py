@@ -7,13 +7,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+STORES = """
+import alembic.command, mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store
+import optuna.storages._rdb.storage, sqlalchemy.orm
+sqlalchemy.orm.configure_mappers()
+"""
+"""What a second of each run is that opens a database."""
 SERVER = """
 import atexit, json, os, runpy, signal, sys, traceback
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 import matplotlib.backends.backend_agg, matplotlib.figure, mlflow, optuna.storages, pandas, scipy.signal, scipy.stats
 import seaborn, sklearn.linear_model, sklearn.metrics, sklearn.model_selection, sklearn.pipeline, torch, torchinfo
 import torchvision.transforms.v2
-
+STORES
 for line in sys.stdin:
     job = json.loads(line)
     pid = os.fork()
@@ -50,7 +56,7 @@ for line in sys.stdin:
     print(pid, flush=True)
     _, status = os.waitpid(pid, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
-"""
+""".replace("STORES", STORES)
 
 
 class Forks:

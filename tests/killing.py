@@ -12,6 +12,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from forking import STORES
+
 from conftest import copy_code
 
 FORKER = """
@@ -20,7 +22,7 @@ import matplotlib.backends.backend_agg, seaborn, sklearn.linear_model, sklearn.m
 import common.evaluation.ending, common.evaluation.predictions, common.evidence.audit, common.search.studies
 import common.tracking.starting, common.training.engine
 from common import cli
-
+STORES
 for line in sys.stdin:
     job = json.loads(line)
     pid = os.fork()
@@ -45,7 +47,7 @@ for line in sys.stdin:
     print(pid, flush=True)
     _, status = os.waitpid(pid, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
-"""
+""".replace("STORES", STORES)
 
 
 READ = "import pathlib, common.tracking.code as code\ncode.code_digests(pathlib.Path().glob('step_*/train.py'))\n"
