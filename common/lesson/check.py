@@ -113,6 +113,7 @@ def check_step(folder: Path, step: int | None = None) -> list[bool | None]:
     listener = _Listener(script.parent, sys.stdout)
     flags = [str(cli.PROJECT / CONTRACT), f"--rootdir={cli.PROJECT}", f"--step-dir={script.parent}"]
     flags += ["-o", "addopts=", "-p", "no:cacheprovider", *([f"--step={step}"] if step else [])]
+    flags += ["-p", "no:nbval", "-p", "no:hypothesispytest"]  # seconds to import, and not used here
     with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(said):
         code = pytest.main(flags, plugins=[listener])
     if code == pytest.ExitCode.INTERRUPTED and not listener.problem:
