@@ -36,8 +36,8 @@ class Size:
     per_class: int | None = None
 
 
-SMALL = Size("small_cnn 64 px", (), 6)
-LARGE = Size("resnet18 224 px", ("--backbone", "resnet18", "--weights", "none", "--fast"), 4, 60)
+SMALL = Size("small_cnn 64 px", (), 4)
+LARGE = Size("resnet18 224 px", ("--backbone", "resnet18", "--weights", "none", "--fast"), 3, 60)
 TINY = Size("small_cnn 32 px", ("--fast",), 1)
 SIZES = {"normal": [SMALL, LARGE], "full": [SMALL, LARGE], "fast": [TINY]}
 
