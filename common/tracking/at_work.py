@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from common.locks import holder_of, locked
 from common.state import whole_file, work_folder
 
 SPARE = 200
-"""Open files for all else."""
+"""Files that may be opened meanwhile."""
 
 
 def folder_id() -> str:
@@ -72,7 +73,8 @@ def all_kept_from_work(run_ids: Sequence[str]) -> Iterator[None]:
     import resource  # which Windows lacks
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = len(run_ids) + SPARE if hard == resource.RLIM_INFINITY else min(len(run_ids) + SPARE, hard)
+    wanted = len(os.listdir("/dev/fd")) + len(run_ids) + SPARE
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft not in (resource.RLIM_INFINITY, hard) and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     with ExitStack() as held:

@@ -118,6 +118,7 @@ def test_one_who_looks_whether_a_run_is_at_work_never_keeps_the_start_of_it_wait
 
 def test_more_runs_are_kept_from_work_than_files_may_be_open(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(at_work.SPARE + 20)]
     few = len(os.listdir("/dev/fd")) + 20
     resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
     try:
@@ -125,6 +126,8 @@ def test_more_runs_are_kept_from_work_than_files_may_be_open(tmp_path):
             assert at_work.is_at_work(f"{few - 1:032x}")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for other in others:
+            os.close(other)
 
 
 def test_stores_are_known_from_every_folder_and_the_own_one_by_each_of_its_addresses(tmp_path, monkeypatch):
