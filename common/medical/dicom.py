@@ -103,7 +103,7 @@ def _check_image(head, frame: int) -> None:
     syntax = head.file_meta.get("TransferSyntaxUID")
     try:
         decoder = syntax and pydicom.pixels.get_decoder(syntax)
-    except NotImplementedError:
+    except NotImplementedError:  # what pydicom raises for a syntax that it does not know
         decoder = None
     if decoder is None or not decoder.is_available:
         found = f"{syntax.name} ({syntax})" if syntax else "none"

@@ -113,7 +113,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             manifest = _manifest(path, file)
             _check_members(path, file, manifest)
             yield Archive(path, file, manifest)
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # of zipfile
         raise UserError(f"{path}: damaged, or no archive of common.results export ({error})") from None
     except OSError as error:
         raise UserError(f"{error.filename or path}: {error.strerror or error}") from None

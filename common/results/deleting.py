@@ -168,7 +168,7 @@ def remove_files(files_of: Callable, each: str) -> None:
                 raise OSError(f"{folder}: cannot be removed")
         else:
             files.delete_artifacts()
-    except (MlflowException, OSError, NotImplementedError, UserError) as error:
+    except (MlflowException, OSError, UserError, NotImplementedError) as error:  # the last of stores that only add
         if getattr(getattr(error, "response", None), "status_code", None) != 404:
             raise UserError(f"artifacts of {each}: cannot be removed ({reason_of(error)})") from None
 

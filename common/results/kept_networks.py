@@ -100,5 +100,5 @@ def _remove(run: Run) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     place = run.client.get_run(run.run_id).info.artifact_uri
-    with contextlib.suppress(MlflowException, OSError, NotImplementedError):  # a server may not let it
+    with contextlib.suppress(MlflowException, OSError, NotImplementedError):  # not each store removes
         get_artifact_repository(place, run.uri).delete_artifacts("model.safetensors")
