@@ -65,12 +65,12 @@ def where_any_error_is_a_lack():
     import lacking
 
 def main():
-    {}()
     other = threading.Thread(target=lambda: __import__("fractions"), daemon=True)
-    other.start()
     try:
+        {}()
         time.sleep(60)
     finally:
+        other.start()
         other.join(10)
         print("the other thread", "waits" if other.is_alive() else "is done", flush=True)
 

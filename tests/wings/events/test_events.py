@@ -105,8 +105,9 @@ def test_what_a_broker_that_stays_away_has_not_got_is_sent_by_the_next_run_with_
 
 SENDER = """
 import sys, time
-from common.events import sending as events
+from common.events import delivery, sending as events
 start, stop = map(int, sys.argv[2:4])
+delivery.PATIENCE = float(sys.argv[4])
 with events.open() as log:
     for n in range(start, stop):
         for run_id in sys.argv[1].split(","):
@@ -117,9 +118,9 @@ with events.open() as log:
 """
 
 
-def sender(broker, home, runs, start, stop):
+def sender(broker, home, runs, start, stop, patience=2):
     return subprocess.Popen(
-        [sys.executable, "-c", SENDER, runs, str(start), str(stop)],
+        [sys.executable, "-c", SENDER, runs, str(start), str(stop), str(patience)],
         env={"PYTHONPATH": str(PROJECT), "PATH": "", "REPROAI_STATE": str(home.parent.parent), **broker.environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -155,7 +156,7 @@ def test_events_of_processes_that_are_killed_are_sent_by_the_next_one(broker, ho
 
 @PUBSUB_IS_SLOW
 def test_processes_that_send_at_once_send_each_event_once_and_runs_keep_their_order(broker, home):
-    processes = [sender(broker, home, f"own-{i},shared", 100 * i, 100 * i + 100) for i in range(2)]
+    processes = [sender(broker, home, f"own-{i},shared", 100 * i, 100 * i + 100, patience=60) for i in range(2)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0] and errors == ["", ""]
     found = arrived(broker)
