@@ -20,6 +20,7 @@ from benchmarks.figures import Figure
 from benchmarks.machine import HERE
 from benchmarks.null_run import NullRun
 from common import data, progress, training
+from common.cli import NonFiniteLossError
 from common.data.folding import Fold
 from common.seeds import Stream
 from step_4 import train as step_4
@@ -69,7 +70,7 @@ def _run_seed(table, config, compute, splits, n_trials: int, seed: int) -> list[
             return known[settings]
         try:
             found = list(training.run_fits(partial(_score, table, tried, compute, stream), folds))
-        except training.NonFiniteLossError:
+        except NonFiniteLossError:
             found = [(math.nan, math.nan)]
         known[settings] = tuple(np.mean(found, axis=0).tolist())
         return known[settings]

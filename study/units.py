@@ -13,13 +13,14 @@ import pandas as pd
 import sklearn
 
 from common import data, evaluation, search
+from common.cli import NonFiniteLossError
 from common.data import Fold, ImageTable
 from common.evaluation.delong import auc_covariance, auc_influence, auc_interval
 from common.evaluation.predictions import RESULT_COLUMNS
 from common.evaluation.tested import OuterFold, tested_folds
 from common.evidence.optimism import expected_optimism
 from common.seeds import Stream
-from common.training import Compute, NonFiniteLossError
+from common.training import Compute
 from study.methods import METHODS, Predict, config_of, fit_network
 
 COUNTS = (2, 5, 10, 20, 50)

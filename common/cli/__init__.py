@@ -6,6 +6,7 @@ from common.cli.converters import MODEL_NAME, seed, whole_number
 from common.cli.errors import (
     WINGS,
     KilledError,
+    NonFiniteLossError,
     UserError,
     did_you_mean,
     escaped,

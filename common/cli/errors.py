@@ -50,6 +50,10 @@ class KilledError(UserError):
     exit_code = 137
 
 
+class NonFiniteLossError(UserError):
+    """The loss became NaN or infinite; the message says in which stream, epoch and batch, at which learning rate."""
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

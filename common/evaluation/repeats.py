@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 
 from common import progress
@@ -47,8 +48,6 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
 
 
 def _import_what_ends_a_run() -> None:
-    import matplotlib.figure  # noqa: F401
-    import seaborn  # noqa: F401
-
-    import common.evaluation.ending
-    import common.evaluation.metrics  # noqa: F401
+    first = "torch"  # what fits return needs it
+    for name in (first, "matplotlib.figure", "seaborn", "common.evaluation.ending", "common.evaluation.metrics"):
+        importlib.import_module(name)

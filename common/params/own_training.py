@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from sklearn.metrics import matthews_corrcoef
 
-from common.cli import UserError
+from common.cli import NonFiniteLossError, UserError
 from common.data.decoding import as_png
 from common.data.folding import Fold
 from common.evaluation.predictions import predictions_table
@@ -32,7 +32,7 @@ from common.tracking.records import FitRun
 from common.tracking.runs import Run
 from common.training.checkpoints import SavedModels
 from common.training.engine import batches_of, test_model, train_one_epoch
-from common.training.loop import NonFiniteLossError, run_epochs
+from common.training.loop import run_epochs
 from common.training.optimizers import Schedules, make_optimizer
 from common.training.precision import set_up
 

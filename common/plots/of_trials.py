@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from common.plots.figures import GREY, INK, Plot, name_axes
 from common.search.pooled import Searched
@@ -116,4 +116,4 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
     steps = (1,) if ratio >= 300 else (1, 3) if ratio >= 60 else (1, 2, 5)
     axis.set_major_locator(LogLocator(subs=steps, numticks=9) if ratio > 6 else MaxNLocator(5))
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())  # they take two fifths of the time to draw, and have no numbers

@@ -18,12 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import progress
-from common.cli import UserError
+from common.cli import NonFiniteLossError, UserError
 from common.locks import locked
 from common.seeds import Stream
 from common.state import state_folder, whole, work_folder
 from common.training.jobs import beside
-from common.training.loop import NonFiniteLossError
 from common.training.outer_folds import KINDS, Kind
 
 Settings = TypeVar("Settings")

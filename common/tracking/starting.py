@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from common.cli import KilledError, UserError, command_of, escaped, masked
@@ -21,6 +22,8 @@ from common.state import state_folder, whole_file, work_folder
 from common.tracking import identity as identities
 from common.tracking.at_work import folder_id, lock_of_run, lock_of_start
 from common.tracking.closing import closing
+from common.tracking.code import code_digests
+from common.tracking.identity import packages
 from common.tracking.outbox import outbox_of, try_again
 from common.tracking.provenance import dataset_of, provenance, source_tags
 from common.tracking.runs import Run
@@ -34,7 +37,7 @@ from common.tracking.seam import (
     tell_networks,
     telling,
 )
-from common.tracking.store import Connection, open_store
+from common.tracking.store import Connection, open_store, open_tracking
 from common.tracking.unfinished import (
     check_unfinished,
     delete_doubles,
@@ -43,6 +46,20 @@ from common.tracking.unfinished import (
     sweep,
     unfinished_run,
 )
+
+
+def prepare() -> None:
+    """Do what a start takes whatever is trained, and what is then there for it: something else may be waited for.
+
+    Raises
+    ------
+    UserError
+        When the tracking store cannot be used.
+    """
+    packages()
+    if script := getattr(sys.modules["__main__"], "__file__", None):
+        code_digests([Path(script)])
+    Connection(open_tracking()).search_experiments(max_results=1)
 
 
 @contextlib.contextmanager
@@ -79,7 +96,7 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     """
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
     audit = audited(table, folds, args)
-    summary = config.summary(table.pixels.shape[1:], len(table.classes))
+    summary = compute.call(partial(config.summary, table.pixels.shape[1:], len(table.classes)))
     most = check_space(folds, n_fits, summary)
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)

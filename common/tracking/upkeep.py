@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import mlflow
@@ -52,12 +53,17 @@ def look_after(database: Path) -> None:
     if not database.exists():
         _make(database)
     version = _mend_places(database)
-    revisions = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    revisions = _revisions()
     if version == revisions.get_current_head():
         return
     if version not in {known.revision for known in revisions.walk_revisions()}:
         raise UserError(f"{database}: of a newer MLflow than {mlflow.__version__} (schema {version}); install that one")
     _migrate(database, version)
+
+
+@cache
+def _revisions() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
 
 
 def _make(database: Path) -> None:

@@ -9,7 +9,6 @@ from .engine import (
 )
 from .features import frozen_features as frozen_features
 from .jobs import beside as beside, run_fits as run_fits, run_jobs as run_jobs, run_tests as run_tests
-from .loop import NonFiniteLossError as NonFiniteLossError
 from .networks import new_model as new_model
 from .optimizers import Schedules as Schedules, make_optimizer as make_optimizer
 from .precision import precision_for as precision_for, set_up as set_up, step_seconds as step_seconds

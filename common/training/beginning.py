@@ -24,15 +24,14 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     Raises
     ------
     UserError
-        When the network cannot be built with these settings; where they are searched, with the first of each.
+        When there is no such backbone.
     """
-    if getattr(args, "n_jobs", 1) != 1 and args.engine == "local":
-        servers.prepare()  # it imports PyTorch while this process does
-    from common.model.backbones import native_image_size
-    from common.training.networks import check_network
-
+    if _has_processes(args):
+        servers.prepare()  # it imports PyTorch while this process goes on
     changes: dict[str, object] = {}
     if args.backbone:
+        from common.model.backbones import native_image_size
+
         changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
     if args.fast:
         changes |= {"warmup_epochs": 1, "epochs": 1}
@@ -46,21 +45,49 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     if config.model is not None and config.head is None and config.warmup_epochs != 0:
         print(f"no warm-up: {model_name(config)} has no head; TrainingConfig.head names the part that is one")
         config = replace(config, warmup_epochs=0)
-    check_network(first_values(config))
     return config
 
 
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
-    """What fits with these settings run on, by the flags; see :func:`set_up`. With ``--engine`` a worker says it."""
+    """What fits with these settings run on, by the flags; see :func:`set_up`. With ``--engine`` a worker says it.
+
+    Where fits are computed in other processes, one of them says it, while this one prepares the start of a run.
+
+    Raises
+    ------
+    UserError
+        When the network cannot be built with these settings; where they are searched, with the first of each. Or when
+        the device is not there.
+    """
+    parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
+    resolve = partial(_checked, config, args.device, args.precision, parallel_fits, args.fast_math)
+    if getattr(args, "engine", "local") != "local":
+        from common.engines.remote import on_worker
+
+        return replace(on_worker(args.engine, resolve), mixed=args.mixed_machines)
+    if not _has_processes(args):
+        return resolve()
+    from common.training.workers import elsewhere
+
+    return elsewhere(resolve, _prepare_start)
+
+
+def _prepare_start() -> None:
+    from common.tracking.starting import prepare  # MLflow takes seconds to import
+
+    prepare()
+
+
+def _has_processes(args: argparse.Namespace) -> bool:
+    return getattr(args, "n_jobs", 1) != 1 and args.engine == "local"
+
+
+def _checked(config: TrainingConfig, device: str, precision: str, parallel_fits: int, fast_math: bool) -> Compute:
+    from common.training.networks import check_network
     from common.training.precision import set_up
 
-    parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
-    resolve = partial(set_up, args.device, args.precision, parallel_fits, config, args.fast_math)
-    if getattr(args, "engine", "local") == "local":
-        return resolve()
-    from common.engines.remote import on_worker
-
-    return replace(on_worker(args.engine, resolve), mixed=args.mixed_machines)
+    check_network(first_values(config))
+    return set_up(device, precision, parallel_fits, config, fast_math)
 
 
 def print_epoch(metrics: dict[str, float], epoch: int) -> None:

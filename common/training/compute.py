@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from common.tracking import records
+
+if TYPE_CHECKING:
+    import torch
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,12 @@ class Compute:
         """The precision, with that of each exception, such as ``fp32, densenet121 bf16``."""
         return ", ".join([self.precision, *(f"{name} {value}" for name, value in self.exceptions.items())])
 
+    def call(self, function: Callable[[], Result]) -> Result:
+        """What a picklable function returns, in another process where fits are computed in others of this machine."""
+        from common.training.workers import elsewhere
+
+        return elsewhere(function)
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -61,6 +72,8 @@ def cores() -> int:
 
 def apply(compute: Compute) -> None:
     """Set this process up for `compute`."""
+    import torch  # a script whose fits are computed elsewhere gets to its first one without it
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # deterministic algorithms; a warning where there is none
     torch.set_deterministic_debug_mode("warn" if compute.deterministic else "default")
@@ -72,6 +85,8 @@ def apply(compute: Compute) -> None:
 
 def applied(compute: Compute) -> Compute:
     """Set this process up for `compute`; returns it with what this machine is."""
+    import torch
+
     apply(compute)
     name = torch.cuda.get_device_name() if compute.device == "cuda" else platform.machine()
     of = {"description": f"{compute.device} ({name})", "cpu": processor(), "machine": describe_machine(compute.device)}
@@ -100,6 +115,8 @@ def processor() -> str:
 
 def describe_machine(device: torch.device | str) -> str:
     """What the last digits of a computation depend on, besides its inputs: PyTorch, processor, device, threads."""
+    import torch
+
     parts = [
         torch.__version__,
         processor(),

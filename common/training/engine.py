@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from common.cli import NonFiniteLossError
 from common.config.settings import Augmentation, TrainingConfig
 from common.data.folding import Fold
 from common.data.images import ImageTable
@@ -25,7 +26,7 @@ from common.training.ahead import one_ahead
 from common.training.augmentation import N_DRAWS, augment
 from common.training.checkpoints import Checkpoint
 from common.training.features import frozen_features
-from common.training.loop import Log, NonFiniteLossError, run_epochs
+from common.training.loop import Log, run_epochs
 from common.training.optimizers import Schedules
 from common.training.stopping import EarlyStopper
 

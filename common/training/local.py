@@ -12,10 +12,8 @@ from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
 
-import torch
-
 from common.cli import UserError
-from common.training.compute import Compute, cores
+from common.training.compute import Compute, apply, cores
 from common.training.workers import Hear, Workers, pickled
 
 
@@ -69,10 +67,12 @@ def engine_for(args: argparse.Namespace, compute: Compute) -> Iterator[Engine | 
         return
     devices = _devices(args.n_jobs, getattr(args, "fits_per_gpu", 1), compute)
     if len(devices) == 1:
+        apply(compute)
         yield None
         return
     with Processes(compute, devices) as engine:
         yield engine
+    apply(compute)  # to what is computed here afterwards
 
 
 def _devices(n_jobs: int | None, fits_per_gpu: int, compute: Compute) -> list[dict[str, str]]:
@@ -80,6 +80,8 @@ def _devices(n_jobs: int | None, fits_per_gpu: int, compute: Compute) -> list[di
     if compute.device != "cuda":
         most = cores() // compute.threads if compute.device == "cpu" else 1
         return [{}] * (n_jobs or max(1, most))
+    import torch
+
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     gpus = [name.strip() for name in named.split(",")][:count] if named else [str(number) for number in range(count)]

@@ -6,16 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from common.cli import UserError
 from common.training.checkpoints import Checkpoint
 from common.training.optimizers import Schedules
 from common.training.stopping import EarlyStopper
 
 Log = Callable[[dict[str, float], int], None]
-
-
-class NonFiniteLossError(UserError):
-    """The loss became NaN or infinite; the message says in which stream, epoch and batch, at which learning rate."""
 
 
 def run_epochs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 START = "forkserver" if sys.platform == "linux" else "spawn"
@@ -18,6 +19,8 @@ ROOMS = [
 ]
 """What a server imports once, for all the processes that it forks."""
 
+_is_prepared = False
+
 
 def context() -> Any:
     """How processes are started."""
@@ -27,8 +30,18 @@ def context() -> Any:
     return made
 
 
+def is_ready() -> bool:
+    """Whether there is a server, and this process can do without what the server imports.
+
+    With a GPU it cannot: it computes one fit at a time itself.
+    """
+    return _is_prepared and START == "forkserver" and not Path("/proc/driver/nvidia").exists()
+
+
 def prepare() -> None:
     """Begin to import what processes need, in the server."""
+    global _is_prepared
+    _is_prepared = True
     context()
     if START == "forkserver":
         from multiprocessing import forkserver, resource_tracker

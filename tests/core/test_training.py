@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from common import cli
-from common.cli import UserError
+from common.cli import NonFiniteLossError, UserError
 from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.data.folding import Fold
 from common.data.sources import load_images
@@ -24,7 +24,6 @@ from common.training.augmentation import N_DRAWS, augment
 from common.training.beginning import configure, set_up_for
 from common.training.compute import applied
 from common.training.engine import (
-    NonFiniteLossError,
     test_model,
     train_and_validate_model,
     train_one_epoch,
