@@ -13,6 +13,7 @@ from common.cli.errors import (
     lacking,
     masked,
     reason_of,
+    writing,
 )
 from common.cli.flags import (
     PARTS,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from common.state import PROJECT
 
@@ -52,6 +53,20 @@ class KilledError(UserError):
 
 class NonFiniteLossError(UserError):
     """The loss became NaN or infinite; the message says in which stream, epoch and batch, at which learning rate."""
+
+
+@contextlib.contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Say of an error of the operating system that a file, a folder or a flag cannot be written.
+
+    Raises
+    ------
+    UserError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: cannot be written ({error.strerror or error})") from error
 
 
 def reason_of(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.cli import SOURCES, UserError, parts_in
+from common.cli import SOURCES, UserError, parts_in, writing
 from common.data.arrays import load_arrays
 from common.data.decoded import digest_files
 from common.data.image_files import list_images
@@ -120,10 +120,8 @@ def _made(name: str) -> Path:
     with _lock(name):
         if not (path / last).exists():
             _check_not_versioned(path)
-            try:
+            with writing(path):
                 getattr(import_module(f"common.{module}"), function)(path)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     return path / inside
 
 
@@ -137,10 +135,8 @@ def _check_not_versioned(path: Path) -> None:
 @contextlib.contextmanager
 def _lock(name: str) -> Iterator[None]:
     lock = locked(data_folder() / f".{name}")
-    try:
+    with writing(data_folder()):
         lock.acquire()
-    except OSError as error:
-        raise UserError(f"{data_folder()}: cannot be written ({error.strerror})") from error
     try:
         yield
     finally:

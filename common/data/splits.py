@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import PARTS, UserError, escaped
+from common.cli import PARTS, UserError, escaped, writing
 from common.data import given_folds
 from common.data.extending import extend_splits
 from common.data.folding import check_sides, folds_of
@@ -141,7 +141,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
         When there are other splits of the same data already, unless `replace`; or when the file cannot be written.
     """
     text = json.dumps(splits) + "\n"
-    try:
+    with writing(path):
         if path.exists() and path.read_text() == text:
             print(escaped(f"splits: {path} is up to date"))
             return
@@ -153,8 +153,6 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
             raise UserError(f"{path}: holds other splits already; --force replaces them")
         with whole_file(path, "w") as file:
             file.write(text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     print(
         f"splits: {escaped(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
         f"{splits['nested_folds']} x {splits['nested_repeats']} nested splits, seed {splits['seed']}"

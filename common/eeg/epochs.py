@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common.cli import UserError
+from common.cli import UserError, writing
 from common.data.arrays import read_npz
 from common.state import whole_file
 
@@ -69,11 +69,8 @@ def save_epochs(epochs: Epochs, path: Path) -> None:
     text = json.dumps(epochs.metadata, sort_keys=True, allow_nan=False)
     classes, kind = np.array(epochs.metadata["events"]), np.array(epochs.grouped_by)
     parts: dict[str, Any] = {"X": epochs.X, "y": epochs.y, "groups": epochs.groups, "metadata": np.array(text)}
-    try:
-        with whole_file(path) as file:
-            np.savez(file, **parts, classes=classes, grouped_by=kind)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with writing(path), whole_file(path) as file:
+        np.savez(file, **parts, classes=classes, grouped_by=kind)
 
 
 def load_epochs(path: Path) -> Epochs:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock
 
-from common.cli import UserError
+from common.cli import writing
 from common.locks import locked
 from common.state import sync, whole, whole_file, work_folder
 
@@ -43,10 +43,8 @@ class Spool:
         self.folder = work_folder("events") / broker
         self.lines = self.folder / "events.jsonl"
         self.mark = self.folder / "sent"
-        try:
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     @property
     def sending(self) -> BaseFileLock:

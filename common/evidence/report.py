@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from common import cli
-from common.cli import UserError
+from common.cli import UserError, writing
 from common.evidence.findings import counted
 from common.state import whole_file
 
@@ -76,13 +76,11 @@ def _write(args: argparse.Namespace) -> None:
     for run_id in (*request.runs, *request.repeats):
         note("reported", run_id, str(args.output.absolute()))
     about = {**request._asdict(), "matplotlib": version("matplotlib")}
-    try:
+    with writing(f"--output {args.output}"):
         is_new = write_questions(toml)
         for path, text in ((args.output, report_page(report, about)), (markdown, report_text(report, about))):
             with whole_file(path, "w") as file:
                 file.write(text)
-    except OSError as error:
-        raise UserError(f"--output {args.output}: cannot be written ({error.strerror})") from error
     for reason in report.withheld:
         print(cli.escaped(f"nothing is claimed: {reason}"))
     said = f"{open_questions(report)} questions for a person: {toml}{' (new)' if is_new else ''}"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from common import cli
-from common.cli import UserError
+from common.cli import UserError, writing
 from common.state import whole_folder
 
 STEPS = (2, 3, 4, 5)
@@ -35,12 +35,9 @@ def start_step(step: int, folder: Path) -> None:
             raise UserError(f"{file}: no such file; it is part of the repository")
     if folder.exists():
         raise UserError(f"{folder}: it is there already, and nothing is overwritten; name another folder")
-    try:
-        with whole_folder(folder) as made:
-            for file in files:
-                shutil.copyfile(file, made / file.name)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    with writing(folder), whole_folder(folder) as made:
+        for file in files:
+            shutil.copyfile(file, made / file.name)
 
 
 def main(argv: list[str] | None = None) -> Path:

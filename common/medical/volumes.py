@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common.cli import UserError
+from common.cli import UserError, writing
 from common.data.scans import NIFTI, UNSURE, file_and_part
 from common.medical.nifti import volume
 from common.progress import in_threads
@@ -67,11 +67,8 @@ def save_volumes(source: str, path: Path, shape: Sequence[int], window: Sequence
     parts: dict[str, Any] = {"X": x, "y": table.labels[chosen], "classes": np.array(table.classes)}
     if table.groups is not None and table.grouped_by not in UNSURE:
         parts |= {"groups": table.groups[chosen], "grouped_by": np.array(table.grouped_by)}
-    try:
-        with whole_file(path) as out:
-            np.savez(out, **parts)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with writing(path), whole_file(path) as out:
+        np.savez(out, **parts)
     of = f" of {len(set(parts['groups']))} {table.grouped_by}s" if "groups" in parts else ""
     return f"{path}: {len(x)} volumes{of}, each {' x '.join(map(str, x.shape[1:]))}"
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from common.cli import UserError
+from common.cli import UserError, writing
 from common.progress import one_by_one
 from common.results.sizes import in_words_of
 from common.state import regular, state_folder, whole
@@ -44,19 +44,16 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes], about: Mapping[
         raise UserError(f"{odd!r}: has a backslash or a control character in its name; expected another name")
     members = {name: dict(zip(("bytes", "sha256"), _digest(files[name]), strict=True)) for name in sorted(files)}
     manifest = {"product": PRODUCT, "format": FORMAT, **about, "members": members}
-    try:
-        with whole(path) as part, ZipFile(part, "w") as archive:
-            archive.writestr(_info(MANIFEST), json.dumps(manifest, indent=1))
-            for name in one_by_one(members, "packing", "file"):
-                content = files[name]
-                with archive.open(_info(name), "w", force_zip64=True) as target:
-                    if isinstance(content, bytes):
-                        target.write(content)
-                    else:
-                        with open(content, "rb") as source:
-                            shutil.copyfileobj(source, target, BLOCK)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with writing(path), whole(path) as part, ZipFile(part, "w") as archive:
+        archive.writestr(_info(MANIFEST), json.dumps(manifest, indent=1))
+        for name in one_by_one(members, "packing", "file"):
+            content = files[name]
+            with archive.open(_info(name), "w", force_zip64=True) as target:
+                if isinstance(content, bytes):
+                    target.write(content)
+                else:
+                    with open(content, "rb") as source:
+                        shutil.copyfileobj(source, target, BLOCK)
 
 
 def _info(name: str) -> ZipInfo:

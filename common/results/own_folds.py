@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import data
-from common.cli import UserError
+from common.cli import writing
 from common.data.given_folds import write_folds
 
 
@@ -43,8 +43,6 @@ def export_folds(source: str = "drawn", path: str | Path = "splits.csv") -> str:
     """
     table = data.load_images(source, image_size=64)
     splits = data.load_splits(table)
-    try:
+    with writing(path):
         count = write_folds(table, splits, Path(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     return f"splits of {table.name}: {len(splits['root_splits'])} root splits, {count} rows: {path}"

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from common.cli import KilledError, UserError, command_of, escaped, masked
+from common.cli import KilledError, UserError, command_of, escaped, masked, writing
 from common.config.places import find_spaces
 from common.config.settings import model_name
 from common.data.chosen import tested_elsewhere
@@ -178,10 +178,8 @@ def _limit(path: Path, most: int | None) -> None:
 def _tell_who_started(run: Run) -> None:
     """Write the run's id where :mod:`common.production.watch` looks for it."""
     if name := os.environ.get("REPROAI_RUN_ID_FILE"):
-        try:
+        with writing(f"REPROAI_RUN_ID_FILE {name}"):
             Path(name).write_text(run.run_id)
-        except OSError as error:
-            raise UserError(f"REPROAI_RUN_ID_FILE {name}: cannot be written ({error.strerror})") from error
 
 
 def _record(run: Run, config, summary: str, table, audit: dict[str, str], params: dict[str, object], artifacts) -> None:
@@ -193,11 +191,8 @@ def _record(run: Run, config, summary: str, table, audit: dict[str, str], params
     texts |= {f"audit/{name}": content for name, content in audit.items()}
     texts[name := f"model_summary_{run.run_id}.txt"] = f"{summary}\n"
     if not (path := state_folder() / "models" / name).exists():
-        try:
-            with whole_file(path, "w") as file:
-                file.write(texts[name])
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        with writing(path), whole_file(path, "w") as file:
+            file.write(texts[name])
     folders = (None, "audit", "provenance") if run.resumed else ()
     there = {file.path for folder in folders for file in run.client.list_artifacts(run.run_id, folder)}
     for artifact in sorted(texts.keys() - there):
