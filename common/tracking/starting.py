@@ -48,7 +48,7 @@ from common.tracking.unfinished import (
 )
 
 
-def prepare() -> None:
+def prepare_start() -> None:
     """Do what a start takes whatever is trained, and what is then there for it: something else may be waited for.
 
     Raises

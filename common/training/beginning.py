@@ -73,9 +73,9 @@ def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
 
 
 def _prepare_start() -> None:
-    from common.tracking.starting import prepare  # MLflow takes seconds to import
+    from common.tracking.starting import prepare_start  # MLflow takes seconds to import
 
-    prepare()
+    prepare_start()
 
 
 def _has_processes(args: argparse.Namespace) -> bool:

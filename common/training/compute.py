@@ -64,6 +64,16 @@ class Compute:
 
         return elsewhere(function)
 
+    def apply_elsewhere(self) -> str | None:
+        """Set a worker's process up; what is wrong when this is another kind of machine than it was made on."""
+        apply(self)
+        machine = describe_machine(self.device)
+        if machine == self.machine or self.mixed or not self.machine:
+            return None
+        return (
+            f"{socket.gethostname()}: {machine}; expected {self.machine}, as fits began on; --mixed-machines allows it"
+        )
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -91,17 +101,6 @@ def applied(compute: Compute) -> Compute:
     name = torch.cuda.get_device_name() if compute.device == "cuda" else platform.machine()
     of = {"description": f"{compute.device} ({name})", "cpu": processor(), "machine": describe_machine(compute.device)}
     return replace(compute, **of)
-
-
-def applied_elsewhere(compute: Compute) -> str | None:
-    """Set this process up for `compute`; what is wrong when this is another kind of machine than it was made on."""
-    apply(compute)
-    machine = describe_machine(compute.device)
-    if machine == compute.machine or compute.mixed or not compute.machine:
-        return None
-    return (
-        f"{socket.gethostname()}: {machine}; expected {compute.machine}, as fits began on; --mixed-machines allows it"
-    )
 
 
 def processor() -> str:

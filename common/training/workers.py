@@ -252,9 +252,8 @@ def _serve(pipe: Connection, compute: bytes | None, environment: dict[str, str])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server has it blocked
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from common.tracking import records
-    from common.training import compute as computing
 
-    problem = compute and computing.applied_elsewhere(cloudpickle.loads(compute))
+    problem = compute and cloudpickle.loads(compute).apply_elsewhere()
     records.hear(lambda said: pipe.send_bytes(cloudpickle.dumps(("records", said))))
     with suppress(EOFError, OSError):
         while True:

@@ -202,7 +202,7 @@ class Watching(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
 
     def forward(self, images):
-        if multiprocessing.parent_process():  # the script itself looks at the network before it begins
+        if multiprocessing.parent_process():  # where fits are computed, and where the network is looked at before
             packages = {name.partition(".")[0] for name in sys.modules}
             Path(__file__).with_name(f"{os.getpid()}.packages").write_text(" ".join(packages))
         return super().forward(images)
@@ -221,7 +221,7 @@ def test_a_fit_opens_no_database_and_has_imported_neither_mlflow_nor_optuna(main
     flags = ("--data", few_pets, "--root-splits", 1, "--n-trials", 2, "--n-jobs", 2, "--lag", 2)
     done = main("step_5.train", project / "watched.py", *flags)
     seen = [set(path.read_text().split()) for path in project.glob("*.packages")]
-    assert len(seen) == 2 and all("torch" in packages for packages in seen)
+    assert len(seen) > 2 and all("torch" in packages for packages in seen)
     assert not {"mlflow", "optuna", "sqlalchemy", "sqlite3"} & set().union(*seen)
     assert client.get_run(done["run_id"]).info.status == "FINISHED"
 
