@@ -2,8 +2,12 @@
 
 import copy
 import hashlib
+import json
+import os
 import random
 import re
+import subprocess
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from functools import partial
@@ -19,6 +23,7 @@ from common.config.settings import SGD, AdamW, Augmentation, TrainingConfig
 from common.data.folding import Fold
 from common.data.sources import load_images
 from common.seeds import Stream
+from common.state import PROJECT
 from common.training import Compute, engine, make_optimizer, new_model, precision, set_up
 from common.training.augmentation import N_DRAWS, augment
 from common.training.beginning import configure, set_up_for
@@ -326,6 +331,37 @@ def test_fast_math_on_a_gpu_is_what_its_fits_run_with():
     assert (compute.device, compute.deterministic) == ("cuda", False)
     assert torch.backends.cudnn.benchmark and not torch.are_deterministic_algorithms_enabled()
     assert set_up("cuda", "fp32").deterministic and torch.are_deterministic_algorithms_enabled()
+
+
+FIRST_FIT = """
+import json, sys
+from common import cli, training
+from step_3 import train
+
+def run_jobs(run_root, roots, compute, args, n_fits):
+    print(json.dumps([{"torch", "torchvision"} & set(sys.modules) != set(), compute.machine, compute.precision]))
+    raise cli.UserError("enough")
+
+training.run_jobs = run_jobs
+cli.run(train.main)
+"""
+
+
+def test_with_processes_a_script_comes_to_its_fits_without_pytorch_and_a_process_says_the_same(few_pets, tmp_path):
+    def first_fit(*flags):
+        return subprocess.run(
+            [sys.executable, "-c", FIRST_FIT, "--data", few_pets, "--inner-splits", "1", *flags],
+            env={**os.environ, "REPROAI_STATE": str(tmp_path), "PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+        )
+
+    (alone, *by_itself), (needed, *by_process) = (
+        json.loads(first_fit("--n-jobs", n).stdout.splitlines()[-1]) for n in ("1", "2")
+    )
+    assert (alone, needed) == (True, False) and by_itself == by_process
+    found = first_fit("--n-jobs", "2", "--image-size", "16", "--backbone", "alexnet", "--weights", "none")
+    assert found.returncode == 2 and found.stderr.startswith("error: --image-size 16: does not fit alexnet")
 
 
 def test_the_threads_of_a_fit_depend_on_the_fits_that_could_run_side_by_side(monkeypatch):
