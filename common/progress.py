@@ -14,6 +14,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 _lock = threading.Lock()
 _show: Callable[[int], object] = lambda fits: None  # noqa: E731
+_early: set[Callable[[], object]] = set()
 _later: set[Callable[[], object]] = set()
 
 
@@ -27,6 +28,17 @@ def listen(show: Callable[[int], object]) -> None:
     """Have `show` called with the number of fits at each :func:`advance`, in this process."""
     global _show
     _show = show
+
+
+def before_fits(do: Callable[[], object]) -> None:
+    """Have something done that the first fit waits for, while another process says what fits run on."""
+    _early.add(do)
+
+
+def do_before_fits() -> None:
+    """Do it now."""
+    while _early:
+        _early.pop()()
 
 
 def meanwhile(do: Callable[[], object]) -> None:

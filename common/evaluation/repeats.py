@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 from common import progress
 from common.cli import UserError
@@ -30,6 +31,7 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     UserError
         When there are fewer than K seeds, or when a model should be registered.
     """
+    progress.before_fits(partial(_prepare_start, has_search=hasattr(args, "n_trials")))
     progress.meanwhile(_import_what_ends_a_run)
     for flag in ("repeats", "resplit"):
         if getattr(args, "register", None) and getattr(args, flag):
@@ -45,6 +47,14 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     seeds = range(args.seed, args.seed + args.repeats)
     wanted = [(seed, False) for seed in seeds] + [(seed, True) for seed in seeds[1:] if args.resplit]
     return conclude_repeats([run_seed(run_experiment, args, *one) for one in wanted], args.json)
+
+
+def _prepare_start(has_search: bool) -> None:
+    from common.tracking.starting import prepare_start  # MLflow and Optuna take seconds to import
+
+    prepare_start()
+    if has_search:
+        importlib.import_module("common.search.studies")
 
 
 def _import_what_ends_a_run() -> None:

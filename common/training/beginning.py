@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from common import progress
 from common.config.places import first_values
 from common.config.settings import TrainingConfig, model_name
 from common.training import servers
@@ -51,7 +52,7 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     """What fits with these settings run on, by the flags; see :func:`set_up`. With ``--engine`` a worker says it.
 
-    Where fits are computed in other processes, one of them says it, while this one prepares the start of a run.
+    Where fits are computed in other processes, one of them says it, while this one does what fits wait for.
 
     Raises
     ------
@@ -69,13 +70,7 @@ def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
         return resolve()
     from common.training.workers import elsewhere
 
-    return elsewhere(resolve, _prepare_start)
-
-
-def _prepare_start() -> None:
-    from common.tracking.starting import prepare_start  # MLflow takes seconds to import
-
-    prepare_start()
+    return elsewhere(resolve, progress.do_before_fits)
 
 
 def _has_processes(args: argparse.Namespace) -> bool:

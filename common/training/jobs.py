@@ -89,7 +89,7 @@ def run_jobs(
         progress.listen(bar.update)
         if engine is None:
             return [call(item) for item in items]
-        _queue = queue = _Queue(engine)
+        _queue = queue = _Queue(engine, min(len(items), engine.most))
         room = threading.Semaphore(engine.most)
 
         def run(item: Item) -> Result:
@@ -100,7 +100,6 @@ def run_jobs(
 
         try:
             jobs = [beside(run, item) for item in items]
-            progress.do_meanwhile()
             wait(jobs, return_when=FIRST_EXCEPTION)
             return [job.result() for job in sorted(jobs, key=lambda job: not (job.done() and job.exception()))]
         finally:
@@ -173,8 +172,8 @@ class _Group:
 class _Queue:
     """Gives fits to an engine, as many at a time as it has room for: first those that are needed in any case."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, engine: Engine, n_at_once: int):
+        self.engine, self.n_at_once = engine, n_at_once
         self._groups: list[_Group] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.RLock()
@@ -224,6 +223,8 @@ class _Queue:
                 group.results[number].set_exception(error)
             else:
                 group.running[number].result.add_done_callback(partial(self._take, group, number))
+        if self._n_running >= self.n_at_once:  # now the script has time
+            progress.do_meanwhile()
 
     def _next(self) -> tuple[int, _Group] | None:
         found, least = None, math.inf
