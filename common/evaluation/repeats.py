@@ -31,8 +31,9 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     UserError
         When there are fewer than K seeds, or when a model should be registered.
     """
-    progress.before_fits(partial(_prepare_start, has_search=hasattr(args, "n_trials")))
-    progress.meanwhile(_import_what_ends_a_run)
+    has_search = hasattr(args, "n_trials")
+    progress.before_fits(partial(_prepare_start, has_search))
+    progress.meanwhile(partial(_import_what_ends_a_run, has_search))
     for flag in ("repeats", "resplit"):
         if getattr(args, "register", None) and getattr(args, flag):
             raise UserError(
@@ -57,7 +58,9 @@ def _prepare_start(has_search: bool) -> None:
         importlib.import_module("common.search.studies")
 
 
-def _import_what_ends_a_run() -> None:
-    first = "torch"  # what fits return needs it
-    for name in (first, "matplotlib.figure", "seaborn", "common.evaluation.ending", "common.evaluation.metrics"):
-        importlib.import_module(name)
+def _import_what_ends_a_run(has_search: bool) -> None:
+    importlib.import_module("torch")  # what fits return needs it
+    if has_search:
+        importlib.import_module("common.plots.visualizer")
+    importlib.import_module("common.evaluation.ending")
+    importlib.import_module("common.evaluation.metrics")

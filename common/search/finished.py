@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pandas as pd
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from common.cli import UserError
@@ -60,4 +61,4 @@ def importance(study: optuna.Study) -> dict[str, float]:
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if len(complete) < 2:
         return dict.fromkeys((name for trial in complete for name in trial.params), 0.0)
-    return optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
