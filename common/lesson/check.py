@@ -147,7 +147,7 @@ def _begun(script: Path) -> None:
     with contextlib.suppress(OSError):  # no page, or none that can be read: nothing is asked
         page = regular(script.with_name(PAGE)).read_text(encoding="utf-8", errors="replace")
     found = re.match(r"# Build step (\d)", page)
-    said = re.search(r"train_parser\([^()]*step=(\d)", script.read_text(encoding="utf-8"))
+    said = re.search(r"train_parser\([^()]*?(?:step=|, *)(\d)", script.read_text(encoding="utf-8"))
     if not found or not said:
         return
     asked, name = found[1], shown(script.parent)

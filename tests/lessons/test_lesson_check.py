@@ -99,9 +99,12 @@ def test_a_script_that_does_not_say_which_step_it_is_must_be_told_it(judged, tmp
     )
 
 
+@pytest.mark.parametrize("given", ["step=", ""])
 @pytest.mark.parametrize("step", start.STEPS)
-def test_the_scripts_of_the_step_before_are_not_taken_for_the_step(step, tmp_path):
+def test_the_scripts_of_the_step_before_are_not_taken_for_the_step(step, given, tmp_path):
     start.start_step(step, tmp_path / "mine")
+    script = tmp_path / "mine" / "train.py"
+    script.write_text(script.read_text().replace(f"step={step - 1}", f"{given}{step - 1}"))
     with pytest.raises(cli.UserError, match=rf"says that it is step {step - 1}, .* step {step}: .* --step {step - 1}"):
         check.check_step(tmp_path / "mine")
 
