@@ -231,7 +231,8 @@ def elsewhere(call: Callable[[], Any], meanwhile: Callable[[], object] | None = 
             meanwhile()
         return cloudpickle.loads(answer.result())
     except BaseException:
-        worker.interrupt()
+        if not answer.done():
+            worker.interrupt()
         raise
 
 
