@@ -68,7 +68,7 @@ def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
         return replace(on_worker(args.engine, resolve), mixed=args.mixed_machines)
     if not _has_processes(args):
         return resolve()
-    from common.training.workers import elsewhere
+    from common.training.elsewhere import elsewhere
 
     return elsewhere(resolve, progress.do_before_fits)
 

@@ -60,7 +60,7 @@ class Compute:
 
     def call(self, function: Callable[[], Result]) -> Result:
         """What a picklable function returns, in another process where fits are computed in others of this machine."""
-        from common.training.workers import elsewhere
+        from common.training.elsewhere import elsewhere
 
         return elsewhere(function)
 

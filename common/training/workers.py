@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -199,41 +198,6 @@ class Workers:
         """End the workers in the middle of their work."""
         for worker in self._all:
             worker.kill()
-
-
-def elsewhere(call: Callable[[], Any], meanwhile: Callable[[], object] | None = None) -> Any:
-    """What a picklable function returns in a process of its own, while this one does something else.
-
-    Without a server it is called here, and nothing is done meanwhile.
-
-    Raises
-    ------
-    Exception
-        What one of them raised.
-    """
-    if not servers.is_ready():
-        return call()
-    worker = Worker(None, {})
-    answer: Future[bytes] = Future()
-
-    def ask() -> None:
-        try:
-            worker.start()
-            answer.set_result(worker.run(pickled(call), lambda said: None))
-        except BaseException as error:
-            answer.set_exception(error)
-        finally:
-            worker.close()
-
-    threading.Thread(target=ask, daemon=True).start()  # after a Ctrl-C nothing waits for a server that still imports
-    try:
-        if meanwhile is not None:
-            meanwhile()
-        return cloudpickle.loads(answer.result())
-    except BaseException:
-        if not answer.done():
-            worker.interrupt()
-        raise
 
 
 def pickled(value: object) -> bytes:
