@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable
-from functools import partial
 
 from common import progress
 from common.cli import UserError
@@ -32,8 +31,8 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
         When there are fewer than K seeds, or when a model should be registered.
     """
     has_search = hasattr(args, "n_trials")
-    progress.before_fits(partial(_prepare_start, has_search))
-    progress.meanwhile(partial(_import_what_ends_a_run, has_search))
+    progress.before_fits(_prepare_search if has_search else _prepare_start)
+    progress.meanwhile(_import_what_ends_a_search if has_search else _import_what_ends_a_run)
     for flag in ("repeats", "resplit"):
         if getattr(args, "register", None) and getattr(args, flag):
             raise UserError(
@@ -50,17 +49,24 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     return conclude_repeats([run_seed(run_experiment, args, *one) for one in wanted], args.json)
 
 
-def _prepare_start(has_search: bool) -> None:
-    from common.tracking.starting import prepare_start  # MLflow and Optuna take seconds to import
+def _prepare_start() -> None:
+    from common.tracking.starting import prepare_start  # MLflow takes seconds to import
 
     prepare_start()
-    if has_search:
-        importlib.import_module("common.search.studies")
 
 
-def _import_what_ends_a_run(has_search: bool) -> None:
+def _prepare_search() -> None:
+    _prepare_start()
+    importlib.import_module("common.search.studies")
+
+
+def _import_what_ends_a_run() -> None:
     importlib.import_module("torch")  # what fits return needs it
-    if has_search:
-        importlib.import_module("common.plots.visualizer")
     importlib.import_module("common.evaluation.ending")
     importlib.import_module("common.evaluation.metrics")
+
+
+def _import_what_ends_a_search() -> None:
+    importlib.import_module("torch")
+    importlib.import_module("common.plots.visualizer")
+    _import_what_ends_a_run()

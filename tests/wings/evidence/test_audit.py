@@ -21,6 +21,7 @@ from common.data.made.phantoms import make_phantoms
 from common.evidence import audit, auditing, looking, untouched
 from common.evidence.alike import alike
 from common.evidence.findings import Audit, as_json, waivers
+from common.evidence.permuted import away_from_chance, permuted_aucs
 from common.training.features import frozen_features
 
 
@@ -227,6 +228,18 @@ def test_a_group_on_both_sides_shows_after_labels_are_permuted(table, kept):
     torn = [Fold(i, 0, np.setdiff1d(rows, rows[i::5]), rows[:0], rows[i::5]) for i in range(5)]
     assert ("pipeline", "stop") in levels(audited(table, torn, features))
     assert audited(table, features=features).findings == []
+
+
+@pytest.mark.slow
+def test_of_sound_splits_the_permuted_labels_stop_about_one_in_a_thousand():
+    rng, stopped = np.random.default_rng(0), 0
+    for _ in range(1000):
+        features, labels = rng.normal(size=(40, 64)), np.arange(40) % 2
+        rows = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+        tests = [np.sort(np.concatenate([of[i : i + 4] for of in rows])) for i in (0, 4)]
+        folds = [Fold(i, 0, np.setdiff1d(range(40), test), test[:0], test) for i, test in enumerate(tests)]
+        stopped += away_from_chance(permuted_aucs(features, labels, np.arange(40), folds))
+    assert stopped <= 5  # 1 is expected; more than 5 come once in 1,700 times
 
 
 def training_stream():

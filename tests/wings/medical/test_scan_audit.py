@@ -26,6 +26,8 @@ def phantoms(tmp_path_factory):
 @pytest.fixture
 def heads(phantoms, tmp_path, monkeypatch):
     monkeypatch.setenv("REPROAI_STATE", str(tmp_path / "state"))
+    (tmp_path / "patients.key").write_bytes(bytes(32))  # with a random one, splits would be others each time
+    monkeypatch.setenv("REPROAI_PATIENT_KEY", str(tmp_path / "patients.key"))
     return Path(shutil.copytree(phantoms, tmp_path / "heads"))
 
 
