@@ -6,6 +6,7 @@ import io
 from functools import cache
 
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -22,7 +23,7 @@ class Plot(Figure):
     def png(self) -> bytes:
         """The figure as a PNG file: the same bytes for the same figure."""
         content = io.BytesIO()
-        self.savefig(content, format="png", metadata={"Software": None})
+        FigureCanvasAgg(self).print_png(content, metadata={"Software": None})  # savefig draws twice
         return content.getvalue()
 
 

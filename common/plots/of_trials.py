@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
@@ -45,28 +44,12 @@ def colours(groups: pd.Series) -> dict[str, object]:
 
 def points(axes: Axes, x: pd.Series, y: pd.Series, groups: pd.Series) -> None:
     """A point for each trial, better ones over worse ones."""
-    if groups.empty:
-        return
-    above = groups.cat.codes.sort_values(ascending=False, kind="stable").index
     palette = colours(groups)
-    groups = groups.cat.remove_unused_categories()
-    order = list(groups.cat.categories)
-    sns.scatterplot(
-        x=x[above],
-        y=y[above],
-        hue=groups[above],
-        hue_order=order,
-        palette=[palette[name] for name in order],
-        style=groups[above],
-        style_order=order,
-        markers={name: MARKERS.get(name, "o") for name in order},
-        s=55,
-        linewidth=0.7,
-        edgecolor="white",
-        legend=False,
-        zorder=3,
-        ax=axes,
-    )
+    for name in reversed(groups.cat.categories):
+        those = groups == name
+        look = {"color": palette[name], "marker": MARKERS.get(name, "o"), "edgecolor": "white"}
+        if those.any():
+            axes.scatter(x[those], y[those], s=55, linewidth=0.7, zorder=3, **look)
 
 
 def write_values(axes: Axes, x: pd.Series, y: pd.Series, values: pd.Series) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -36,8 +37,21 @@ def make_optimizer(
     if kind.learning_rate is not None:
         common["lr"] = kind.learning_rate
     if isinstance(kind, SGD):
-        return torch.optim.SGD(weights, momentum=kind.momentum, nesterov=kind.nesterov, **common)
-    return torch.optim.AdamW(weights, betas=(kind.beta1, kind.beta2), **common)
+        return _EagerSGD(weights, momentum=kind.momentum, nesterov=kind.nesterov, **common)
+    return _EagerAdamW(weights, betas=(kind.beta1, kind.beta2), **common)
+
+
+def _eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """An optimizer without what guards its methods in a compiled function: that imports PyTorch's compiler, for 1.5 s.
+
+    Its results are the same, as nothing is compiled here.
+    """
+    guarded = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    plain = {name: inspect.unwrap(getattr(kind, name)) for name in guarded}
+    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(plain["step"])})
+
+
+_EagerAdamW, _EagerSGD = _eager(torch.optim.AdamW), _eager(torch.optim.SGD)
 
 
 class Schedules:

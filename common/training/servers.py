@@ -15,7 +15,6 @@ ROOMS = [
     "common.training.engine",
     "common.training.networks",
     "common.training.workers",
-    "torch._dynamo",  # what the first optimizer of a process imports
 ]
 """What a server imports once, for all the processes that it forks."""
 

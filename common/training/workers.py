@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
@@ -209,6 +210,8 @@ def pickled(value: object) -> bytes:
 
 def _serve(pipe: Connection, compute: bytes | None, environment: dict[str, str]) -> None:
     """Compute what comes until nothing more can come."""
+    gc.freeze()  # what the server has imported stays, in pages that its processes share
+    gc.enable()
     os.environ.clear()
     os.environ.update(environment)
     cli.keep_going_without_reader()

@@ -109,9 +109,7 @@ def legible(figure):
 
 def drawn(axes):
     """The points of a plot as rows x, y, colour."""
-    points = axes.collections[-1]
-    colours = map(to_hex, points.get_facecolors())
-    return [(x, y, colour) for (x, y), colour in zip(points.get_offsets(), colours, strict=True)]
+    return [(x, y, to_hex(group.get_facecolor()[0])) for group in axes.collections for x, y in group.get_offsets()]
 
 
 def named(figure):
