@@ -95,8 +95,9 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
         version that they should be or cannot be registered under that name, or a broker's topic does not exist.
     """
     came_from = provenance(table, stream, compute, getattr(args, "allow_changed_data", False))
+    summed_up = compute.begin(partial(config.summary, table.pixels.shape[1:], len(table.classes)))
     audit = audited(table, folds, args)
-    summary = compute.call(partial(config.summary, table.pixels.shape[1:], len(table.classes)))
+    summary = summed_up()
     most = check_space(folds, n_fits, summary)
     uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
     client = Connection(uri)

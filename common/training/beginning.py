@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from common import progress
 from common.config.places import first_values
@@ -14,6 +15,8 @@ from common.training import servers
 
 if TYPE_CHECKING:
     from common.training.compute import Compute
+
+Result = TypeVar("Result")
 
 
 def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfig:
@@ -28,12 +31,12 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
         When there is no such backbone.
     """
     if _has_processes(args):
-        servers.prepare()  # it imports PyTorch while this process goes on
+        backbone = args.backbone or first_values(config).backbone
+        servers.prepare([] if config.model or backbone == "small_cnn" else ["torchvision.models"])
     changes: dict[str, object] = {}
     if args.backbone:
-        from common.model.backbones import native_image_size
-
-        changes |= {"backbone": args.backbone, "image_size": native_image_size(args.backbone)}
+        size = args.image_size or _result_of(partial(_native_image_size, args.backbone), args)
+        changes |= {"backbone": args.backbone, "image_size": size}
     if args.fast:
         changes |= {"warmup_epochs": 1, "epochs": 1}
         if changes.get("backbone", config.backbone) == "small_cnn" and config.head is None:
@@ -52,8 +55,6 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
 def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     """What fits with these settings run on, by the flags; see :func:`set_up`. With ``--engine`` a worker says it.
 
-    Where fits are computed in other processes, one of them says it, while this one does what fits wait for.
-
     Raises
     ------
     UserError
@@ -66,15 +67,28 @@ def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
         from common.engines.remote import on_worker
 
         return replace(on_worker(args.engine, resolve), mixed=args.mixed_machines)
-    if not _has_processes(args):
-        return resolve()
-    from common.training.elsewhere import elsewhere
-
-    return elsewhere(resolve, progress.do_before_fits)
+    return _result_of(resolve, args)
 
 
 def _has_processes(args: argparse.Namespace) -> bool:
     return getattr(args, "n_jobs", 1) != 1 and args.engine == "local"
+
+
+def _result_of(call: Callable[[], Result], args: argparse.Namespace) -> Result:
+    """Where fits are computed in other processes, from one of them, while this one does what fits wait for."""
+    if not _has_processes(args):
+        return call()
+    from common.training.elsewhere import elsewhere
+
+    wait = elsewhere(call)
+    progress.do_before_fits()
+    return wait()
+
+
+def _native_image_size(backbone: str) -> int:
+    from common.model.backbones import native_image_size
+
+    return native_image_size(backbone)
 
 
 def _checked(config: TrainingConfig, device: str, precision: str, parallel_fits: int, fast_math: bool) -> Compute:

@@ -58,11 +58,11 @@ class Compute:
         """The precision, with that of each exception, such as ``fp32, densenet121 bf16``."""
         return ", ".join([self.precision, *(f"{name} {value}" for name, value in self.exceptions.items())])
 
-    def call(self, function: Callable[[], Result]) -> Result:
-        """What a picklable function returns, in another process where fits are computed in others of this machine."""
+    def begin(self, call: Callable[[], Result]) -> Callable[[], Result]:
+        """Begin a picklable call where fits are computed, on this machine: see :func:`~common.training.elsewhere`."""
         from common.training.elsewhere import elsewhere
 
-        return elsewhere(function)
+        return elsewhere(call)
 
     def apply_elsewhere(self) -> str | None:
         """Set a worker's process up; what is wrong when this is another kind of machine than it was made on."""

@@ -1,30 +1,27 @@
-"""One call in a process of its own, so that a script gets on without what the call imports."""
+"""A call in a process of its own, so that a script gets on without what the call imports."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TypeVar
 
 import cloudpickle
 
 from common.training import servers
 from common.training.workers import Worker, pickled
 
+Result = TypeVar("Result")
 
-def elsewhere(call: Callable[[], Any], meanwhile: Callable[[], object] | None = None) -> Any:
-    """What a picklable function returns in a process of its own, while this one does something else.
 
-    Without a server it is called here, and nothing is done meanwhile.
+def elsewhere(call: Callable[[], Result]) -> Callable[[], Result]:
+    """Begin a picklable call in a process of its own; returns a function that waits for what it returns or raises.
 
-    Raises
-    ------
-    Exception
-        What one of them raised.
+    Without a server that function makes the call itself.
     """
     if not servers.is_ready():
-        return call()
+        return call
     worker = Worker(None, {})
     answer: Future[bytes] = Future()
 
@@ -37,12 +34,13 @@ def elsewhere(call: Callable[[], Any], meanwhile: Callable[[], object] | None = 
         finally:
             worker.close()
 
+    def wait() -> Result:
+        try:
+            return cloudpickle.loads(answer.result())
+        except BaseException:
+            if not answer.done():
+                worker.interrupt()
+            raise
+
     threading.Thread(target=ask, daemon=True).start()  # after a Ctrl-C nothing waits for a server that still imports
-    try:
-        if meanwhile is not None:
-            meanwhile()
-        return cloudpickle.loads(answer.result())
-    except BaseException:
-        if not answer.done():
-            worker.interrupt()
-        raise
+    return wait

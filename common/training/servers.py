@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ ROOMS = [
 ]
 """What a server imports once, for all the processes that it forks."""
 
+_also: list[str] = []
 _is_prepared = False
 
 
@@ -25,7 +27,7 @@ def context() -> Any:
     """How processes are started."""
     made = multiprocessing.get_context(START)
     if START == "forkserver":
-        made.set_forkserver_preload(ROOMS)
+        made.set_forkserver_preload([*ROOMS, *_also])
     return made
 
 
@@ -37,10 +39,13 @@ def is_ready() -> bool:
     return _is_prepared and START == "forkserver" and not Path("/proc/driver/nvidia").exists()
 
 
-def prepare() -> None:
-    """Begin to import what processes need, in the server."""
+def prepare(also: Sequence[str] = ()) -> None:
+    """Begin to import what processes need, and `also` some modules, in a server, unless there is one.
+
+    So a script gets on, and each of its processes has them without an import of its own.
+    """
     global _is_prepared
-    _is_prepared = True
+    _is_prepared, _also[:] = True, also
     context()
     if START == "forkserver":
         from multiprocessing import forkserver, resource_tracker

@@ -204,8 +204,7 @@ class Watching(nn.Sequential):
 
     def forward(self, images):
         if multiprocessing.parent_process() and self.training and torch.is_grad_enabled():  # it learns
-            packages = {name.partition(".")[0] for name in sys.modules}
-            Path(__file__).with_name(f"{os.getpid()}.packages").write_text(" ".join(packages))
+            Path(__file__).with_name(f"{os.getpid()}.modules").write_text(" ".join(sys.modules))
         return super().forward(images)
 """
 WATCHED = """
@@ -216,14 +215,16 @@ config = TrainingConfig(model=Watching, warmup_epochs=0, epochs=1, image_size=32
 """
 
 
-def test_a_fit_opens_no_database_and_has_imported_neither_mlflow_nor_optuna(main, client, few_pets, project):
+def test_a_fit_opens_no_database_and_has_imported_neither_mlflow_nor_optuna_nor_pytorchs_compiler(
+    main, client, few_pets, project
+):
     (project / "watching.py").write_text(WATCHING)
     (project / "watched.py").write_text(WATCHED)
     flags = ("--data", few_pets, "--root-splits", 1, "--n-trials", 2, "--n-jobs", 2, "--lag", 2)
     done = main("step_5.train", project / "watched.py", *flags)
-    seen = [set(path.read_text().split()) for path in project.glob("*.packages")]
-    assert len(seen) == 2 and all("torch" in packages for packages in seen)
-    assert not {"mlflow", "optuna", "sqlalchemy", "sqlite3"} & set().union(*seen)
+    seen = [set(path.read_text().split()) for path in project.glob("*.modules")]
+    assert len(seen) == 2 and all("torch" in modules for modules in seen)
+    assert not {"mlflow", "optuna", "sqlalchemy", "sqlite3", "torch._dynamo"} & set().union(*seen)
     assert client.get_run(done["run_id"]).info.status == "FINISHED"
 
 

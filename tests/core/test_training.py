@@ -237,7 +237,26 @@ def test_the_optimizer_has_its_settings_and_only_what_is_not_frozen(table, on_cp
     adam = make_optimizer(network, AdamW(beta1=0.8, beta2=0.9), 0.1, 0.2)
     (group,) = adam.param_groups
     assert [group[k] for k in ("betas", "lr", "weight_decay")] == [(0.8, 0.9), 0.1, 0.2]
-    assert type(adam) is torch.optim.AdamW and len(group["params"]) == len(list(network.parameters()))
+    assert isinstance(adam, torch.optim.AdamW) and len(group["params"]) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize(("settings", "kind"), [(AdamW(), torch.optim.AdamW), (SGD(), torch.optim.SGD)])
+def test_an_optimizer_without_pytorchs_compiler_steps_as_the_one_with_it_to_the_last_digit(settings, kind):
+    torch.manual_seed(0)
+    networks = [torch.nn.Linear(5, 1) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    options = {"betas": (settings.beta1, settings.beta2)} if kind is torch.optim.AdamW else {}
+    options |= {} if options else {"momentum": settings.momentum, "nesterov": settings.nesterov}
+    ours = make_optimizer(networks[0], settings, 0.1, 0.2)
+    both = [(networks[0], ours), (networks[1], kind(networks[1].parameters(), lr=0.1, weight_decay=0.2, **options))]
+    for inputs in torch.randn(3, 4, 5):
+        for network, optimizer in both:
+            optimizer.zero_grad()
+            network(inputs).square().mean().backward()
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+    assert all(map(torch.equal, networks[0].parameters(), networks[1].parameters()))
+    assert not any(weight.requires_grad for state in ours.state.values() for weight in state.values() if weight.ndim)
 
 
 def uint8_images(n, size=20):
@@ -356,8 +375,9 @@ def test_with_processes_a_script_comes_to_its_fits_without_pytorch_and_a_process
             text=True,
         )
 
+    resnet = ("--backbone", "resnet18", "--weights", "none")
     (alone, *by_itself), (needed, *by_process) = (
-        json.loads(first_fit("--n-jobs", n).stdout.splitlines()[-1]) for n in ("1", "2")
+        json.loads(first_fit("--n-jobs", n, *resnet).stdout.splitlines()[-1]) for n in ("1", "2")
     )
     assert (alone, needed) == (True, False) and by_itself == by_process
     found = first_fit("--n-jobs", "2", "--image-size", "16", "--backbone", "alexnet", "--weights", "none")
