@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from common.data.scans import UNSURE
 from common.evidence.findings import PERMUTATIONS, Audit, Finding, counted, named
 from common.evidence.medical_tags import of_one_patient, privacy
 from common.state import cache_folder, data_folder, whole_file
+from common.training.elsewhere import elsewhere
 
 WARNS, STOPS = 0.6, 0.8
 """Lower limit of a shortcut's ROC AUC from which on it is a warning, and a stop."""
@@ -72,7 +74,8 @@ def _kept(table, name: str, make: Callable[[], dict]) -> dict:
             return json.loads(path.read_text())
         except ValueError:
             pass  # damaged: made again
-    found = make()
+    is_on_disk = isinstance(table.pixels, np.memmap)
+    found = elsewhere(make)() if is_on_disk else make()  # a script with processes does without what it imports
     if table.cached:
         try:
             with whole_file(path, "w") as file:
@@ -84,12 +87,19 @@ def _kept(table, name: str, make: Callable[[], dict]) -> dict:
 
 
 def _of_images(table, units: np.ndarray) -> dict:
-    def make() -> dict:
-        from common.evidence.looking import look_at_images  # over a second
+    return _kept(table, str(table.pixels.shape[-1]), partial(_look_at_images, table, units))
 
-        return look_at_images(table, units)
 
-    return _kept(table, str(table.pixels.shape[-1]), make)
+def _look_at_images(table, units: np.ndarray) -> dict:
+    from common.evidence.looking import look_at_images  # over a second
+
+    return look_at_images(table, units)
+
+
+def _look_at_folds(table, groups: np.ndarray, folds: Sequence[Fold], features: np.ndarray) -> dict:
+    from common.evidence.looking import look_at_folds
+
+    return look_at_folds(table, groups, folds, features)
 
 
 def _copies(table) -> tuple[str, list[Finding]]:
@@ -165,12 +175,7 @@ def _shortcuts(of_images: dict) -> tuple[str, list[Finding]]:
 def _pipeline(table, units: np.ndarray, folds: Sequence[Fold], features: np.ndarray) -> tuple[str, list[Finding]]:
     named = units if table.groups is None else np.unique(table.groups, return_inverse=True)[1]
     groups = np.unique(named, return_inverse=True)[1]
-
-    def make() -> dict:
-        from common.evidence.looking import look_at_folds  # over a second
-
-        return look_at_folds(table, groups, folds, features)
-
+    make = partial(_look_at_folds, table, groups, folds, features)
     found = _kept(table, f"folds-{_digest(folds, features)}", make)
     if not found["n"]:
         return "too few groups to permute their labels", []
