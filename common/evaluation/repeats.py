@@ -67,6 +67,5 @@ def _import_what_ends_a_run() -> None:
 
 
 def _import_what_ends_a_search() -> None:
-    importlib.import_module("torch")
-    importlib.import_module("common.plots.visualizer")
     _import_what_ends_a_run()
+    importlib.import_module("common.plots.visualizer")
