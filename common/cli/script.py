@@ -112,10 +112,11 @@ def run(main: Callable[[], object]) -> None:
 def _leave() -> None:
     """End the process when all is done: to take it apart, module by module, takes Python seconds."""
     if isinstance(_code, int):
-        for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):  # also what somebody has left open
-            for stream in [found for found in gc.get_objects() if type(found) is kind]:
-                with suppress(OSError, ValueError):  # full or closed
-                    stream.flush()
+        kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)  # a text is flushed into its buffer first
+        left_open = [found for found in gc.get_objects() if type(found) in kinds]  # by somebody, too
+        for stream in sorted(left_open, key=lambda found: kinds.index(type(found))):
+            with suppress(OSError, ValueError):  # full or closed
+                stream.flush()
         os._exit(_code)
 
 

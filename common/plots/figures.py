@@ -23,7 +23,8 @@ class Plot(Figure):
     def png(self) -> bytes:
         """The figure as a PNG file: the same bytes for the same figure."""
         content = io.BytesIO()
-        FigureCanvasAgg(self).print_png(content, metadata={"Software": None})  # savefig draws twice
+        quickly = {"compress_level": 1}  # a tenth larger, in half the time
+        FigureCanvasAgg(self).print_png(content, metadata={"Software": None}, pil_kwargs=quickly)  # savefig draws twice
         return content.getvalue()
 
 
