@@ -59,7 +59,7 @@ class Compute:
         return ", ".join([self.precision, *(f"{name} {value}" for name, value in self.exceptions.items())])
 
     def begin(self, call: Callable[[], Result]) -> Callable[[], Result]:
-        """Begin a picklable call where fits are computed, on this machine: see :func:`~common.training.elsewhere`."""
+        """Begin a picklable call where fits are computed, on this machine: see :mod:`common.training.elsewhere`."""
         from common.training.elsewhere import elsewhere
 
         return elsewhere(call)
