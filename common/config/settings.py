@@ -114,7 +114,7 @@ class TrainingConfig(_Checked):
     patience: Count = 4
     """Epochs without a better dev ROC AUC before a phase stops, at least 1."""
     optimizer: AdamW | SGD | partial = AdamW()
-    """The optimiser of both phases; also ``partial(A, ...)`` of another class A of ``torch.optim``."""
+    """The optimizer of both phases; also ``partial(A, ...)`` of another class A of ``torch.optim``."""
     augmentation: Augmentation | None = Augmentation()
     """Random changes of the training images; None for none, as for arrays."""
     shuffle: bool = True

@@ -135,18 +135,18 @@ def conditional_suggest(answer: object) -> str | None:
         if not isinstance(each.result, TrainingConfig):
             return f"Return a TrainingConfig; this is of class {type(each.result).__name__}."
         if not isinstance(each.result.optimizer, SGD | AdamW):
-            return f"Its optimiser is a {type(each.result.optimizer).__name__}; expected SGD or AdamW."
+            return f"Its optimizer is a {type(each.result.optimizer).__name__}; expected SGD or AdamW."
     of_kind = {kind: [each for each in tried if isinstance(each.result.optimizer, kind)] for kind in (SGD, AdamW)}
     asked = {kind: {name for each in group for name in each.asked} for kind, group in of_kind.items()}
     if not tried[0].asked:
-        return "Nothing is asked of the trial: which optimiser it is, is a choice for the trial."
+        return "Nothing is asked of the trial: which optimizer it is, is a choice for the trial."
     if not all(of_kind.values()):
-        return "Both optimisers should come up. Which one it is, is a choice for the trial: trial.suggest_categorical."
+        return "Both optimizers should come up. Which one it is, is a choice for the trial: trial.suggest_categorical."
     return _wrong_branch(of_kind, asked)
 
 
 def _wrong_branch(of_kind: Mapping, asked: Mapping) -> str | None:
-    """What is wrong with the parameters of one optimiser or of both."""
+    """What is wrong with the parameters of one optimizer or of both."""
     both = asked[SGD] & asked[AdamW]
     for kind, field in ((SGD, "momentum"), (AdamW, "beta1")):
         values = {float(getattr(each.result.optimizer, field)) for each in of_kind[kind]}
@@ -155,7 +155,7 @@ def _wrong_branch(of_kind: Mapping, asked: Mapping) -> str | None:
             told = " and ".join(sorted(asked[kind]))
             return (
                 f"With {kind.__name__} the trial is asked for {told}. The choice and {field} will do here: "
-                "what the other optimiser needs is asked for inside the branch of that one."
+                "what the other optimizer needs is asked for inside the branch of that one."
             )
         if len(values) < 2:
             return f"With {kind.__name__} its {field} is not what the trial suggests: it is always {values.pop():g}."

@@ -65,7 +65,7 @@ def resolved(answer: object) -> str | None:
     if left:
         return f"It still holds a search space: {next(iter(left))}."
     if not isinstance(answer.optimizer, SGD):
-        return "The trial chose the other optimiser."
+        return "The trial chose the other optimizer."
     if answer.optimizer.momentum != PARAMS["optimizer.SGD.momentum"]:
         default = " It is the default of SGD." if answer.optimizer.momentum == SGD().momentum else ""
         return f"The momentum is not what the trial chose.{default}"
@@ -87,7 +87,7 @@ class _Chosen:
 
 @exercise("5.3")
 def own_config(answer: object) -> str | None:
-    """The path of a config file that searches the optimiser, what each has of its own, and the learning rate."""
+    """The path of a config file that searches the optimizer, what each has of its own, and the learning rate."""
     if not isinstance(answer, str | Path):
         return f"Give the path of your file; this is of class {type(answer).__name__}."
     path = Path(answer).expanduser()
@@ -104,9 +104,9 @@ def own_config(answer: object) -> str | None:
     if hint := _hint_on_rates(config, options):
         return hint
     if not options:
-        return "The optimiser should be a choice between sub-configs."
+        return "The optimizer should be a choice between sub-configs."
     if {type(option) for option in options} != {AdamW, SGD}:
-        return "Offer both optimisers, AdamW and SGD, and no other."
+        return "Offer both optimizers, AdamW and SGD, and no other."
     bare = [option for option in options if not find_spaces(replace(option, learning_rate=None))]
     if not bare:
         return None
@@ -115,12 +115,12 @@ def own_config(answer: object) -> str | None:
 
 
 def _hint_on_rates(config: TrainingConfig, options: Sequence[object]) -> str | None:
-    """What is wrong with the spaces of learning rates: that of the config, or those of its optimisers."""
+    """What is wrong with the spaces of learning rates: that of the config, or those of its optimizers."""
     own = [getattr(option, "learning_rate", None) for option in options or [config.optimizer]]
-    rates = [config.learning_rate if rate is None else rate for rate in own]  # an optimiser's own one comes first
+    rates = [config.learning_rate if rate is None else rate for rate in own]  # an optimizer's own one comes first
     if not all(isinstance(rate, Float) for rate in rates):
         warm_up = " This file searches that of the warm-up." if isinstance(config.warmup_learning_rate, Float) else ""
-        where = "under its own name, or in each optimiser"
+        where = "under its own name, or in each optimizer"
         return f"The learning rate of fine-tuning should be a space of real numbers, {where}.{warm_up}"
     for rate in rates:
         if not rate.log:

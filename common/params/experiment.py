@@ -68,7 +68,7 @@ def for_experiment(params: object) -> dict[str, Any]:
 def params_optimizer(
     weights: list, lr: float, weight_decay: float, optim_class: type | str, optim_kwargs: dict[str, Any]
 ) -> Any:
-    """An optimiser over some weights; its weight decay is that of `optim_kwargs`."""
+    """An optimizer over some weights; its weight decay is that of `optim_kwargs`."""
     import torch
 
     kind = _class(optim_class, torch.optim, torch.optim.Optimizer, "params.optim_class")

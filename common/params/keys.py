@@ -49,7 +49,7 @@ class Params:
     optim_class: type | str
     """A class of ``torch.optim``, or its name."""
     learning_rate: Positive
-    """Of the optimiser, at the start."""
+    """Of the optimizer, at the start."""
     optim_kwargs: dict = field(default_factory=dict)
     """Its other arguments."""
     learning_rate_schedule: list | tuple | dict | None = None

@@ -52,7 +52,7 @@ def train(
         Such as ``build_classifier(params)``. It is left with the weights of the best epoch.
     train_step : callable
         ``train_step(x, y, model, optim, **kwargs)`` for a batch: images, as `params` prepare them, float32 (B, C, H,
-        W), and labels, int64 (B,). It makes the step of the optimiser, and returns the loss and a dict of metrics, or
+        W), and labels, int64 (B,). It makes the step of the optimizer, and returns the loss and a dict of metrics, or
         None in its place.
     test_step : callable
         ``test_step(x, y, model, **kwargs)``, likewise, in evaluation and without gradients: of validation, and of

@@ -16,7 +16,7 @@ from common.tracking.identity import count_folds
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 OF_STATE = ("mlruns", "mlflow.db", "optuna.db", "data", "cache", "models")
-OF_OPTIMISER = 4
+OF_OPTIMIZER = 4
 """How often a checkpoint of a fit that is not done holds the weights: as they are and were best, and two moments."""
 MOST = 800 * 10**6
 """Bytes that the checkpoints of a long search may take: a fit for which there is no room begins anew after a kill."""
@@ -85,7 +85,7 @@ def estimate_space(n_outer: int, n_networks: int, n_fits: int, summary: str) -> 
     best = n_outer if keep or n_networks * weights > LARGE else n_networks
     kept = {"all": n_networks, "none": 0}.get(keep or "", best)
     done = min(n_outer, at_once) * n_networks // n_outer * (1 if n_fits <= n_networks else 2)
-    checkpoints = weights * (done + OF_OPTIMISER * min(at_once, n_fits))
+    checkpoints = weights * (done + OF_OPTIMIZER * min(at_once, n_fits))
     if n_fits >= MANY * n_networks and keep != "all":
-        checkpoints = min(checkpoints, MOST + OF_OPTIMISER * weights)  # one is written before it replaces another
+        checkpoints = min(checkpoints, MOST + OF_OPTIMIZER * weights)  # one is written before it replaces another
     return weights * (kept + 1) + checkpoints

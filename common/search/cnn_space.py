@@ -171,7 +171,7 @@ Fit = Callable[[Any, Callable[[float, int], None]], tuple[Any, float]]
 
 
 def cnn_objective(trial: optuna.Trial, config: Any, fit: Fit) -> float:
-    """The dev score of the network, optimiser, learning rate, schedule and batch size that a trial suggests.
+    """The dev score of the network, optimizer, learning rate, schedule and batch size that a trial suggests.
 
     Parameters
     ----------

@@ -19,15 +19,14 @@ ROOMS = [
 ]
 """What a server imports once, for all the processes that it forks."""
 
-_also: list[str] = []
 _is_prepared = False
 
 
-def context() -> Any:
-    """How processes are started."""
+def context(also: Sequence[str] = ()) -> Any:
+    """How processes are started; a server that is not there yet imports `also` some modules."""
     made = multiprocessing.get_context(START)
     if START == "forkserver":
-        made.set_forkserver_preload([*ROOMS, *_also])
+        made.set_forkserver_preload([*ROOMS, *also])
     return made
 
 
@@ -45,8 +44,8 @@ def prepare(also: Sequence[str] = ()) -> None:
     So a script gets on, and each of its processes has them without an import of its own.
     """
     global _is_prepared
-    _is_prepared, _also[:] = True, also
-    context()
+    _is_prepared = True
+    context(also)
     if START == "forkserver":
         from multiprocessing import forkserver, resource_tracker
 

@@ -1,4 +1,4 @@
-"""A choice between whole sub-configs: only the chosen optimiser's own parameters are asked for."""
+"""A choice between whole sub-configs: only the chosen optimizer's own parameters are asked for."""
 
 from common.config import SGD, AdamW, Categorical, Float, TrainingConfig
 

@@ -253,7 +253,7 @@ WRONG = {
         (TrainingConfig(learning_rate=Float(1e-4, 1e-2), optimizer=SGD(momentum=0.8)), "still holds"),
         (TrainingConfig(learning_rate=0.002, optimizer=SGD(momentum=Float(0.5, 0.99))), "still holds"),
         (exercises_5.CHOICE, "still holds"),
-        (TrainingConfig(learning_rate=0.002, optimizer=AdamW()), "other optimiser"),
+        (TrainingConfig(learning_rate=0.002, optimizer=AdamW()), "other optimizer"),
         (TrainingConfig(learning_rate=0.002, optimizer=SGD()), "the default of SGD"),
         (TrainingConfig(learning_rate=0.002, optimizer=SGD(momentum=0.7)), "momentum is not"),
         (TrainingConfig(warmup_learning_rate=0.002, optimizer=SGD(momentum=0.8)), "the warm-up's"),
