@@ -35,6 +35,7 @@ def after(killer, phases, disturb):
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_costs_nothing_and_answers_that_are_lost_double_nothing(
     killer, whole, server
 ):

@@ -89,6 +89,7 @@ def levels(found):
 KINDS = {"renamed": lambda image, rng: image, **leaks.KINDS}
 
 
+@pytest.mark.slow
 def test_of_planted_copies_of_each_kind_95_in_100_are_found_and_nothing_else(drawn, tmp_path):
     folder, rng = tmp_path / "pets", np.random.default_rng(1)
     shutil.copytree(drawn, folder)

@@ -22,8 +22,8 @@ from common.tracking.upkeep import look_after
 IMPORTS = "import common.results.deleting, common.results.importing, common.results.space, common.results.__main__\n"
 
 
-sizes = pytest.mark.parametrize(("number", "fits"), [(2, 4), pytest.param(20, 10, marks=pytest.mark.slow)])
-"""At so many moments, of runs with so many fits."""
+MANY = 20, 10
+"""Moments, and fits of a run."""
 
 
 class Commands:
@@ -114,7 +114,7 @@ def same(wanted):
     assert without_paths(found) == without_paths(wanted) and counts(found) == counts(wanted)
 
 
-@sizes
+@pytest.mark.parametrize(("number", "fits"), [(2, 4), pytest.param(*MANY, marks=pytest.mark.slow)])
 def test_a_killed_delete_leaves_a_run_whole_or_is_finished_by_the_same_command(number, fits, commands, copies):
     make_run(1, model=True)
     run_id = make_run(2, "scans", fits=fits, model=True)
@@ -131,8 +131,9 @@ def test_a_killed_delete_leaves_a_run_whole_or_is_finished_by_the_same_command(n
         assert untouched <= without_paths(everything())
 
 
-@sizes
-def test_a_killed_import_shows_a_run_whole_or_not_at_all(number, fits, commands, copies, new_home, tmp_path):
+@pytest.mark.slow
+def test_a_killed_import_shows_a_run_whole_or_not_at_all(commands, copies, new_home, tmp_path):
+    number, fits = MANY
     new_home(tmp_path / "source")
     run_id = make_run(2, "scans", fits=fits, model=True)
     path = results.export_runs([run_id], tmp_path / "results.zip")
@@ -147,8 +148,9 @@ def test_a_killed_import_shows_a_run_whole_or_not_at_all(number, fits, commands,
         same(wanted)
 
 
-@sizes
-def test_a_killed_tidy_is_finished_by_the_same_command(number, fits, commands, copies):
+@pytest.mark.slow
+def test_a_killed_tidy_is_finished_by_the_same_command(commands, copies):
+    number, fits = MANY
     for seed in range(3):
         make_run(seed, f"data {seed}", fits=fits)
     for _, wanted in moments(commands, copies, number, "tidy", "--keep-networks", "best", "--yes"):

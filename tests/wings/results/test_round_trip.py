@@ -71,6 +71,7 @@ def moved(run_id):
     return tree, files, studies
 
 
+@pytest.mark.slow
 def test_a_run_with_its_search_goes_to_postgresql_and_back(
     first, postgresql, empty_stores, run_script, few_pets, tmp_path, monkeypatch
 ):

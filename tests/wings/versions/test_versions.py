@@ -208,8 +208,9 @@ def start(*arguments):
 killed = "track or checkout killed at any moment is run again, and data, commit and both remotes agree"
 
 
+@pytest.mark.slow
 @pytest.mark.hostile(killed, cases=2)
-@pytest.mark.parametrize("again", ["the same command", pytest.param("dvc checkout --force", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("again", ["the same command", "dvc checkout --force"])
 def test_a_checkout_killed_while_it_copies_is_ended_by(again, folder):
     write(f"{IMAGES}/big.jpg", "0" * 200_000_000)
     track(IMAGES, commit=True)
@@ -240,17 +241,19 @@ def test_files_that_a_killed_dvc_has_left_empty_do_not_stop_the_next_command(fol
         agree()
 
 
-def kill_and_run_again(moments):
+@pytest.mark.slow
+@pytest.mark.hostile(killed, cases=10)
+def test_track_killed_at_ten_moments_is_run_again_and_all_agree(folder):
     rng = random.Random(0)
     duration = None
-    for number in range(moments + 1):
+    for number in range(11):
         for name in (".dvc", "dvcstore") if number % 3 == 0 else ():  # from the very beginning
             shutil.rmtree(name, ignore_errors=True)
         for i in range(40):
             Path(f"{IMAGES}/{i}.bin").write_bytes(rng.randbytes(50_000))
         process, begun = start("track", IMAGES, "--push", "--commit", "--git-push"), time.monotonic()
         if duration is not None:
-            time.sleep(duration * (number - rng.random()) / moments)
+            time.sleep(duration * (number - rng.random()) / 10)
             process.kill()
         _, said = process.communicate()
         assert duration is not None or process.returncode == 0, said
@@ -258,14 +261,3 @@ def kill_and_run_again(moments):
         assert "md5" in track(IMAGES, **ALL)
         agree()
         assert "nothing to do" in track(IMAGES, **ALL)
-
-
-@pytest.mark.hostile(killed)
-def test_track_killed_at_any_moment_is_run_again_and_all_agree(folder):
-    kill_and_run_again(1)
-
-
-@pytest.mark.slow
-@pytest.mark.hostile(killed, cases=10)
-def test_track_killed_at_ten_moments_is_run_again_and_all_agree(folder):
-    kill_and_run_again(10)
