@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import scratch
-from benchmarks.figures import Figure, alternate, at_least, at_most, minima, progress
+from benchmarks.figures import Figure, alternate, at_least, at_most, minima, minima_of, progress
 from benchmarks.limit import figure_of, limit_and_aim, loops
 from common.cli import UserError
 from common.state import PROJECT, state_folder
@@ -109,7 +109,7 @@ def measure(size_name: str, source: Path) -> list[Figure]:
         alternate(sides, size.repetitions, bar)
         measured_loops.append(loops(size.loop))
         missing = "".join(f"; {name} were not measured: {why}" for name, why in why_not.items() if why)
-        found = _of_searches(searches, measured_loops, f"minima of {size.repetitions}", missing)
+        found = _of_searches(searches, measured_loops, minima_of(size.repetitions), missing)
         for kind in kinds:
             found += _of_idle_fits(kind, size.idle, bar)
             bar.update()

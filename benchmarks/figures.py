@@ -81,6 +81,11 @@ def minima(found: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: min(values) for name, values in found.items()}
 
 
+def minima_of(repetitions: int) -> str:
+    """Which of the repetitions :func:`minima` gives, in words."""
+    return "one run each" if repetitions == 1 else f"minima of {repetitions}"
+
+
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 

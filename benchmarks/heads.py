@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks import scratch
-from benchmarks.figures import Figure, alternate, at_least, minima, progress
+from benchmarks.figures import Figure, alternate, at_least, minima, minima_of, progress
 from benchmarks.subset import AUDITED
 from common import data, training
 from common.seeds import Stream
@@ -71,7 +71,7 @@ def _search(size: Size, bar) -> Figure:
         trained / untrained,
         f"faster heads are worth it from {WORTH} on",
         None,
-        f"minima of {size.repetitions}",
+        minima_of(size.repetitions),
         "whole scripts, by fit; the ratio is the most that any faster training of heads can bring to a search of heads "
         "on frozen features",
     )
@@ -115,7 +115,7 @@ def _alone(size: Size, bar) -> Figure:
         f"a head, {size.epochs} epochs: one by one / {size.heads} at once",
         seconds,
         "s a head",
-        taken=f"minima of {size.repetitions}",
+        taken=minima_of(size.repetitions),
         note="one process, one thread, features in the cache; at once: the same layers, with AdamW and a learning rate "
         "for each head, as batched products; 3 are the inner folds of one trial",
         **at_least(one / at_once, 1),

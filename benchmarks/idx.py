@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import v2
 
-from benchmarks.figures import Figure, alternate, at_least, minima, progress
+from benchmarks.figures import Figure, alternate, at_least, minima, minima_of, progress
 from common.params.idx import load_idx, write_standin
 from common.seeds import Stream
 from common.state import PROJECT
@@ -75,13 +75,13 @@ def measure(size_name: str, source: Path) -> list[Figure]:
         train = {OURS: partial(_our_training, table), THEIRS: partial(_their_training, theirs)}
         epoch = minima(alternate(epochs, repetitions, bar))
         training = minima(alternate(train, max(1, repetitions // 2), bar))
-    taken = f"minima of {repetitions}"
+    taken = minima_of(repetitions)
     what = f"{n_images:,} images 28 px"
     return [
         _figure(f"first batch, first time: {what}", minima(cold), None, "one run each"),
         _figure(f"first batch: {what}", first, AIM_FIRST, taken),
         _figure(f"epoch of batches: {what}", epoch, AIM_EPOCH, taken),
-        _figure(f"epoch of training: {what}", training, None, f"minima of {max(1, repetitions // 2)}"),
+        _figure(f"epoch of training: {what}", training, None, minima_of(max(1, repetitions // 2))),
     ]
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import scratch
-from benchmarks.figures import Figure, alternate, at_least, minima, progress
+from benchmarks.figures import Figure, alternate, at_least, minima, minima_of, progress
 from benchmarks.limit import against, bare_figure, bare_seconds, within
 from benchmarks.subset import AUDITED, write_subset
 from benchmarks.usual import bare_split
@@ -104,7 +104,7 @@ def _fits(size: Size, source: Path, folder: Path, python: Path, versions: str, b
                     {name: seconds[name], which: seconds[which]},
                     "s",
                     **(at_least(ratio, within(aim, seconds[name] / bare)) if aim else {"ratio": ratio}),
-                    taken=f"minima of {size.repetitions}",
+                    taken=minima_of(size.repetitions),
                     note=f"{2 * size.per_class} images of {source.name}, random weights, one epoch of the head and one "
                     f"of all; whole processes; further: what step 1 keeps of the first is there; bare: nothing but "
                     f"this fit; {versions}",

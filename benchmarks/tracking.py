@@ -13,7 +13,7 @@ from unittest import mock
 from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 
-from benchmarks.figures import Figure, alternate, at_most, minima, progress
+from benchmarks.figures import Figure, alternate, at_most, minima, minima_of, progress
 from benchmarks.limit import OF_THE_LIMIT
 from benchmarks.null_run import NullRun
 from benchmarks.subset import write_subset
@@ -63,7 +63,7 @@ def _measure(size: Size, bar) -> list[Figure]:
     seconds = minima(alternate({**sides, "MLflow alone": _replay}, size.repetitions, bar))
     alone = seconds.pop("MLflow alone")
     limit = 1 + alone / seconds["without"]
-    taken = f"minima of {size.repetitions}"
+    taken = minima_of(size.repetitions)
     return [
         Figure(
             "tracking",
