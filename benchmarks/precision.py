@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from benchmarks.figures import Figure, at_most, progress
 from benchmarks.machine import HERE
@@ -17,6 +18,8 @@ from common.seeds import Stream
 from common.training.compute import cores
 from step_3 import train as step_3
 
+MOST_APART = 0.01
+"""So much ROC AUC at most may lie between the two precisions."""
 MOST_SLOWER = 1.1
 """What ``auto`` takes may be so many times as slow as the faster one."""
 BACKBONES = {"small_cnn": 64, "mobilenet_v3_small": 224, "resnet18": 224, "densenet121": 224}
@@ -38,7 +41,8 @@ def measure(size_name: str, source: Path) -> list[Figure]:
     both = partial(_both, table, config, compute)
     scores = np.array(training.run_jobs(both, seeds, compute, HERE, len(PRECISIONS) * len(seeds))).T
     differences = scores[1] - scores[0]
-    error = differences.std(ddof=1) / np.sqrt(len(seeds))
+    half = float(student_t.ppf(0.975, len(seeds) - 1) * differences.std(ddof=1) / np.sqrt(len(seeds)))
+    low, high = differences.mean() - half, differences.mean() + half
     return [
         Figure(
             "precision",
@@ -46,11 +50,11 @@ def measure(size_name: str, source: Path) -> list[Figure]:
             dict(zip(PRECISIONS, scores.mean(1).tolist(), strict=True)),
             "",
             float(scores[1].mean() / scores[0].mean()),
-            "no difference",
-            bool(abs(differences.mean()) <= 2 * error),
+            f"within {MOST_APART:g}",
+            bool(max(-low, high) <= MOST_APART),
             f"means of {len(seeds)}",
-            f"{config.backbone} {config.image_size} px; bf16 less fp32: {differences.mean():+.4f}, "
-            f"standard error {error:.4f}; met where within two of them",
+            f"with {config.backbone} at {config.image_size} px bf16 less fp32 is {differences.mean():+.4f}, "
+            f"95 % interval {low:+.4f} to {high:+.4f} by paired t; met where all of it is within {MOST_APART:g}",
             {"scores": dict(zip(PRECISIONS, scores.tolist(), strict=True))},
         ),
         *_steps(0.1 if size_name == "fast" else 20.0),
