@@ -24,7 +24,7 @@ import websocket
 from mlflow import MlflowClient
 from PIL import Image, ImageChops
 
-from common import cli, data, evaluation, plots, production, tracking
+from common import cli, data, evaluation, plots, production, search, tracking
 from common.tracking.store import open_store
 
 DOCS = cli.PROJECT / "docs"
@@ -248,8 +248,10 @@ def search_run() -> tracking.Run:
 def shoot_search(run: tracking.Run) -> None:
     """The upper part of the page that sums up a search."""
     with tempfile.TemporaryDirectory() as folder, Browser(1200, 1130) as browser:
-        page = run.client.download_artifacts(run.run_id, "search/index.html", folder)
-        browser.open(Path(page).as_uri(), "document.readyState == 'complete'")
+        studies = search.studies_of(run, run.read_table("results.csv")["root_split"])
+        score = f"dev {evaluation.SCORES[tracking.setting_of(run, 'score')]}"
+        plots.save_study_plots(studies, Path(folder), score)
+        browser.open((Path(folder) / "index.html").as_uri(), "document.readyState == 'complete'")
         browser.shoot("search.png")
 
 

@@ -1,6 +1,6 @@
-"""Step 4: pictures of a run's predictions, kept in a run of their own below it."""
+"""Step 4: pictures of a run's predictions and of its search, kept in a run of their own below it."""
 
-from common import cli, evaluation, plots, tracking
+from common import cli, evaluation, plots, search, tracking
 
 OUTPUTS = cli.PROJECT / "step_4" / "outputs"
 
@@ -25,6 +25,7 @@ def main(argv=None):
     run = tracking.find_run("step_4", args.run_id)
     predictions = run.read_table("predictions.csv")
     results = run.read_table("results.csv")
+    studies = search.studies_of(run, results["root_split"])
     scores = evaluation.more_test_scores(predictions, args.prevalence)
     figures, text = plot(predictions, results), evaluation.analysis_text(predictions, results, scores)
     text += "\n\n" + tracking.show_scores(run, predictions, "analyze_predictions")
@@ -36,6 +37,9 @@ def main(argv=None):
         analysis.log(evaluation.as_metrics(scores), 0)
         for path in plots.save_plots(figures, OUTPUTS / run.run_id):
             analysis.file(path, "plots")
+            print(path)
+        for path in plots.save_study_plots(studies, OUTPUTS / run.run_id / "search") if studies else []:
+            analysis.file(path, "search")
             print(path)
     print(text)
     return results

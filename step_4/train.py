@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from common import cli, data, evaluation, plots, search, tracking, training
+from common import cli, data, evaluation, search, tracking, training
 from common.config import TrainingConfig
 from common.seeds import Stream
 
@@ -147,7 +147,6 @@ def run_experiment(args):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-        plots.log_study_plots(run, studies)
         if args.register:
             from common.production import register
 

@@ -3,7 +3,7 @@
 import time
 from functools import partial
 
-from common import cli, data, evaluation, plots, search, tracking, training
+from common import cli, data, evaluation, search, tracking, training
 from common.config import find_spaces, first_values, load_experiment, model_name, resolve, to_source
 from common.seeds import Stream
 
@@ -126,7 +126,6 @@ def run_experiment(config, args):
         run.table(predictions, "predictions.csv")
         run.table(results, "results.csv")
         run.log(evaluation.mean_scores(results), 0)
-        plots.log_study_plots(run, studies, f"dev {evaluation.SCORES[config.score]}")
         if args.register:
             from common.production import register
 

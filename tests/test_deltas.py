@@ -25,7 +25,7 @@ TAUGHT = {
     5: {"suggest", "run_trial", "run_search", "run_experiment", "main"},
 }
 """Functions of train.py that a step adds, changes or drops."""
-BUDGET = {2: (24, 22), 3: (36, 14), 4: (73, 18), 5: (24, 38)}
+BUDGET = {2: (24, 22), 3: (36, 14), 4: (72, 18), 5: (24, 38)}
 """Most lines that a step adds to train.py, and most that it takes away."""
 
 

@@ -30,9 +30,8 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     UserError
         When there are fewer than K seeds, or when a model should be registered.
     """
-    has_search = hasattr(args, "n_trials")
-    progress.before_fits(_prepare_search if has_search else _prepare_start)
-    progress.meanwhile(_import_what_ends_a_search if has_search else _import_what_ends_a_run)
+    progress.before_fits(_prepare_search if hasattr(args, "n_trials") else _prepare_start)
+    progress.meanwhile(_import_what_ends_a_run)
     for flag in ("repeats", "resplit"):
         if getattr(args, "register", None) and getattr(args, flag):
             raise UserError(
@@ -64,8 +63,3 @@ def _import_what_ends_a_run() -> None:
     importlib.import_module("torch")  # what fits return needs it
     importlib.import_module("common.evaluation.ending")
     importlib.import_module("common.evaluation.metrics")
-
-
-def _import_what_ends_a_search() -> None:
-    _import_what_ends_a_run()
-    importlib.import_module("common.plots.visualizer")

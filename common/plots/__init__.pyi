@@ -10,4 +10,4 @@ from .scores import (
     roc_plot as roc_plot,
     save_plots as save_plots,
 )
-from .visualizer import log_study_plots as log_study_plots, study_plots as study_plots
+from .visualizer import save_study_plots as save_study_plots, study_plots as study_plots

@@ -1,28 +1,27 @@
-"""A search in pictures: all plots that suit what was searched, and a page that shows them, stored with its run."""
+"""A search in pictures: all plots that suit what was searched, and a page that shows them."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from common.plots.figures import Plot
 from common.plots.page import search_page
+from common.plots.scores import save_plots
 from common.plots.trials import SCORE, category_plot, count_plot, duration_plot, line_plot, scatter_plot
 from common.search.labels import match_label
 from common.search.pooled import Pool, Studies
-
-if TYPE_CHECKING:
-    from common.tracking.runs import Run
+from common.state import whole_file
 
 __all__ = [
     "category_plot",
     "count_plot",
     "duration_plot",
     "line_plot",
-    "log_study_plots",
     "match_label",
+    "save_study_plots",
     "scatter_plot",
     "study_plots",
 ]
@@ -53,15 +52,15 @@ def study_plots(studies: Studies, score: str = SCORE) -> dict[str, Plot]:
     return plots
 
 
-def log_study_plots(run: Run, studies: Studies, score: str = SCORE) -> None:
-    """Store the plots of a search, and a page with all of them, under ``search/`` of a run; a finished run stays."""
-    if run.is_over:
-        return
+def save_study_plots(studies: Studies, folder: Path, score: str = SCORE) -> list[Path]:
+    """Write the plots of a search, and `index.html`, a page with all of them, into the folder, made where missing."""
     pool = Pool.of(studies)
-    plots = {stem: (_caption(plot), plot.png()) for stem, plot in study_plots(pool, score).items()}
-    for stem, (_, image) in plots.items():
-        run.text(image, f"search/{stem}.png")
-    run.text(search_page(pool, plots, score), "search/index.html")
+    figures = study_plots(pool, score)
+    paths = save_plots(figures, folder)
+    plots = {path.stem: (_caption(figures[path.stem]), path.read_bytes()) for path in paths}
+    with whole_file(folder / "index.html", "w") as file:
+        file.write(search_page(pool, plots, score))
+    return [*paths, folder / "index.html"]
 
 
 def _stem(taken: Iterable[str], *parts: str) -> str:

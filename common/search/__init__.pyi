@@ -5,7 +5,12 @@ from .cnn_space import (
     optuna_cnn as optuna_cnn,
     retrain_and_eval as retrain_and_eval,
 )
-from .finished import importance as importance, load_study as load_study, trials_table as trials_table
+from .finished import (
+    importance as importance,
+    load_study as load_study,
+    studies_of as studies_of,
+    trials_table as trials_table,
+)
 from .studies import (
     FoldPruner as FoldPruner,
     count_fits as count_fits,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import optuna
 import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from common.cli import UserError
+from common.search.kept import study_names
 from common.search.studies import storage_url
+
+if TYPE_CHECKING:
+    from common.tracking.runs import Run
 
 
 def load_study(name: str) -> optuna.Study:
@@ -25,6 +32,16 @@ def load_study(name: str) -> optuna.Study:
         raise UserError(f"study {name}: there is none at {storage_url()}") from None
     except Exception as error:  # each database has errors of its own
         raise UserError(f"studies at {storage_url()} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def studies_of(run: Run, root_splits: Iterable[int]) -> list[optuna.Study]:
+    """The studies of a run's outer folds; a line says so where they are not there any more."""
+    there = set(study_names())
+    names = [f"{run.run_id} root {root}" for root in sorted(set(root_splits))]
+    found = [load_study(name) for name in names if name in there]
+    if len(found) < len(names):
+        print(f"{len(found)} of {len(names)} studies of run {run.run_id} are at {storage_url()}; others have no plots")
+    return found
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:

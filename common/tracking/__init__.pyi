@@ -2,6 +2,7 @@ from .finding import (
     data_of as data_of,
     find_root as find_root,
     find_run as find_run,
+    setting_of as setting_of,
     show_scores as show_scores,
     texts_on_record as texts_on_record,
 )

@@ -131,6 +131,11 @@ def texts_on_record() -> Iterator[tuple[str, str]]:
         yield found.info.run_id, Run(run.uri, found.info.experiment_id, found.info.run_id).read_text("ledger.jsonl")
 
 
+def setting_of(run: Run, name: str) -> str:
+    """A setting of a root run, as its parameter of that name has it."""
+    return run.client.get_run(run.run_id).data.params[name]
+
+
 def data_of(run: Run) -> str | None:
     """What ``--data`` of a root run was: a name, or the whole path of a folder; None where it is not recorded."""
     words = json.loads(run.client.get_run(run.run_id).data.tags.get("command", "[]"))

@@ -5,7 +5,6 @@ import math
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from io import BytesIO
-from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -22,14 +21,13 @@ from common.plots.visualizer import (
     count_plot,
     duration_plot,
     line_plot,
-    log_study_plots,
     match_label,
+    save_study_plots,
     scatter_plot,
     study_plots,
 )
 from common.search.labels import group_labels
 from common.search.pooled import Pool
-from common.tracking.runs import Run
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore:The value nan is not acceptable")
 STATE = optuna.trial.TrialState
@@ -418,14 +416,13 @@ def test_the_same_study_gives_the_same_pictures_from_memory_or_database(tmp_path
 
 
 class Page(HTMLParser):
-    """What is stored of a search with a run: its files, and the tags and texts of its page."""
+    """What is written of a search: its files, and the tags and texts of its page."""
 
-    def __init__(self, *search):
+    def __init__(self, folder, *search):
         super().__init__()
-        self.files, self.tags, self.texts = {}, [], []
-        run = SimpleNamespace(is_over=False, text=lambda content, name: self.files.update({name: content}))
-        log_study_plots(run, *search)
-        self.feed(self.files["search/index.html"])
+        self.tags, self.texts = [], []
+        self.files = {path.name: path.read_bytes() for path in save_study_plots(search[0], folder, *search[1:])}
+        self.feed(self.files["index.html"].decode())
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -434,14 +431,14 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def test_a_run_keeps_every_plot_and_a_page_with_all_of_them():
+def test_every_plot_is_written_and_a_page_with_all_of_them(tmp_path):
     folds = [make_study(f"0123abcd root {i}", 12, small, seed=i) for i in range(2)]
-    page = Page(folds, "dev ROC AUC <of> folds")
+    page = Page(tmp_path, folds, "dev ROC AUC <of> folds")
     images = {attributes["id"]: attributes for tag, attributes in page.tags if tag == "img"}
     assert list(images) == list(study_plots(folds)) and all(image["alt"] for image in images.values())
-    assert page.files.keys() == {"search/index.html", *(f"search/{stem}.png" for stem in images)}
+    assert page.files.keys() == {"index.html", *(f"{stem}.png" for stem in images)}
     for stem, image in images.items():
-        png = page.files[f"search/{stem}.png"]
+        png = page.files[f"{stem}.png"]
         assert image["src"] == f"data:image/png;base64,{base64.b64encode(png).decode()}"
         assert Image.open(BytesIO(png)).width >= 900
     assert not [a for tag, a in page.tags if tag in ("script", "link", "iframe") or "href" in a]
@@ -449,12 +446,8 @@ def test_a_run_keeps_every_plot_and_a_page_with_all_of_them():
     assert {"Search for the highest dev ROC AUC <of> folds", *(f"{f.best_value:.4g}" for f in folds)} <= {*page.texts}
 
 
-def test_the_page_says_what_is_missing_and_escapes_what_is_strange():
+def test_the_page_says_what_is_missing_and_escapes_what_is_strange(tmp_path):
     for studies, said in ((of([]), "No trial has finished."), (of([math.nan] * 2), "No trial completed.")):
-        assert said in Page(studies).texts
-    page = Page(make_study(objective=marked_up))
+        assert said in Page(tmp_path, studies).texts
+    page = Page(tmp_path, make_study(objective=marked_up))
     assert "b" not in [tag for tag, _ in page.tags] and "'<b>'" in page.texts and "a/b$c$ <i>&\u732b\n" in page.texts
-
-
-def test_a_finished_run_is_left_as_it_is(study):
-    log_study_plots(Run("sqlite:////nowhere/mlflow.db", "1", "1", is_over=True), study)

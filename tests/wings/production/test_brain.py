@@ -44,8 +44,12 @@ def test_slices_of_a_patient_are_on_one_side_of_every_split(trained, client, tmp
         assert sides.max() == 1 and set(rows["part"]) == {"dev", "test"}
 
 
-def test_the_root_run_has_the_plots_of_its_search_and_a_page_with_them(trained, client):
-    names = [file.path for file in client.list_artifacts(trained[1]["run_id"], "search")]
+def test_its_analysis_has_the_plots_of_its_search_and_a_page_with_them(trained, client, run_script):
+    run_id = trained[1]["run_id"]
+    assert run_script("step_5/analyze_predictions.py", "--run-id", run_id).returncode == 0
+    of_run = f"tags.analysis = 'predictions' and tags.`mlflow.parentRunId` = '{run_id}'"
+    (analysis,) = client.search_runs([client.get_run(run_id).info.experiment_id], of_run)
+    names = [file.path for file in client.list_artifacts(analysis.info.run_id, "search")]
     assert {"search/index.html", "search/line.png", "search/duration.png", "search/count.png"} <= set(names)
     assert {"search/category_model.norm.png", "search/category_optimizer.png"} & set(names)
 
