@@ -1,8 +1,6 @@
 """Step 1: pictures of the last predictions."""
 
-import pandas as pd
-
-from common import cli, evaluation, plots
+from common import cli, data, evaluation, plots
 
 OUTPUTS = cli.PROJECT / "step_1" / "outputs"
 
@@ -25,8 +23,8 @@ def main(argv=None):
     args = cli.analysis_parser(__doc__, step=1).parse_args(argv)
     if not (OUTPUTS / "results.csv").exists():
         raise cli.UserError(f"{OUTPUTS}: no predictions; step_1/train.py makes them")
-    predictions = pd.read_csv(OUTPUTS / "predictions.csv")
-    results = pd.read_csv(OUTPUTS / "results.csv")
+    predictions = data.read_table(OUTPUTS / "predictions.csv")
+    results = data.read_table(OUTPUTS / "results.csv")
     figures = plot(predictions, results)
     text = evaluation.analysis_text(predictions, results, evaluation.more_test_scores(predictions, args.prevalence))
     if args.subgroups:

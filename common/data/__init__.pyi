@@ -1,4 +1,5 @@
 from .chosen import chosen_on as chosen_on
+from .csv_tables import read_table as read_table
 from .folders import split_data as split_data
 from .folding import (
     Fold as Fold,

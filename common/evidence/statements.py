@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from common.cli import escaped
+from common.data.csv_tables import read_table
 from common.evaluation.predictions import RESULT_COLUMNS
 from common.tracking.runs import Run
 from common.tracking.verdict import artifact
@@ -214,9 +214,8 @@ class Evidence:
 
     def table(self, name: str) -> pd.DataFrame:
         """An artifact that is a CSV file; :class:`Unsayable` where it cannot be read, or lacks columns."""
-        content = io.BytesIO(self.bytes_of(name))
         try:
-            found = pd.read_csv(content, dtype={"group": str})
+            found = read_table(self.bytes_of(name))
         except ValueError as error:
             raise Unsayable(f"artifact {name} of run {self.run.run_id} is no CSV file") from error
         if lacking := [column for column in NEEDED.get(name, ()) if column not in found]:

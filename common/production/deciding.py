@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import ArrayLike
 from scipy import integrate, stats
 
+from common.data.csv_tables import read_table
 from common.evaluation.bootstrap import limits_of, resampled
 from common.evaluation.predictions import ensemble_of
 from common.evaluation.statistics import Interval
@@ -96,7 +98,7 @@ def _out_of_fold(registry: MlflowClient, version: ModelVersion) -> pd.DataFrame:
     """A row per image that a version was tested on: its class, what was predicted, and its unit."""
     with tempfile.TemporaryDirectory() as folder:
         path = registry.download_artifacts(version.tags["run_id"], "predictions.csv", folder)
-        test = ensemble_of(pd.read_csv(path, dtype={"file": str, "group": str}, keep_default_na=False))
+        test = ensemble_of(read_table(Path(path)))
     names = test.drop_duplicates("label").set_index("label")["class"]
     image = test["digest"] if "digest" in test else test["file"]
     table = pd.DataFrame({"class": test["class"], "prediction": test["prediction"].map(names), "unit": units_of(test)})

@@ -14,6 +14,7 @@ import pandas as pd
 
 from common import tracking
 from common.cli import UserError, escaped
+from common.data.csv_tables import read_table
 from common.results.deleting import root_ids
 from common.results.listing import ledger, row_of, test_reads
 from common.results.opening import open_trees
@@ -155,7 +156,7 @@ def _table(trees: Trees, run_id: str, name: str) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = local / name if local is not None else Path(files.download_artifacts(name, folder))
-            return pd.read_csv(path, dtype={"group": str})
+            return read_table(path)
         except Exception as error:  # each kind of store has errors of its own
             raise UserError(f"run {run_id}: has no {name} ({type(error).__name__})") from None
 

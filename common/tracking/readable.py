@@ -13,6 +13,7 @@ from typing import cast
 import mlflow
 
 from common.cli import UserError
+from common.data.csv_tables import read_table
 from common.tracking.store import Connection
 
 
@@ -49,14 +50,12 @@ class Readable:
         UserError
             When the run has no such artifact.
         """
-        import pandas as pd
-
         with self._fluent(), tempfile.TemporaryDirectory() as folder:
             try:
                 path = self.client.download_artifacts(self.run_id, artifact, folder)
             except UserError as error:
                 raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
-            return pd.read_csv(path, dtype={"group": str})  # some groups are numbers
+            return read_table(Path(path))
 
     @contextlib.contextmanager
     def _fluent(self) -> Iterator[None]:

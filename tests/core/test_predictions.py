@@ -22,6 +22,7 @@ from sklearn.metrics import (
 from test_evaluation import some_models
 
 from common.cli import PROJECT
+from common.data.csv_tables import read_table
 from common.data.folding import Fold
 from common.data.images import ImageTable
 from common.evaluation.analysis import more_test_scores
@@ -35,6 +36,7 @@ from common.evaluation.predictions import (
     probabilities_of,
     results_of,
 )
+from common.evaluation.tested import units_of
 
 N = 24
 LABELS = np.arange(N) % 2
@@ -70,6 +72,17 @@ def predict(fold, threshold=None):
 @pytest.fixture
 def predictions():
     return join(predict(fold) for fold in reversed(FOLDS))
+
+
+@pytest.mark.parametrize("threshold", [0.4, np.nan])
+def test_a_predictions_table_is_read_as_it_was_written_whatever_files_classes_and_groups_are_called(threshold):
+    odd = ("050", "None", "NA", "01", "1", "", "nan", "1e5")
+    groups = np.array([odd[i % len(odd)] for i in range(N)])
+    table = replace(TABLE, files=tuple(f"{i:03d}" for i in range(N)), classes=("01", "None"), groups=groups)
+    written = predictions_table(table, FOLDS[0], np.linspace(0, 1, len(FOLDS[0].dev)), np.linspace(1, 0, 8), threshold)
+    read = read_table(written.to_csv(index=False).encode())
+    pd.testing.assert_frame_equal(read, written, check_exact=True)
+    assert units_of(read).nunique() > 1 and classes_of(read) == ["01", "None"]
 
 
 def test_a_predictions_table_has_the_dev_set_and_then_the_test_set():
