@@ -62,6 +62,13 @@ def registered_name(text: str) -> str:
     return text
 
 
+def place(text: str) -> str:
+    """A converter for argparse: a name or a path, which an empty text is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("found an empty text; expected a name or a path")
+    return text
+
+
 def reason_text(text: str) -> str:
     """A converter for argparse: why something is done, in one line."""
     if not text.strip() or not text.isprintable():

@@ -12,6 +12,7 @@ from typing import TypeVar
 from common.cli.converters import (
     engine_address,
     experiment,
+    place,
     precision,
     reason_text,
     registered_name,
@@ -89,7 +90,11 @@ def parts_in(folder: Path) -> dict[str, str]:
 def data_flags(flags: argparse.ArgumentParser) -> None:
     """Add ``--data``, ``--skip-unreadable`` and ``--no-cache``."""
     flags.add_argument(
-        "--data", default="drawn", metavar="|".join((*SOURCES, "PATH")), help="images to use (default: %(default)s)"
+        "--data",
+        type=place,
+        default="drawn",
+        metavar="|".join((*SOURCES, "PATH")),
+        help="images to use (default: %(default)s)",
     )
     flags.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     flags.add_argument("--no-cache", action="store_true", help="do without the images and features under cache/")
@@ -207,7 +212,12 @@ def with_defaults(
     if texts.get("data", SOURCES[0]) not in SOURCES:
         texts["data"] = str(PROJECT / Path(texts["data"]).expanduser())
     flags.set_defaults(**texts)
-    return flags.parse_args(argv)
+    args = flags.parse_args(argv)
+    for action in flags._actions:  # argparse does not compare a default with the choices
+        if action.choices and action.dest in texts and getattr(args, action.dest) not in action.choices:
+            expected = ", ".join(map(str, action.choices))
+            raise UserError(f"{action.dest} = {texts[action.dest]!r:.80}: expected one of {expected}")
+    return args
 
 
 def each_model(args: argparse.Namespace, models: Sequence[Item]) -> list[tuple[argparse.Namespace, Item]]:

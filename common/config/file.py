@@ -23,8 +23,12 @@ from common.state import regular
 
 T = TypeVar("T")
 
-DEFAULTS = ("data", "experiment", "inner_splits", "n_trials", "promotion", "register", "root_splits")
-"""Flags whose defaults a config file may set, as variables beside `config`."""
+DEFAULTS = {
+    **dict.fromkeys(("experiment", "promotion", "register"), (str,)),
+    "data": (str, Path),
+    **dict.fromkeys(("inner_splits", "n_trials", "root_splits"), (int,)),
+}
+"""Flags whose defaults a config file may set, as variables beside `config`, and the classes of their values."""
 
 
 def load_config(path: str | Path, kind: type[T]) -> T:
@@ -71,6 +75,7 @@ def load_experiment(path: str | Path) -> tuple[list[TrainingConfig], dict[str, A
     module, tree = _run(path)
     found = {name: value for name, value in vars(module).items() if name in DEFAULTS}
     with _errors_placed(path, tree, vars(module)):
+        _check_defaults(found)
         _use(found)
     if "params" in vars(module):
         from common.params.experiment import for_experiment, from_params
@@ -106,6 +111,16 @@ def _config_of(module: ModuleType, tree: ast.Module, path: str | Path, kind: typ
         check_config(config)
         _use(asdict(config))
     return config
+
+
+def _check_defaults(found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        kinds = DEFAULTS[name]
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            expected = "a whole number" if kinds == (int,) else "a text"
+            raise FieldError(name, f"expected {expected}, found {value!r:.80}")
+        if kinds == (int,) and value is not None and value < 1:
+            raise FieldError(name, f"expected at least 1, found {value!r:.80}")
 
 
 def _use(values: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from .sources import (
     load_images as load_images,
 )
 from .splits import (
+    check_drawn as check_drawn,
     current_splits as current_splits,
     load_splits as load_splits,
     own_splits as own_splits,

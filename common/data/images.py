@@ -197,7 +197,7 @@ class ImageTable:
             of_bytes = len(self) - len(set(self.digests))
             copies = f"{of_pixels} {kind.split()[0]} are copies of others, {of_bytes} of them byte for byte"
             also = "" if self.groups is None else f", with their {self.grouped_by}s"
-            notes.append(f"  {copies}: copies are on one side of every split{also}")
+            notes.append(f"  {copies}" + f": copies are on one side of every split{also}" * (self.parts is None))
         return "\n".join(map(escaped, [first, *notes]))
 
     def example(self) -> bytes | np.ndarray:

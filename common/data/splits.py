@@ -17,9 +17,12 @@ from common.data.extending import extend_splits
 from common.data.folding import check_sides, folds_of
 from common.data.images import ImageTable
 from common.data.pairs import read_pairs
+from common.data.sources import find_images
 from common.data.splitting import FOLDS, make_splits, splits_record
 from common.seeds import Stream
 from common.state import data_folder, regular, whole_file
+
+GIVEN = "these splits were given, not drawn; expected no --resplit"
 
 
 def splits_file(table: ImageTable) -> Path:
@@ -203,7 +206,10 @@ def current_splits(table: ImageTable, anew: bool = False, **asked: int | None) -
             known = {name: known[name] for name in ("seed",) if name in known}
     settings = {**known, **asked}
     folds = {name: settings[name] for name in FOLDS if name in settings}
-    return make_splits(table, Stream(settings.get("seed", 0)).at("splits"), **folds)
+    splits = make_splits(table, Stream(settings.get("seed", 0)).at("splits"), **folds)
+    if table.parts is not None:
+        _check_folds(table, splits, table.root)
+    return splits
 
 
 def _formers(table: ImageTable, folder: Path) -> list[dict]:
@@ -256,8 +262,22 @@ def load_splits(table: ImageTable, seed: int | None = None) -> dict:
     if seed is None:
         return splits
     if splits.get("given"):
-        raise UserError(f"{path}: these splits were given, not drawn; expected no --resplit")
+        raise UserError(f"{path}: {GIVEN}")
     return make_splits(table, Stream(seed).at("resplit"), **{name: splits[name] for name in FOLDS})
+
+
+def check_drawn(data: str) -> None:
+    """Refuse splits that were given, where others are to be drawn.
+
+    Raises
+    ------
+    UserError
+        When there are such splits of these data.
+    """
+    path = splits_file(table := find_images(data))
+    with _readable(path):
+        if table.parts is not None or (path.exists() and json.loads(regular(path).read_text()).get("given")):
+            raise UserError(f"{path if path.exists() else table.root}: {GIVEN}")
 
 
 def _check_same_data(table: ImageTable, splits: dict, path: Path) -> None:

@@ -28,7 +28,7 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
     Raises
     ------
     UserError
-        When there are fewer than K seeds, or when a model should be registered.
+        When there are fewer than K seeds, when a model should be registered, or when splits cannot be drawn again.
     """
     progress.before_fits(_prepare_search if hasattr(args, "n_trials") else _prepare_start)
     progress.meanwhile(_import_what_ends_a_run)
@@ -41,6 +41,10 @@ def repeat(run_experiment: Experiment, args: argparse.Namespace) -> dict[str, ob
         return run_experiment(args)
     if args.seed + args.repeats > 2**63:
         raise UserError(f"--seed {args.seed}: expected at most {2**63 - args.repeats} with --repeats {args.repeats}")
+    if args.resplit:
+        from common.data import check_drawn
+
+        check_drawn(args.data)
     from common.evaluation.spread import conclude_repeats, run_seed
 
     seeds = range(args.seed, args.seed + args.repeats)

@@ -205,7 +205,8 @@ def make_classifier(
 def save_classifier(network: Classifier, path: Path) -> None:
     """Write a network's weights, and what it takes to build it again, as safetensors."""
     settings = {**network.settings, "precision": network.precision}
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, {"classifier": json.dumps(settings)})
+    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}  # also tied
+    save_file(weights, path, {"classifier": json.dumps(settings)})
 
 
 def load_classifier(path: Path) -> Classifier:

@@ -148,6 +148,8 @@ def check_module(network: Classifier, n_classes: int, input_shape: Sequence[int]
     if found != expected:
         of_two = ", (B, 1) or (B, 2)," if n_classes == 2 else f" (B, {n_classes})"
         raise UserError(f"model {kind}: expected logits{of_two} for {n_classes} classes, found {found} for 2 inputs")
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise UserError(f"model {kind}: it has no weights to train; expected at least one parameter that is not frozen")
     if not any(hasattr(network.backbone, step) for step in STEPS):
         return
     step, labels = "", torch.arange(2) % n_classes

@@ -16,6 +16,8 @@ from common.moved import MODULES
 
 FILLED_IN = ("input_shape", "n_classes")
 """Arguments that a network gets from the data."""
+OF_FACTORY = ("device", "dtype")
+"""Arguments of PyTorch's own layers that say where their weights are made."""
 
 
 def build_module(model: Any, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -37,11 +39,12 @@ def build_module(model: Any, input_shape: tuple[int, ...], n_classes: int) -> nn
     """
     if isinstance(model, nn.Module):
         model = partial(type(model), **arguments_of(model))
-    model = model if isinstance(model, partial) else partial(model)
-    name = getattr(model.func, "__name__", str(model.func))
-    if not (isinstance(model.func, type) and issubclass(model.func, nn.Module)):
+    kind = model.func if isinstance(model, partial) else model
+    name = getattr(kind, "__name__", f"{kind!r:.80}")
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UserError(f"model {name}: expected a class of nn.Module, a partial of one, or an instance")
-    taken = inspect.signature(model.func).parameters
+    model = model if isinstance(model, partial) else partial(model)
+    taken = inspect.signature(kind).parameters
     ours = dict(zip(FILLED_IN, (input_shape, n_classes), strict=True))
     given = {key: value for key, value in ours.items() if key in taken and key not in model.keywords}
     try:
@@ -102,10 +105,14 @@ def arguments_of(module: nn.Module) -> dict[str, Any]:
     """
     kind, found = type(module), {}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
-        if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
             continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise UserError(
+                f"model {kind.__name__}(...): an instance does not keep *{name}; expected a class of your own"
+            )
         if not hasattr(module, name) or isinstance(getattr(module, name), nn.Module):
-            if parameter.default is not parameter.empty or name in FILLED_IN:
+            if name in FILLED_IN or (name in OF_FACTORY and kind.__module__.startswith("torch.")):
                 continue
             raise UserError(
                 f"model {kind.__name__}(...): it does not keep its argument {name} as an attribute of that name; "

@@ -58,8 +58,8 @@ def set_up_for(config: TrainingConfig, args: argparse.Namespace) -> Compute:
     Raises
     ------
     UserError
-        When the network cannot be built with these settings; where they are searched, with the first of each. Or when
-        the device is not there.
+        When the network, its optimizer or its schedules cannot be made with these settings; where they are searched,
+        with the first of each. Or when the device is not there.
     """
     parallel_fits = getattr(args, "root_splits", 1) * getattr(args, "inner_splits", 1)
     resolve = partial(_checked, config, args.device, args.precision, parallel_fits, args.fast_math)
@@ -93,9 +93,12 @@ def _native_image_size(backbone: str) -> int:
 
 def _checked(config: TrainingConfig, device: str, precision: str, parallel_fits: int, fast_math: bool) -> Compute:
     from common.training.networks import check_network
+    from common.training.optimizers import check_optimizer
     from common.training.precision import set_up
 
-    check_network(first_values(config))
+    first = first_values(config)
+    check_optimizer(first)
+    check_network(first)
     return set_up(device, precision, parallel_fits, config, fast_math)
 
 

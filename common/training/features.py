@@ -30,12 +30,14 @@ def frozen_features(network: Classifier, table: ImageTable) -> np.ndarray:
         device = next(network.parameters()).device
         network.backbone.eval()
         starts = range(0, len(table), BATCH)
-        for start in tqdm(starts, "features of the frozen backbone", unit="batch", leave=False, disable=None):
-            pixels = torch.from_numpy(np.array(table.pixels[start : start + BATCH]))
-            batch = network.features(pixels.to(device, memory_format=torch.channels_last)).cpu().numpy()
-            if features is None:
-                features = new((len(table), *batch.shape[1:]), "float32")
-            features[start : start + BATCH] = batch
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for start in tqdm(starts, "features of the frozen backbone", unit="batch", leave=False, disable=None):
+                pixels = torch.from_numpy(np.array(table.pixels[start : start + BATCH]))
+                batch = network.features(pixels.to(device, memory_format=torch.channels_last)).cpu().numpy()
+                if features is None:
+                    features = new((len(table), *batch.shape[1:]), "float32")
+                features[start : start + BATCH] = batch
         network.backbone.train(backbone_was_training)
         return features, {}
 

@@ -41,6 +41,18 @@ def make_optimizer(
     return _EagerAdamW(weights, betas=(kind.beta1, kind.beta2), **common)
 
 
+def check_optimizer(config: TrainingConfig) -> None:
+    """Make the optimizer and the schedules of a config for a network of one weight.
+
+    Raises
+    ------
+    UserError
+        When a class does not take its arguments.
+    """
+    network = torch.nn.Linear(1, 1, bias=False)
+    Schedules(network, make_optimizer(network, config.optimizer, config.learning_rate, config.weight_decay), config)
+
+
 def _eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
     """An optimizer without what guards its methods in a compiled function: that imports PyTorch's compiler, for 1.5 s.
 
