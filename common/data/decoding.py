@@ -71,6 +71,8 @@ def _of_file(path: Path, function: Callable[[Image.Image], T]) -> T:
         return _of_image(path if is_scan(path) else regular(path).read_bytes(), function)
     except MemoryError as error:
         raise UserError(f"{path}: not enough memory to read this image; expected more, or smaller images") from error
+    except (FileNotFoundError, PermissionError) as error:  # a link to nowhere, or a file of somebody else
+        raise ValueError(error.strerror) from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
 

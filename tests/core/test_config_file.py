@@ -131,6 +131,22 @@ def test_a_mistake_is_one_line_with_file_line_field_and_value(write, text, line,
     assert re.search(re.escape(told).replace(r"\.\*", ".*"), message), message
 
 
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("register = True", "register: expected a text, found True"),
+        ("n_trials = 0", "n_trials: expected at least 1, found 0"),
+        ("inner_splits = True", "inner_splits: expected a whole number, found True"),
+        ("data = 5", "data: expected a text, found 5"),
+    ],
+)
+def test_a_variable_beside_config_is_checked_as_its_flag_would_be(write, variable, told):
+    path = write(f"{IMPORTS}config = TrainingConfig()\n{variable}")
+    with pytest.raises(UserError, match=re.escape(told)) as error:
+        load_experiment(path)
+    assert str(error.value).startswith(str(path))
+
+
 # What a config may do, in a function's body on line 4, and where that function is called.
 ENDINGS = ["raise GeneratorExit", "raise Own", "exit()", "raise Mute"]
 PLACES = [
@@ -142,7 +158,7 @@ PLACES = [
     "config = TrainingConfig(optimizer=Categorical([SGD(), type('S', (), {'__eq__': f, '__hash__': f})()]))",
     "config = type('C', (), {'__repr__': f})()",
     "config = type('C', (), {'__class__': property(f)})()",
-    "config = TrainingConfig(); data = type('D', (), {'__str__': f})()",
+    "config = TrainingConfig(); data = type('D', (str,), {'__str__': f})()",
     "config = TrainingConfig(); models = type('M', (list,), {'__len__': f})()",
     "config = TrainingConfig(); models = [type('M', (), {'__repr__': f})()]",
 ]

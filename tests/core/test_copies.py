@@ -149,6 +149,10 @@ def test_given_splits_that_tear_copies_are_refused(scans, tmp_path):
     (tmp_path / "out" / out.files[row]).rename(tmp_path / "out" / other / out.files[row].split("/")[1] / "moved.png")
     with pytest.raises(UserError, match=r"out: the same image is in \w+ and in \w+ .*moved.png"):
         data.random_fold(load_images(str(tmp_path / "out"), 16), Stream(0))
+    with pytest.raises(UserError, match=r"out: root split 0, nested split 0: the same image is in \w+ and in \w+"):
+        data.current_splits(load_images(str(tmp_path / "out"), 16))
+    with pytest.raises(UserError, match="out: these splits were given, not drawn; expected no --resplit"):
+        data.check_drawn(str(tmp_path / "out"))
 
 
 def test_without_copies_the_splits_are_those_of_the_groups_alone(tmp_path, monkeypatch):

@@ -244,13 +244,15 @@ def test_unreadable_images_are_named_or_left_out(pets, capsys):
     bad = {"Bengal_7.jpg": photo[: len(photo) // 2], "Bengal_8.jpg": b"", "beagle_7.jpg": b"a text, no picture"}
     for name, content in bad.items():
         (pets / "images" / name).write_bytes(content)
+    (pets / "images" / "Bengal_9.jpg").symlink_to("nowhere")
     for _ in range(2):  # the second time from the cache
-        with pytest.raises(UserError, match=r"pets/images/Bengal_7\.jpg.*truncated.*2 more.*--skip-unreadable"):
+        with pytest.raises(UserError, match=r"pets/images/Bengal_7\.jpg.*truncated.*3 more.*--skip-unreadable"):
             load_images(str(pets), 64)
         capsys.readouterr()
         table = download_data.main(["--data", str(pets), "--skip-unreadable"])
         out = capsys.readouterr().out
         assert all(f"left out: images/{name}: not a readable image" in out for name in bad)
+        assert "left out: images/Bengal_9.jpg: No such file or directory" in out
         assert table.fingerprint == good.fingerprint
         assert (table.pixels == good.pixels).all()
 

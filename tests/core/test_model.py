@@ -24,7 +24,7 @@ from common.model import backbones
 from common.model.backbones import load_backbone, native_image_size
 from common.model.classifier import load_classifier, make_classifier, save_classifier
 from common.seeds import Stream
-from common.training import make_optimizer, new_model, set_up, train_and_validate_model
+from common.training import make_optimizer, new_model, set_up, test_model as predict, train_and_validate_model
 from common.training.networks import check_network
 
 NAME, URL = "shufflenet_v2_x0_5", models.ShuffleNet_V2_X0_5_Weights.DEFAULT.value
@@ -95,6 +95,54 @@ def test_a_frozen_backbone_is_bit_identical_after_the_warm_up_and_the_head_has_l
 def test_a_head_is_the_last_part_that_has_weights(model, head, message):
     with pytest.raises(UserError, match=re.escape(message)):
         make_classifier(Stream(0), input_shape=(3, 32, 32), model=model, head=head)
+
+
+class Odd(nn.Module):
+    """Uses a layer twice, draws numbers when it predicts, and does not keep `width`."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.first = self.again = nn.Linear(width, width)
+
+    def forward(self, images):
+        features = images.mean((1, 3))[:, : self.first.in_features]
+        return self.again(self.first(features + torch.randn_like(features))).mean(1, keepdim=True)
+
+
+class Still(Odd):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+
+def network_of(model):
+    pixels = IMAGES.numpy()
+    table = ImageTable("t", Path(), ("",) * 12, np.arange(12) % 2, ("cat", "dog"), None, ("",) * 12, pixels=pixels)
+    config = TrainingConfig(image_size=32, model=model, warmup_epochs=0)
+    return new_model(config, table, set_up("cpu", "fp32"), Stream(0)), table
+
+
+def test_a_network_that_shares_weights_and_draws_numbers_predicts_the_same_each_time_and_when_it_is_stored(tmp_path):
+    network, table = network_of(partial(Odd, width=8))
+    first = predict(network, table, np.arange(12))
+    assert np.array_equal(first, predict(network, table, np.arange(12)))
+    save_classifier(network, tmp_path / "network.safetensors")
+    assert np.array_equal(first, predict(load_classifier(tmp_path / "network.safetensors"), table, np.arange(12)))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Odd(8), "model Odd(...): it does not keep its argument width"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), "model Sequential(...): an instance does not keep *args"),
+        ("models.Own", "model 'models.Own': expected a class of nn.Module, a partial of one, or an instance"),
+        (5, "model 5: expected a class of nn.Module"),
+        (Still, "model Still: it has no weights to train"),
+    ],
+)
+def test_a_model_that_would_not_be_the_one_that_was_given_is_refused_in_one_line(model, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        network_of(model)
 
 
 def test_images_in_bytes_and_in_floats_give_the_same_logits():

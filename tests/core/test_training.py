@@ -382,6 +382,19 @@ def test_with_processes_a_script_comes_to_its_fits_without_pytorch_and_a_process
     assert (alone, needed) == (True, False) and by_itself == by_process
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"optimizer": partial(torch.optim.Adam, momentum=1)}, "optimizer: Adam cannot be made"),
+        ({"schedulers": [torch.optim.lr_scheduler.ExponentialLR]}, "schedulers: ExponentialLR cannot be made"),
+    ],
+)
+def test_an_optimizer_or_schedule_that_cannot_be_made_is_refused_before_a_run_begins(wrong, told):
+    args = cli.train_parser(None, 3).parse_args(["--n-jobs", "1"])
+    with pytest.raises(UserError, match=told):
+        set_up_for(replace(CONFIG, **wrong), args)
+
+
 def test_the_threads_of_a_fit_depend_on_the_fits_that_could_run_side_by_side(monkeypatch):
     monkeypatch.setattr(precision, "cores", lambda: 8)
     assert [set_up("cpu", "fp32", fits).threads for fits in (1, 2, 3, 20)] == [8, 4, 2, 1]
