@@ -148,7 +148,8 @@ def conditional_suggest(answer: object) -> str | None:
 def _wrong_branch(of_kind: Mapping, asked: Mapping) -> str | None:
     """What is wrong with the parameters of one optimizer or of both."""
     both = asked[SGD] & asked[AdamW]
-    for kind, field in ((SGD, "momentum"), (AdamW, "beta1")):
+    fields = ((SGD, "momentum"), (AdamW, "beta1"))
+    for kind, field in fields:
         values = {float(getattr(each.result.optimizer, field)) for each in of_kind[kind]}
         most = max(len(each.asked) for each in of_kind[kind])
         if most > 2:
@@ -161,4 +162,14 @@ def _wrong_branch(of_kind: Mapping, asked: Mapping) -> str | None:
             return f"With {kind.__name__} its {field} is not what the trial suggests: it is always {values.pop():g}."
     if len(both) > 1:
         return "Momentum and beta1 share one name, so the sampler takes them for one parameter."
+    for kind, field in fields:
+        by_choice: dict[tuple, set] = {}
+        for each in of_kind[kind]:
+            chosen = tuple(each.told.get(name) for name in sorted(both))
+            by_choice.setdefault(chosen, set()).add(getattr(each.result.optimizer, field))
+        if all(len(values) < 2 for values in by_choice.values()):
+            return (
+                f"With {kind.__name__} its {field} comes with the choice of the optimizer: "
+                "ask for it on its own, inside the branch."
+            )
     return None

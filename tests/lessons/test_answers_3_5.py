@@ -54,6 +54,17 @@ def asks_for_both(trial):
     return TrainingConfig(optimizer=SGD(momentum=momentum) if sgd else AdamW(beta1=beta1))
 
 
+def asks_once(trial):
+    name, value = trial.suggest_categorical("which", ["SGD .5", "SGD .9", "AdamW .8", "AdamW .9"]).split()
+    return TrainingConfig(optimizer=SGD(momentum=float(value)) if name == "SGD" else AdamW(beta1=float(value)))
+
+
+def asks_in_vain(trial):
+    config = asks_once(trial)
+    trial.suggest_float("momentum" if isinstance(config.optimizer, SGD) else "beta1", 0.5, 0.9)
+    return config
+
+
 def searches_more(trial):
     rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
     return TrainingConfig(learning_rate=rate, optimizer=suggest_with()(trial).optimizer)
@@ -227,6 +238,8 @@ WRONG = {
         (suggest_with(value_of("value"), value_of("value")), "share one name"),
         (suggest_with(optimizer=lambda trial: True), "choice for the trial"),
         (suggest_with(momentum=lambda trial: 0.9), "always 0.9"),
+        (asks_once, "comes with the choice"),
+        (asks_in_vain, "comes with the choice"),
         (suggest_with(beta1=lambda trial: 0.8), "beta1 is not what"),
         (suggest_with(momentum=value_of("momentum", 0.5, 1.0)), "below 1"),
         (suggest_with(momentum=value_of("momentum", 0.9, 0.5)), "no range"),
