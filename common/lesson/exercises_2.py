@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def _filter(answer: object) -> str | None:
 
 @exercise("2.2")
 def _shuffle(answer: object) -> str | None:
-    def shuffled(stream: Stream, epoch: int, n: int = 20) -> list[int] | str:
+    def shuffled(stream: Stream, epoch: int, n: int = 100) -> list[int] | str:
         order, problem = called(answer, stream, epoch, n)
         if problem:
             return problem
@@ -97,11 +98,19 @@ def _shuffle(answer: object) -> str | None:
         return "This order is not random: the rows go up or down."
     if first == second or second == later:
         return "Two epochs have the same order: is the epoch in the name of the place?"
+    if any(_only_moved(one, another) for one, another in combinations((first, second, later), 2)):
+        return "Two epochs have the same order, only moved, reversed or renumbered: each epoch needs one of its own."
     if later != third:
         return "Epoch 3 has another order when it is drawn first: it must not depend on what was drawn before it."
-    if other == third:
+    if _only_moved(other, third):
         return "Root seeds 0 and 1 give the same order: draw from the stream that is given."
     return None
+
+
+def _only_moved(one: list[int], another: list[int]) -> bool:
+    """Whether steps of one size lead through most of the other order, as where it is rotated; by chance never."""
+    places, rows = np.argsort(one)[another], np.array(another)[np.argsort(one)]
+    return any(np.bincount(np.diff(way) % len(one)).max() > len(one) / 2 for way in (places, rows))
 
 
 _INDEPENDENT = ACCURACY * (1 - ACCURACY) / ERROR**2

@@ -67,6 +67,10 @@ def shuffle(stream, epoch, n):
     return stream.at(f"epoch {epoch}").numpy().permutation(n)
 
 
+def of_one_order(change):
+    return lambda stream, epoch, n: change(stream.numpy().permutation(n), epoch)
+
+
 def in_one_go(stream, epoch, n, generators={}):  # noqa: B006
     return generators.setdefault(id(stream), stream.numpy()).permutation(n)
 
@@ -231,6 +235,10 @@ WRONG = {
         (lambda stream, epoch, n: stream.numpy().permutation(n), "is the epoch in the name"),
         (in_one_go, "must not depend"),
         (lambda stream, epoch, n: shuffle(Stream(0), epoch, n), "Root seeds 0 and 1"),
+        (of_one_order(np.roll), "only moved"),
+        (of_one_order(lambda order, epoch: order[:: (-1) ** epoch]), "only moved"),
+        (of_one_order(lambda order, epoch: (order + epoch) % len(order)), "only moved"),
+        (lambda stream, epoch, n: np.roll(shuffle(Stream(0), epoch, n), stream.root_seed), "Root seeds 0 and 1"),
         (lambda stream, epoch, n: stream.at(str(epoch)).numpy().integers(n, size=n), "drawing is not shuffling"),
         (lambda stream, epoch, n: np.random.permutation(n), "something else than the stream"),
         (lambda stream, epoch, n: range(n), "not random"),
