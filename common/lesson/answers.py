@@ -31,20 +31,29 @@ def one_number(answer: object) -> float | None:
 
 def numbers(answer: object, count: int) -> list[float] | None:
     """The answer as `count` finite numbers in their order; None if it is anything else."""
-    found = [one_number(part) for part in parts(answer) or ()]
+    given = parts(answer) or []
+    if len(given) == 1 < count:  # an array of one row
+        given = parts(given[0]) or []
+    found = [one_number(part) for part in given]
     return [value for value in found if value is not None] if len(found) == count and None not in found else None
 
 
 def parts(answer: object) -> list | None:
     """The answer, a sequence, an array or a text of one, as a list; None if it has no order or no parts."""
-    if isinstance(answer, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            answer = ast.literal_eval(answer.strip())
+    answer = meant(answer)
     if isinstance(answer, str | bytes | set | frozenset | Mapping) or not isinstance(answer, Iterable):
         return None
     with contextlib.suppress(TypeError):  # such as an array of no dimension
         return list(answer)
     return None
+
+
+def meant(answer: object) -> object:
+    """What a text says where it is Python's for numbers, a list, a dict or the like; any other answer as it is."""
+    if isinstance(answer, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return ast.literal_eval(answer.strip())
+    return answer
 
 
 def truth(answer: object) -> bool | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from common.lesson.answers import called, names_found, one_number, same
+from common.lesson.answers import called, meant, names_found, one_number, same
 from common.lesson.exercises import exercise
 from common.lesson.left_behind import numbers_in, value_of
 
@@ -58,9 +58,10 @@ _PLACES = {
 @exercise("1.1")
 def _what_each_set_is_for(answer: object) -> str | None:
     given: dict[str, object] = {}
-    if isinstance(answer, Iterable):
+    said = meant(answer)
+    if isinstance(said, Iterable):
         with contextlib.suppress(TypeError, ValueError):
-            given = {str(key).strip().casefold(): value for key, value in dict(answer).items()}
+            given = {str(key).strip().casefold(): value for key, value in dict(said).items()}
     if set(given) != set(_SETS):
         return f"Expected a dict with the keys {', '.join(_SETS)}."
     for decision, right in _SETS.items():
@@ -156,7 +157,8 @@ def _threshold(answer: object) -> str | None:
             return f"It returns {result!r:.80}; expected one number."
         if threshold > 1 and threshold == int(threshold):
             return f"It returns {threshold:g}, which is no probability: a place in a list, or a percentage?"
-        scores = [balanced_accuracy_score(labels, probabilities >= t) for t in (threshold, *probabilities)]
+        tried = np.array([threshold, *probabilities]) - 1e-7  # float32 may have rounded it up
+        scores = [balanced_accuracy_score(labels, probabilities >= t) for t in tried]
         if scores[0] < max(scores) - 1e-12:
             return (
                 f"Of {n} photos, {labels.sum()} of class 1, its threshold gives balanced accuracy {scores[0]:.3f}; "

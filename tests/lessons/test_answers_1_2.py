@@ -97,6 +97,7 @@ RIGHT = {
         {k.upper(): v.title() for k, v in SETS.items()},
         list(SETS.items()),
         SETS | {"stop early": "val set"},
+        str(SETS),
     ],
     "1.2": [
         torn,
@@ -109,6 +110,7 @@ RIGHT = {
         lambda labels, p: np.array(choose_threshold(labels, p)),
         lambda labels, p: torch.tensor(choose_threshold(labels, p)),
         lambda labels, p: torch.tensor([choose_threshold(labels, p)], requires_grad=True),
+        lambda labels, p: torch.tensor(choose_threshold(labels, p), dtype=torch.float32),  # rounded up, too
         lambda labels, p: str(float(choose_threshold(labels, p))),
     ],
     "1.4": [{"A", "C", "E", "G", "J"}, "ACEGJ", "a, c, e, g, j", "{'A', 'C', 'E', 'G', 'J'}", np.array(list("ACEGJ"))],
@@ -233,12 +235,12 @@ WRONG = {
     ],
     "2.2": [
         (lambda stream, epoch, n: stream.numpy().permutation(n), "is the epoch in the name"),
-        (in_one_go, "must not depend"),
-        (lambda stream, epoch, n: shuffle(Stream(0), epoch, n), "Root seeds 0 and 1"),
         (of_one_order(np.roll), "only moved"),
         (of_one_order(lambda order, epoch: order[:: (-1) ** epoch]), "only moved"),
         (of_one_order(lambda order, epoch: (order + epoch) % len(order)), "only moved"),
         (lambda stream, epoch, n: np.roll(shuffle(Stream(0), epoch, n), stream.root_seed), "Root seeds 0 and 1"),
+        (in_one_go, "must not depend"),
+        (lambda stream, epoch, n: shuffle(Stream(0), epoch, n), "Root seeds 0 and 1"),
         (lambda stream, epoch, n: stream.at(str(epoch)).numpy().integers(n, size=n), "drawing is not shuffling"),
         (lambda stream, epoch, n: np.random.permutation(n), "something else than the stream"),
         (lambda stream, epoch, n: range(n), "not random"),

@@ -83,7 +83,10 @@ def value_of(name, low=0.5, high=0.99):
 
 RIGHT = {
     "3.1": [(15, 3), [15.0, 3.0], np.array([15, 3]), torch.tensor([15, 3]), "(15, 3)", ("15", np.int64(3))],
-    "3.2": [LIMITS, np.round(LIMITS, 2), np.round(LIMITS, 3).tolist(), torch.tensor(LIMITS), str(LIMITS)],
+    "3.2": [
+        *(LIMITS, np.round(LIMITS, 2), np.round(LIMITS, 3).tolist(), torch.tensor(LIMITS), str(LIMITS)),
+        *(np.array([LIMITS]), np.array([LIMITS]).T, torch.tensor([LIMITS]), [list(LIMITS)]),
+    ],
     "3.3": [
         torn,
         lambda fold, groups: sorted(torn(fold, groups)),
@@ -235,11 +238,11 @@ WRONG = {
     "4.4": [
         (asks_for_both, "inside the branch"),
         (searches_more, "inside the branch"),
+        (asks_once, "comes with the choice"),
+        (asks_in_vain, "comes with the choice"),
         (suggest_with(value_of("value"), value_of("value")), "share one name"),
         (suggest_with(optimizer=lambda trial: True), "choice for the trial"),
         (suggest_with(momentum=lambda trial: 0.9), "always 0.9"),
-        (asks_once, "comes with the choice"),
-        (asks_in_vain, "comes with the choice"),
         (suggest_with(beta1=lambda trial: 0.8), "beta1 is not what"),
         (suggest_with(momentum=value_of("momentum", 0.5, 1.0)), "below 1"),
         (suggest_with(momentum=value_of("momentum", 0.9, 0.5)), "no range"),
