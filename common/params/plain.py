@@ -61,7 +61,7 @@ def start_plain(
     UserError
         When the server cannot be used, another process works on this run, or a broker's topic does not exist.
     """
-    uri, experiment_id = open_store(experiment)
+    uri, experiment_id = open_store(experiment, waits=True)
     client = Connection(uri)
     try_again(uri)
 

@@ -17,11 +17,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from common.cli import MODEL_NAME, UserError, reason_of
+from common.cli import MODEL_NAME, UserError
 from common.locks import locked
 from common.production.deciding import REASON, RULE, SCORE, decide
 from common.state import work_folder
-from common.tracking.store import open_tracking
+from common.tracking.store import open_tracking, why
 
 STAGE, PRODUCTION, ARCHIVED, ALIAS = "stage", "Production", "Archived", "production"
 DECISION, OPEN, PROMOTED = "promotion", "not decided yet", re.compile(r"promotion (\d+): ")
@@ -170,7 +170,7 @@ def one_line_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise UserError(f"tracking at {uri}: {reason_of(error)}") from None
+        raise UserError(f"tracking at {uri}: {why(error)}") from None
 
 
 def versions_of(registry: MlflowClient, name: str) -> list[ModelVersion]:

@@ -8,7 +8,7 @@ from common.cli import UserError
 from common.results.in_database import DatabaseTrees
 from common.results.on_server import ServerTrees
 from common.results.trees import Trees
-from common.tracking.store import is_database, one_line, open_tracking
+from common.tracking.store import check_answers, is_database, is_server, one_line, open_tracking
 
 
 def open_trees() -> Trees:
@@ -22,9 +22,10 @@ def trees_at(uri: str) -> Trees:
     Raises
     ------
     UserError
-        When it is neither, or the database cannot be used.
+        When it is neither, nothing answers there, or the database cannot be used.
     """
-    if uri.startswith(("http:", "https:")):
+    if is_server(uri):
+        check_answers(uri)
         return ServerTrees(uri)
     if not is_database(uri):
         raise UserError(f"{uri}: expected the address of a server or a database: http://… or postgresql://…")

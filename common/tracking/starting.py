@@ -59,7 +59,7 @@ def prepare_start() -> None:
     packages()
     if script := getattr(sys.modules["__main__"], "__file__", None):
         code_digests([Path(script)])
-    Connection(open_tracking()).search_experiments(max_results=1)
+    Connection(open_tracking(waits=True)).search_experiments(max_results=1)
 
 
 @contextlib.contextmanager
@@ -99,7 +99,8 @@ def start(step: int, args: argparse.Namespace, n_fits: int, table, folds, config
     audit = audited(table, folds, args)
     summary = summed_up()
     most = check_space(folds, n_fits, summary)
-    uri, experiment_id = open_store(datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}"))
+    experiment = datetime.now().strftime(getattr(args, "experiment", None) or f"step_{step}")
+    uri, experiment_id = open_store(experiment, waits=True)
     client = Connection(uri)
     try_again(uri)
     if getattr(args, "register", None):

@@ -7,13 +7,16 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from requests.exceptions import ChunkedEncodingError
 from sqlalchemy import make_url
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from common.cli import UserError, check_project, masked, reason_of
 from common.locks import locked
@@ -78,25 +81,53 @@ class Connection:
 
 def one_line(uri: str, error: Exception) -> UserError:
     """What went wrong with a tracking store, as people and :func:`common.cli.run` want it."""
-    message = f"tracking at {uri}: {reason_of(error)}"
+    message = f"tracking at {uri}: {why(error)}"
     answered = isinstance(error, RestException) or not isinstance(error, MlflowException)
     if answered or not uri.startswith("http"):
         return UserError(message)
     return UnreachableError(f"{message}; the same command goes on when it is back")
 
 
-def open_store(experiment: str) -> tuple[str, str]:
+def why(error: Exception) -> str:
+    """The reason of an error, as :func:`common.cli.reason_of`; of a request, what came of its last try alone."""
+    tried = getattr(error.__context__, "args", ())
+    if tried and isinstance(tried[0], MaxRetryError) and tried[0].reason:
+        error = tried[0].reason
+    return re.sub(r"^HTTPS?Connection(Pool)?\(.*?\): ", "", reason_of(error))
+
+
+@cache
+def check_answers(uri: str) -> None:
+    """Refuse the address of a server to which there is no connection when a process first looks: not after minutes.
+
+    Of one that has answered before, MLflow's client waits for the answer.
+
+    Raises
+    ------
+    UserError
+    """
+    try:
+        requests.head(uri, timeout=10)
+    except requests.RequestException as error:
+        reason = getattr(error.args[0], "reason", None) if error.args else None
+        if isinstance(reason, NewConnectionError | ConnectTimeoutError):
+            told = "nothing answers there; check the address, and that the server runs"
+            raise UserError(f"tracking at {uri} cannot be used: {told}") from None
+
+
+def open_store(experiment: str, waits: bool = False) -> tuple[str, str]:
     """The address of the tracking store and the id of an experiment, made if there is none.
 
     The store is ``mlflow.db`` with ``mlruns/`` of the project folder, or the server or database that
     ``MLFLOW_TRACKING_URI`` names; see :func:`place_of_artifacts` for where a database has its artifacts.
+    A server to which there is no connection is refused at once, unless one `waits` for it, as a run does.
 
     Raises
     ------
     UserError
         When the server or the folder cannot be used.
     """
-    with _opened() as uri:
+    with _opened(waits) as uri:
         client = PatientClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
@@ -109,17 +140,24 @@ def open_store(experiment: str) -> tuple[str, str]:
     return uri, found.experiment_id
 
 
-def open_tracking() -> str:
+def open_tracking(waits: bool = False) -> str:
     """The address of the tracking store; see :func:`open_store`."""
-    with _opened() as uri:
+    with _opened(waits) as uri:
         return uri
 
 
 @contextlib.contextmanager
-def _opened() -> Iterator[str]:
+def _opened(waits: bool) -> Iterator[str]:
     check_project()
     database = state_folder() / "mlflow.db"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or upkeep.store_uri(database)
+    if is_server(uri):
+        try:
+            check_answers(uri)
+        except UserError:
+            if not waits:
+                raise
+            print(f"tracking at {masked(uri)}: nothing answers there; it is tried for some minutes more", flush=True)
     try:
         with locked(work_folder("mlflow")):
             if uri == upkeep.store_uri(database):
@@ -130,7 +168,7 @@ def _opened() -> Iterator[str]:
     except UserError:
         raise
     except Exception as error:  # each store has errors of its own
-        raise UserError(f"tracking at {uri} cannot be used: {reason_of(error)}") from None
+        raise UserError(f"tracking at {uri} cannot be used: {why(error)}") from None
 
 
 def other_stores(uri: str) -> list[str]:
@@ -161,6 +199,11 @@ def _whole(uri: str) -> str:
 
 def _file_of(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).split("?")[0]).resolve()
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is that of a server."""
+    return uri.startswith(("http:", "https:"))
 
 
 def is_database(uri: str) -> bool:

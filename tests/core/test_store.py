@@ -71,7 +71,7 @@ def test_another_store_is_known_from_any_folder_and_the_own_one_is_no_other_howe
     monkeypatch.chdir(tmp_path)
     for address in ("sqlite:///other.db", f"sqlite:///{home}/mlflow.db", "http://me:secret@localhost:1"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        open_tracking()
+        open_tracking(waits=True)
     monkeypatch.chdir(home)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert other_stores(open_tracking()) == [f"sqlite:///{tmp_path}/other.db", "http://me:***@localhost:1"]

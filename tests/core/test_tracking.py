@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ import pytest
 import torch
 from filelock import FileLock
 from mlflow import MlflowClient
+from serving import free_port
 
 from common.cli import UserError, command_of, train_parser
 from common.config import Int
@@ -34,6 +36,7 @@ from common.tracking import at_work, code, identity, outbox, provenance, unfinis
 from common.tracking.finding import find_run
 from common.tracking.runs import Run
 from common.tracking.starting import start as start_step
+from common.tracking.store import Connection, UnreachableError, open_store
 from common.training import set_up
 from common.training.networks import build_network
 
@@ -493,6 +496,24 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path, monkeypatch)
             find_run("step_2")
         assert str(error.value).startswith(f"tracking at {uri} cannot be used: ")
         assert "\n" not in str(error.value)
+
+
+def test_a_server_that_nothing_answers_at_is_told_at_once_and_only_a_run_waits_for_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPROAI_STATE", str(tmp_path))
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    nothing = f"tracking at {uri} cannot be used: nothing answers there; check the address, and that the server runs"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError) as error:
+        find_run("step_2")
+    assert str(error.value) == nothing and not capsys.readouterr().out
+    with pytest.raises(UserError) as error:
+        open_store("step_2", waits=True)
+    assert capsys.readouterr().out.startswith(f"tracking at {uri}: nothing answers there; it is tried for some minutes")
+    refused = "Failed to establish a new connection: [Errno 111] Connection refused"
+    assert str(error.value) == f"tracking at {uri} cannot be used: {refused}"
+    with pytest.raises(UnreachableError, match=f"^tracking at {uri}: {re.escape(refused)}; the same command goes on"):
+        Connection(uri).get_run("0")
 
 
 def test_what_nobody_goes_on_with_is_removed_after_a_month_and_what_is_held_is_kept(client):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from kept_results import START, everything, leave_checkpoint, make_run
 from mlflow import MlflowClient
+from serving import free_port
 
 from common import results, tracking
 from common.cli import UserError, confirmed
@@ -124,6 +125,16 @@ def test_what_may_be_of_runs_of_another_store_is_no_orphan(tmp_path, monkeypatch
     assert everything() == before and study_names() == [f"{run_id} root 0"]
     (tmp_path / "other.db").unlink()
     assert set(results.tidy()["what"]) == {f"orphaned {kind}" for kind in ("checkpoints", "studies", "summaries")}
+
+
+def test_a_server_that_nothing_answers_at_is_told_at_once(monkeypatch):
+    make_run(1)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = f"http://127.0.0.1:{free_port()}"
+    told = f"tracking at {uri} cannot be used: nothing answers there; check the address, and that the server runs"
+    refused(told, "sync", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    refused(told, "list")
 
 
 def test_runs_are_synced_to_a_database_each_thing_once_with_artifacts_beside_it(tmp_path):
