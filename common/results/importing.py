@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from argparse import ArgumentTypeError
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from common.progress import one_by_one
 from common.results.archive import Archive, open_archive
 from common.results.deleting import remove_tree, remove_work_of
 from common.results.incoming import Incoming, put_files, put_splits, put_versions
+from common.results.members import AboutTree, read_member, read_studies, read_versions
 from common.results.opening import open_trees
 from common.results.trees import ADDING, ORIGIN, ROOT, KeptModel, KeptRun, RootRun, Tree, Trees, line_key, with_ids
 from common.search.kept import delete_studies, put_studies, study_names
@@ -76,23 +78,23 @@ def source_of(archive: Archive, run_id: str) -> Incoming:
     UserError
         When a part is missing, or is not as expected.
     """
+    about = read_member(archive, f"{run_id}/tree.json", AboutTree)
+    runs = [KeptRun(**run) for run in read_member(archive, f"{run_id}/runs.jsonl", list[KeptRun])]
+    studies = read_studies(archive, f"{run_id}/studies.json")
+    versions = read_versions(archive, f"{run_id}/versions.json")
     try:
-        about = json.loads(archive.read(f"{run_id}/tree.json"))
-        runs = [KeptRun(**json.loads(line)) for line in archive.read(f"{run_id}/runs.jsonl").splitlines()]
-        models = [KeptModel(**model) for model in about["models"]]
-        studies, versions = (json.loads(archive.read(f"{run_id}/{name}.json")) for name in ("studies", "versions"))
-        if runs[0].run_id != run_id:
-            raise ValueError(f"run {runs[0].run_id} first")
-        tree = Tree(experiment(str(about["experiment"])), runs, models)
-        _check_names(tree, studies, archive.names(run_id))
-    except (ValueError, KeyError, TypeError, IndexError, ArgumentTypeError) as error:
+        tree = Tree(experiment(about["experiment"]), runs, [KeptModel(**model) for model in about["models"]])
+        _check_names(run_id, tree, studies, archive.names(run_id))
+    except (ValueError, ArgumentTypeError) as error:
         raise UserError(f"{archive.path}: run {run_id!r:.40} is not as expected ({reason_of(error)})") from None
     extract = lambda name, to: archive.extract(f"{run_id}/{name}", to)  # noqa: E731
     return Incoming(tree, studies, versions, archive.read(f"{run_id}/ledger.jsonl"), archive.names(run_id), extract)
 
 
-def _check_names(tree: Tree, studies: list[dict], files: list[str]) -> None:
+def _check_names(run_id: str, tree: Tree, studies: list[dict], files: list[str]) -> None:
     """Names become paths here, and those of studies say whose they are: each must be what ``export`` calls it."""
+    if not tree.runs or tree.root.run_id != run_id:
+        raise ValueError(f"expected it as the first of its runs, found {[run.run_id for run in tree.runs[:1]]}")
     ids = [run.run_id for run in tree.runs] + [model.model_id.removeprefix("m-") for model in tree.models]
     splits = [name for name in files if name.startswith("splits/")]
     for name, expected in (
@@ -102,6 +104,8 @@ def _check_names(tree: Tree, studies: list[dict], files: list[str]) -> None:
     ):
         if not re.fullmatch(expected, name):
             raise ValueError(f"{name!r:.80} is no name of its kind")
+    if twice := [each for each, count in Counter(ids).items() if count > 1]:
+        raise ValueError(f"{twice[0]} is there twice")
 
 
 def known_roots(trees: Trees) -> list[RootRun]:

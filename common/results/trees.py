@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -27,6 +27,20 @@ ORIGIN = "origin"
 IDS = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 Line = tuple[str, float, int, int]
 """A metric: name, value, milliseconds, step."""
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+ModelStatus = Literal["UNSPECIFIED", "PENDING", "READY", "FAILED"]
+
+
+class KeptDataset(TypedDict):
+    """A data set of a run, as MLflow keeps it."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None
+    profile: str | None
+    tags: dict[str, str]
 
 
 @dataclass
@@ -36,13 +50,13 @@ class KeptRun:
     run_id: str
     name: str
     user: str
-    status: str
+    status: RunStatus
     start: int
     end: int | None
     tags: dict[str, str]
     params: dict[str, str]
     metrics: list[Line] = field(default_factory=list)
-    inputs: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[KeptDataset] = field(default_factory=list)
     outputs: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -58,8 +72,8 @@ class KeptModel:
     model_id: str
     run_id: str
     name: str
-    kind: str
-    status: str
+    kind: str | None
+    status: ModelStatus
     created: int
     updated: int
     tags: dict[str, str]
@@ -157,10 +171,10 @@ def local_folder(files: ArtifactRepository) -> Path | None:
     return None
 
 
-def plain_dataset(found: Any) -> dict[str, Any]:
+def plain_dataset(found: Any) -> KeptDataset:
     """A data set of a run, from MLflow's."""
-    kept = ("name", "digest", "source_type", "source", "schema", "profile")
-    return {name: getattr(found.dataset, name) for name in kept} | {"tags": {tag.key: tag.value for tag in found.tags}}
+    one: Any = {name: getattr(found.dataset, name) for name in KeptDataset.__annotations__ if name != "tags"}
+    return one | {"tags": {tag.key: tag.value for tag in found.tags}}
 
 
 def datasets_of(run: KeptRun) -> list:
@@ -170,7 +184,7 @@ def datasets_of(run: KeptRun) -> list:
             Dataset(**{name: value for name, value in given.items() if name != "tags"}),
             [InputTag(*item) for item in given["tags"].items()],
         )
-        for given in run.inputs
+        for given in cast(list[dict[str, Any]], run.inputs)
     ]
 
 

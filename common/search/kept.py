@@ -5,18 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from common.cli import UserError
+from common.cli import UserError, reason_of
 from common.search.studies import connect, storage_url
 from common.state import state_folder
 
 Record = dict[str, Any]
+
+
+class TrialRecord(TypedDict):
+    """A trial of a study that is recorded; `reported` are steps with their values, `times` its start and end."""
+
+    state: Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING"]
+    values: tuple[float] | None
+    params: dict[str, Any]
+    distributions: dict[str, str]
+    reported: list[tuple[int, float]]
+    attributes: dict[str, Any]
+    system: dict[str, Any]
+    times: tuple[str | None, str | None]
+
+
+class StudyRecord(TypedDict):
+    """A study that is recorded."""
+
+    name: str
+    direction: Literal["minimize", "maximize"]
+    attributes: dict[str, Any]
+    trials: list[TrialRecord]
 
 
 def study_names() -> list[str]:
@@ -53,6 +75,15 @@ def put_studies(records: Sequence[Record]) -> None:
         for name, value in record["attributes"].items():
             study.set_user_attr(name, value)
         study.add_trials([_to_trial(trial) for trial in record["trials"]])
+
+
+def check_study(record: Record) -> None:
+    """Raise a ValueError, which names the trial, where Optuna would not take a recorded study."""
+    for number, trial in enumerate(record["trials"]):
+        try:
+            _to_trial(trial)._validate()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{record['name']}: trial {number}: {reason_of(error)}") from None
 
 
 def delete_studies(names: Sequence[str]) -> None:

@@ -4,17 +4,19 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
+import shutil
 import zipfile
 from datetime import UTC, datetime
 
 import pytest
-from kept_results import START, everything, leave_checkpoint, make_run
+from kept_results import START, everything, leave_checkpoint, make_run, register
 from mlflow import MlflowClient
 from serving import free_port
 
 from common import results, tracking
 from common.cli import UserError, confirmed
-from common.results import space
+from common.results import archive, space
 from common.results.__main__ import main
 from common.results.opening import open_trees, trees_at
 from common.search.kept import study_names
@@ -54,14 +56,14 @@ def forged(path, name, change):
     if name == "manifest.json":
         change(manifest)
     else:
-        (old,) = [each for each in parts if each.endswith(name)]
+        old = next(each for each in parts if each.endswith(name))
         content, new = change(parts.pop(old), old)
         parts[new] = content
         del manifest["members"][old]
         manifest["members"][new] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     with zipfile.ZipFile(path, "w") as file:
         for each, content in {"manifest.json": json.dumps(manifest), **parts}.items():
-            file.writestr(each, content)
+            file.writestr(archive._info(each), content)
 
 
 def other_experiment(content, name):
@@ -74,27 +76,97 @@ def other_child(content, name):
     return b"\n".join(json.dumps(line).encode() for line in lines), name
 
 
+def same_child(content, name):
+    return content + b"\n" + content.splitlines()[-1], name
+
+
 def other_study(content, name):
     return json.dumps([study | {"name": "of somebody else"} for study in json.loads(content)]).encode(), name
 
 
 FORGED = {
-    "an experiment outside": ("tree.json", other_experiment),
-    "a run outside": ("runs.jsonl", other_child),
-    "a study of another run": ("studies.json", other_study),
-    "splits that are none": ("studies.json", lambda content, name: (content, name.replace("studies", "splits/a/b"))),
-    "no list of runs": ("manifest.json", lambda manifest: manifest.pop("runs")),
+    "an experiment outside": ("tree.json", other_experiment, "expected a folder's name"),
+    "a run outside": ("runs.jsonl", other_child, "'../../../out' is no name of its kind"),
+    "a study of another run": ("studies.json", other_study, "'of somebody else' is no name of its kind"),
+    "splits that are none": (
+        "notes.txt",
+        lambda content, name: (content, re.sub("/artifacts/.*", "/splits/a/b.json", name)),
+        "'splits/a/b.json' is no name of its kind",
+    ),
+    "no list of runs": ("manifest.json", lambda manifest: manifest.pop("runs"), "names no runs"),
+    "a run twice": ("runs.jsonl", same_child, "is there twice"),
 }
 
 
 @pytest.mark.parametrize("kind", FORGED)
 def test_an_archive_whose_names_lead_elsewhere_is_refused_and_nothing_is_written(kind, new_home, tmp_path):
     path = results.export_runs([make_run(1)], tmp_path / "results.zip")
-    forged(path, *FORGED[kind])
+    *where, words = FORGED[kind]
+    forged(path, *where)
     new_home(tmp_path / "second")
     before = everything()
     refused(f"{path}: ", "import", path)
+    refused(words, "import", path)
     assert everything() == before and not (tmp_path / "out").exists()
+
+
+def put(value, *keys):
+    """A change of one field of a member: `value` in place of what `keys` lead to, or without it."""
+
+    def change(content, name):
+        lines = name.endswith(".jsonl")
+        found = top = [json.loads(line) for line in content.splitlines()] if lines else json.loads(content)
+        if not keys:
+            return json.dumps(value).encode(), name
+        for key in keys[:-1]:
+            found = found[key]
+        found.pop(keys[-1]) if value is put else found.__setitem__(keys[-1], value)
+        return "\n".join(map(json.dumps, top)).encode() if lines else json.dumps(top).encode(), name
+
+    return change
+
+
+FIELDS = [
+    ("runs.jsonl", (0, "start"), "x", "[0].start: expected a whole number from 0, found 'x'"),
+    ("runs.jsonl", (0, "start"), 10**18, "[0].start: expected a whole number from 0, found 1000"),
+    ("runs.jsonl", (0, "status"), "BANANA", "[0].status: expected one of RUNNING, "),
+    ("runs.jsonl", (1, "tags"), [], "[1].tags: expected an object, found []"),
+    ("runs.jsonl", (1, "params"), None, "[1].params: expected an object, found None"),
+    ("runs.jsonl", (0, "tags", "step"), 4, "[0].tags.step: expected a text, found 4"),
+    ("runs.jsonl", (0, "tags", "step"), "\ud800", "surrogates not allowed"),
+    ("runs.jsonl", (0, "metrics"), [[1]], "[0].metrics[0]: expected a list of 4, found [1]"),
+    ("runs.jsonl", (0, "metrics", 0, 1), True, "[0].metrics[0][1]: expected a number, found True"),
+    ("runs.jsonl", (0, "inputs"), [{}], "[0].inputs[0]: expected the fields name, digest, "),
+    ("tree.json", ("models", 0, "status"), "X", "models[0].status: expected one of UNSPECIFIED, "),
+    ("tree.json", (), [1], "it: expected an object, found [1]"),
+    ("versions.json", (), {"a": 1}, "it: expected a list, found {'a': 1}"),
+    ("versions.json", (), [1], "[0]: expected an object, found 1"),
+    ("versions.json", (0, "name"), put, "[0]: expected the fields name, version, "),
+    ("versions.json", (0, "name"), "a/b:c", "Invalid model name 'a/b:c'"),
+    ("versions.json", (0, "aliases"), ["v1"], "'v1' is reserved"),
+    ("studies.json", (0, "direction"), "up", "[0].direction: expected one of minimize, maximize, found 'up'"),
+    ("studies.json", (0, "trials", 0, "state"), "X", "[0].trials[0].state: expected one of RUNNING, "),
+    ("studies.json", (0, "trials", 0, "values"), [1, 2], "[0].trials[0].values: expected a list of 1"),
+    ("studies.json", (0, "trials", 0, "reported"), [["a"]], "[0].trials[0].reported[0]: expected a list of 2"),
+    ("studies.json", (0, "trials", 1, "distributions", "rate"), "zzz", "root 0: trial 1: Expecting value"),
+    ("studies.json", (0, "trials", 1, "params"), {}, "root 0: trial 1: Inconsistent parameters"),
+    ("studies.json", (0, "trials", 1, "times"), ["a", "b"], "root 0: trial 1: Invalid isoformat string: 'a'"),
+]
+
+
+def test_an_archive_with_a_field_of_another_kind_is_refused_by_its_name_and_nothing_is_written(new_home, tmp_path):
+    register(run_id := make_run(1, model=True))
+    good = results.export_runs([run_id], tmp_path / "good.zip")
+    new_home(tmp_path / "second")
+    before, path = everything(), tmp_path / "results.zip"
+    for member, keys, value, words in FIELDS:
+        shutil.copy(good, path)
+        forged(path, member, put(value, *keys))
+        with pytest.raises(UserError) as error:
+            results.import_results(path)
+        said = str(error.value)
+        assert said.startswith(f"{path}: {run_id}/{member}: ") and words in said and "\n" not in said
+        assert everything() == before
 
 
 def test_what_a_process_works_on_is_left_by_tidy_which_says_so_and_so_is_what_cannot_be_removed(capsys, monkeypatch):
