@@ -98,7 +98,7 @@ def tree_files(trees: Trees, run_id: str, folder: Path, share: bool = False) -> 
     for path in [] if shared else splits_of(tree):
         yield f"splits/{path.parent.name}/{path.name}", path
     for name, path in its_files:
-        if shared is None:
+        if shared is None or name.split("/")[2:4] == ["code", "common"]:  # a model's copy of the project's own code
             yield name, path
         elif not name.endswith(WITHHELD):
             yield name, shared.file(path)

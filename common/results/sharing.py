@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import secrets
 import socket
@@ -40,11 +42,15 @@ MOST = 1 << 26
 """Bytes of the largest text that is searched."""
 SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib", "/proc/", "/sys/", "/usr/")
 _NAME = r"[^\s/\\\"'`,;:()<>\[\]{}|*?]"
-PATH = re.compile(rf"(?<![\w.:/<>])(?:~|[A-Za-z]:)?[/\\](?:{_NAME}+[/\\])+({_NAME}*)")
-"""An absolute path of a folder in a folder, or deeper."""
-QUOTED = re.compile(r"""(?P<quote>["']|\A)(?:~|[A-Za-z]:)?[/\\][^"'\n]*[/\\]([^"'/\\\n]*)(?P=quote)(?=\Z|[^\w])""")
-"""The same as a whole text or in quotes, where it may hold spaces."""
-FILE = re.compile(r"file:/{1,3}+(?!STATE|PROJECT|HOME)[^\s\"'<>;,]*/([^\s\"'<>;,/]*)")
+_TOP, _START = r"(?P<top>STATE|PROJECT|HOME)", r"~?/|(?:[A-Za-z]:|\\)[/\\]"
+PATH = re.compile(rf"(?<![\w.:/<>])(?:{_TOP}/|{_START})(?:{_NAME}+[/\\]+)+(?P<last>{_NAME}*)")
+"""A path of a folder in a folder, or deeper, from the top of the disk or of a folder with a name here."""
+QUOTED = re.compile(
+    rf"""(?P<quote>["']|\A)(?P<flag>--[\w-]+=)?(?:{_TOP}(?: [^"'/\n]*)?/|{_START})"""
+    r"""[^"'\n]*[/\\](?P<last>[^"'/\\\n]*)(?P=quote)(?!\w)"""
+)
+"""The same as a whole text, as the value of a flag, or in quotes, where it may hold spaces."""
+FILE = re.compile(rf"(?P<kind>file|sqlite):/{{1,4}}+(?:{_TOP}/)?+[^\s\"'<>;,]*/(?P<last>[^\s\"'<>;,/]*)")
 """The address of a file."""
 TOKEN = re.compile(r"""[^\s"',;:<>()\[\]{}|=]+""")
 ADDRESS = re.compile(
@@ -82,32 +88,31 @@ class Shared:
 
     def text(self, text: str) -> str:
         """A text without them; of a path its last part stays. What lies in folders of the system is no secret."""
+        if text.startswith(("{", "[")):
+            with contextlib.suppress(ValueError, RecursionError):
+                found = json.loads(text)
+                cleaned = self.cleaned(found, keys=True)
+                return text if cleaned == found else json.dumps(cleaned)
         text = ADDRESS.sub("ADDRESS", masked(text))
         for folder in sorted(self.folders, key=len, reverse=True):
             if len(folder) > 1:
-                text = text.replace(folder, self.folders[folder])
-        text = QUOTED.sub(
-            lambda found: (
-                found[0] if found[0].strip("\"'").startswith(SYSTEM) else f"{found[1]}.../{found[2]}{found[1]}"
-            ),
-            text,
-        )
-        text = FILE.sub(r"file:.../\1", text)
-        text = PATH.sub(lambda found: found[0] if found[0].startswith(SYSTEM) else f".../{found[1]}", text)
+                text = re.sub(rf"(?<![\w.~-]){re.escape(folder)}(?!{_NAME})", self.folders[folder], text)
+        for kind in (QUOTED, FILE, PATH):
+            text = kind.sub(_last_part, text)
         if self.images:
             text = TOKEN.sub(lambda found: self.images.get(found[0], found[0]), text)
         for host in self.hosts:
             text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "HOST", text)
         return text
 
-    def cleaned(self, value: Any) -> Any:
-        """As :meth:`text` of all texts in lists and dicts, but their keys."""
+    def cleaned(self, value: Any, keys: bool = False) -> Any:
+        """As :meth:`text` of all texts in lists and dicts, and of their keys only if asked for."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {key: self.cleaned(each) for key, each in value.items()}
+            return {self.text(key) if keys else key: self.cleaned(each, keys) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [self.cleaned(each) for each in value]
+            return [self.cleaned(each, keys) for each in value]
         return value
 
     def of_run(self, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,10 +137,20 @@ class Shared:
             return path
         content = path.read_bytes()
         try:
-            cleaned = self.text(content.decode())
+            lines = content.decode().split("\n") if path.suffix == ".jsonl" else [content.decode()]
+            cleaned = "\n".join(map(self.text, lines))
         except UnicodeDecodeError:
             return path
         return path if cleaned.encode() == content else cleaned.encode()
+
+
+def _last_part(found: re.Match[str]) -> str:
+    parts = found.groupdict("")
+    if found[0].lstrip("\"'").startswith(SYSTEM):
+        return found[0]
+    before = parts.get("quote", "") + parts.get("flag", "") + (f"{parts['kind']}:" if "kind" in parts else "")
+    top = f"{parts['top']}/" if parts["top"] else ""
+    return f"{before}{top}.../{parts['last']}{parts.get('quote', '')}"
 
 
 def _table(path: Path) -> pd.DataFrame:

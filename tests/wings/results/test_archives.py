@@ -1,5 +1,6 @@
 """What an archive takes along, what is read and asked of the disk for it, and where stores keep artifacts."""
 
+import json
 import os
 import resource
 import shutil
@@ -155,7 +156,24 @@ def test_artifacts_lie_beside_a_file_of_runs_and_of_another_database_in_the_fold
     assert place_of_artifacts("http://lab:5000", "step_2") is None
 
 
-def test_of_the_address_of_a_file_what_names_a_folder_of_the_project_stays_readable():
+def test_of_a_path_only_its_last_part_is_shared_and_in_which_of_the_known_folders_it_is():
     shared = Shared()
-    assert shared.text(f"file://{state_folder()}/mlruns/1") == "file://STATE/mlruns/1"
-    assert shared.text("file:///srv/ann/scans/y") == "file:.../y"
+    shared.folders = {"/srv/proj": "PROJECT", "/srv/proj/state": "STATE", "/home/ann": "HOME"}
+    cases = {
+        "file:///srv/proj/state/mlruns/1": "file:STATE/.../1",
+        "file:///srv/ann/scans/y": "file:.../y",
+        "sqlite:////home/ann/secret/runs.db?timeout=60: locked": "sqlite:HOME/.../runs.db?timeout=60: locked",
+        "/srv/proj-out/secret/my scans": ".../my scans",
+        "/srv/proj/data/secret/my scans": "PROJECT/.../my scans",
+        "see '/srv/proj copy/secret/my scans'": "see 'PROJECT/.../my scans'",
+        "/home/ann2/secret/x": ".../x",
+        "/home/ann/secret/x": "HOME/.../x",
+        "/mnt/home/ann/x": ".../x",
+        "in /home/ann, and a/b/c": "in HOME, and a/b/c",
+        "--data=/mnt/secret place/x": "--data=.../x",
+        r"print('\u00e4\u00f6 \n\tx')": r"print('\u00e4\u00f6 \n\tx')",
+        json.dumps(["train.py", "--data", "/mnt/secret/my äö/ü"]): json.dumps(["train.py", "--data", ".../ü"]),
+        (title := json.dumps({"title": "Größe äöü"}, indent=1)): title,
+    }
+    for text, expected in cases.items():
+        assert shared.text(text) == expected

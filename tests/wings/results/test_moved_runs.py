@@ -144,12 +144,17 @@ def test_what_is_shared_names_no_path_host_or_user(here, tmp_path, monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "lab-7.example.org")
     command = json.dumps(["step_5/train.py", "--data", "/srv/secret place/ann/pets", "--weights", "/home/ann/w.pth"])
     run_id = make_run(
-        1, command=command, host="node-3", **{"mlflow.user": "ann", "mlflow.source.name": "step_5/train.py"}
+        1, model=True, command=command, host="node-3", **{"mlflow.user": "ann", "mlflow.source.name": "step_5/train.py"}
     )
     notes = Path(open_trees().artifacts(run_id).artifact_dir) / "notes.txt"
     places = f"file:///srv/my%20scans/ann/y; {state_folder()}/x on lab-7.example.org, node-3"
     notes.write_text(f"{places}; https://ann:pw@git.example/x.git; a/b/c 1/2")
+    (model,) = open_trees().tree(run_id).models
+    code = Path(open_trees().model_files(model.model_id).artifact_dir) / "code" / "common" / "x.py"
+    code.parent.mkdir(parents=True)
+    code.write_text(source := 'f"step_{step}/outputs/x.csv"')
     with zipfile.ZipFile(archive(tmp_path, run_id, share=True)) as file:
+        assert file.read(f"{run_id}/models/{model.model_id}/code/common/x.py").decode() == source
         text = "\n".join(file.read(name).decode(errors="replace") for name in file.namelist())
         assert file.read(f"{run_id}/artifacts/{run_id}/notes.txt").endswith(b"; ADDRESS; a/b/c 1/2")
     for secret in ("ann", "/home", "/srv", str(tmp_path), "node-3", "lab-7", "pw@"):
