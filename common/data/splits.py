@@ -136,7 +136,8 @@ def _readable(path: Path) -> Iterator[None]:
 def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     """Write splits as JSON, and say so; the file appears whole or not at all.
 
-    Splits that are there of other data are kept beside it, as ``dataset_splits-<fingerprint>.json``.
+    Splits that are there of other data are kept beside it, as ``dataset_splits-<fingerprint>.json``. Those with the
+    same folds stay as they are, unless `replace`.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
     """
     text = json.dumps(splits) + "\n"
     with writing(path):
-        if path.exists() and path.read_text() == text:
+        if path.exists() and (path.read_text() == text or (not replace and _has_folds(path, splits))):
             print(escaped(f"splits: {path} is up to date"))
             return
         former = _settings_of(path).get("fingerprint", splits["fingerprint"])
@@ -160,6 +161,14 @@ def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
         f"splits: {escaped(str(path))}: {splits['root_folds']} x {splits['root_repeats']} root splits of "
         f"{splits['nested_folds']} x {splits['nested_repeats']} nested splits, seed {splits['seed']}"
     )
+
+
+def _has_folds(path: Path, splits: dict) -> bool:
+    """Whether a splits file has the same folds of the same images, whether they were drawn or given."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        there = json.loads(regular(path).read_text())
+        return all(there[name] == splits[name] for name in ("fingerprint", "files", "root_splits"))
+    return False
 
 
 def current_splits(table: ImageTable, anew: bool = False, **asked: int | None) -> dict:

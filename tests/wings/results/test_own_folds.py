@@ -67,9 +67,13 @@ def test_scikit_learns_splits_become_root_splits(tmp_path, pets, table):
     assert [fold.dev.tolist() for (fold,) in roots] == [pair[0][:2] for pair in pairs]
 
 
-def test_exported_splits_are_the_same_when_imported(tmp_path, pets, table):
+def test_exported_splits_are_the_same_when_imported(tmp_path, pets, table, capsys):
     before = data.load_splits(table)["root_splits"]
     assert "root splits" in results.export_folds(str(pets), tmp_path / "splits.csv")
+    file = data.splits_file(table)
+    content = file.read_bytes()
+    results.import_folds(tmp_path / "splits.csv", str(pets))
+    assert capsys.readouterr().out.endswith(f"splits: {file} is up to date\n") and file.read_bytes() == content
     _, roots = splits_of(tmp_path / "splits.csv", pets)
     for root, folds in zip(before, roots, strict=True):
         assert folds[0].test.tolist() == root["test_indices"]
