@@ -52,7 +52,7 @@ def conclude(
     Returns
     -------
     dict
-        ``step, run_id, seconds, fits, test_roc_auc, ci, resumed``.
+        ``step, run_id, seconds, fits, test_roc_auc, ci, resumed``; with the time and the fits of the registered model.
     """
     seconds = time.perf_counter() - started
     by_root = dict(zip(results["root_split"].unique().tolist(), chosen, strict=False))
@@ -67,7 +67,8 @@ def conclude(
     if studies:
         from common import search
 
-        fits = sum(map(search.count_fits, studies))
+        register = run is not None and getattr(args, "register", None)  # it has searched on all images too
+        fits = search.fits_of(run.run_id) if register else sum(map(search.count_fits, studies))
         if drawn := search.how_drawn(studies[0]):
             print(drawn)
     if not (args.independent or has_groups(predictions)):

@@ -6,6 +6,7 @@ from .cnn_space import (
     retrain_and_eval as retrain_and_eval,
 )
 from .finished import (
+    fits_of as fits_of,
     importance as importance,
     load_study as load_study,
     studies_of as studies_of,

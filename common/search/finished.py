@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from common.cli import UserError
 from common.search.kept import study_names
-from common.search.studies import storage_url
+from common.search.studies import count_fits, storage_url
 
 if TYPE_CHECKING:
     from common.tracking.runs import Run
@@ -42,6 +42,11 @@ def studies_of(run: Run, root_splits: Iterable[int]) -> list[optuna.Study]:
     if len(found) < len(names):
         print(f"{len(found)} of {len(names)} studies of run {run.run_id} are at {storage_url()}; others have no plots")
     return found
+
+
+def fits_of(run_id: str) -> int:
+    """Networks that all searches of a root run fitted: those of its outer folds, and that on all images."""
+    return sum(count_fits(load_study(name)) for name in study_names() if name.startswith(f"{run_id} "))
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from common.evaluation.predictions import (
     results_of,
 )
 from common.evaluation.tested import units_of
+from common.search.studies import storage_url
 
 N = 24
 LABELS = np.arange(N) % 2
@@ -232,11 +233,16 @@ def test_the_ensemble_of_many_classes_is_the_mean_of_their_probabilities():
 KEYS = ["step", "run_id", "seconds", "fits", "test_roc_auc", "ci", "resumed"]
 
 
-def end(capsys, folds, as_json=True, **options):
+def end(capsys, folds, as_json=True, register=None, **options):
     predictions = join(predict(fold) for fold in folds)
     results = results_of(predictions, folds)
     outcome = conclude(
-        3, Namespace(json=as_json, independent=False), predictions, results, time.perf_counter() - 5, **options
+        3,
+        Namespace(json=as_json, independent=False, register=register),
+        predictions,
+        results,
+        time.perf_counter() - 5,
+        **options,
     )
     return outcome, results, capsys.readouterr().out.splitlines()
 
@@ -271,6 +277,16 @@ def test_the_last_line_of_a_run_is_its_outcome_as_json(capsys):
         f"{ensemble:.3f}",
     ):
         assert part in text
+
+
+def test_the_last_line_counts_the_fits_of_the_search_for_the_registered_model_too(capsys, home):
+    run = Namespace(run_id="abc", resumed=False, recorded=None, uri="sqlite:///mlflow.db", page="")
+    studies = [optuna.create_study(study_name=f"abc root {root}", storage=storage_url()) for root in (0, 1, 10)]
+    for study in studies:
+        study.add_trial(optuna.create_trial(value=0.5, intermediate_values={0: 0.5, 1: 0.5}))
+    outcome, _, lines = end(capsys, FOLDS, run=run, studies=studies[:2], register="cats")
+    assert outcome["fits"] == 6 and "6 fits" in "\n".join(lines)
+    assert end(capsys, FOLDS, run=run, studies=studies[:2])[0]["fits"] == 4
 
 
 def test_a_run_names_the_analysis_beside_its_own_script(capsys, monkeypatch, tmp_path):
