@@ -45,12 +45,14 @@ def show_run(run_id: str) -> str:
     (run_id,) = root_ids(trees, [run_id])
     tree = trees.tree(run_id)
     root = next(root for root in trees.roots() if root.run_id == run_id)
+    results = _results(trees, run_id)
+    outer = None if results is None else set(results["root_split"].astype(str))
     row = row_of(root, {} if trees.uri.startswith("http") else tree_sizes(trees), test_reads())
     sections = [
         _about(tree.root, root, row),
-        _scores(trees, tree, row),
-        _search(run_id),
-        _below(tree),
+        _scores(trees, tree, row, results),
+        _search(run_id, outer),
+        _below(tree, outer),
         _artifacts(trees, tree.root),
         _again(tree.root),
     ]
@@ -126,28 +128,38 @@ def _about(run: KeptRun, root: RootRun, row: dict) -> str:
     return "\n".join(f"{name + ':':<12}{escaped(text)}" for name, text in lines.items() if text)
 
 
-def _scores(trees: Trees, tree: Tree, row: dict) -> str:
+def _results(trees: Trees, run_id: str) -> pd.DataFrame | None:
     try:
-        results = _table(trees, tree.root.run_id, "results.csv")
+        return _table(trees, run_id, "results.csv")
     except UserError:
+        return None
+
+
+def _scores(trees: Trees, tree: Tree, row: dict, results: pd.DataFrame | None) -> str:
+    if results is None:
         return "no results yet" if tree.root.status != "FINISHED" else ""
     shown = "test_roc_auc" in {line[0] for line in tree.root.metrics}
     columns = [name for name in (*OF_DEV, *(OF_TEST if shown else ())) if name in results]
     table = results[columns].to_string(index=False, float_format=lambda value: f"{value:.3f}")
     if not shown:
         return f"{table}\ntest scores are not shown: the step's analyze_predictions.py shows them"
-    low, high = row["low"], row["high"]
-    if math.isnan(low):  # a run of before these were logged
-        from common.evaluation.results_text import summary
-
-        found = summary(_table(trees, tree.root.run_id, "predictions.csv"), results)["ci"]
-        low, high = found if isinstance(found, list) else (math.nan, math.nan)
-    interval = f" (95 % interval {low:.3f} to {high:.3f})" if not math.isnan(low) else ""
-    said = f"{table}\ntest ROC AUC {row['test_roc_auc']:.3f}{interval}"
+    predictions = _table(trees, tree.root.run_id, "predictions.csv")
+    said = f"{table}\ntest ROC AUC {row['test_roc_auc']:.3f}{_interval(predictions, row['low'], row['high'])}"
     if tree.root.status == "FINISHED":
-        run, predictions = tracking.find_root(tree.root.run_id), _table(trees, tree.root.run_id, "predictions.csv")
+        run = tracking.find_root(tree.root.run_id)
         said = f"{said}\n{tracking.show_scores(run, predictions, 'results show')}".rstrip()
     return said
+
+
+def _interval(predictions: pd.DataFrame, low: float, high: float) -> str:
+    from common.evaluation.delong import auc_interval
+    from common.evaluation.tested import tested_folds
+
+    found = auc_interval(tested_folds(predictions))
+    if math.isnan(low):  # a run of before these were logged
+        low, high = found.low, found.high
+    rough = "approximate " if found.approximate else ""
+    return f" ({rough}95 % interval {low:.3f} to {high:.3f})" if not math.isnan(low) else ""
 
 
 def _table(trees: Trees, run_id: str, name: str) -> pd.DataFrame:
@@ -161,26 +173,34 @@ def _table(trees: Trees, run_id: str, name: str) -> pd.DataFrame:
             raise UserError(f"run {run_id}: has no {name} ({type(error).__name__})") from None
 
 
-def _search(run_id: str) -> str:
+def _search(run_id: str, outer: set[str] | None) -> str:
     lines = []
-    for study in study_records(run_id):
+    for study in sorted(study_records(run_id), key=lambda study: (len(study["name"]), study["name"])):
+        name = study["name"].removeprefix(run_id).strip()
+        if outer is not None and name.removeprefix("root ") not in outer:
+            name = "on all images, for the registered model"
         states = Counter(trial["state"].lower() for trial in study["trials"])
         values = [trial["values"][0] for trial in study["trials"] if trial["state"] == "COMPLETE"]
         best = f", best dev score {max(values):.3f}" if values else ""
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        lines.append(f"search {study['name'].removeprefix(run_id).strip()}: {counts}{best}")
+        lines.append(f"search {name}: {counts}{best}")
     return "\n".join(lines)
 
 
-def _below(tree: Tree) -> str:
-    kinds = Counter(
-        run.tags.get("run_level") or ("analysis" if "analysis" in run.tags else "other") for run in tree.runs[1:]
-    )
+def _below(tree: Tree, outer: set[str] | None) -> str:
+    kinds = Counter(_kind(run, outer) for run in tree.runs[1:])
     models = "".join(f"\nlogged model: {model.name} ({model.model_id})" for model in tree.models)
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     named = Counter(line.get("what") for line in ledger() if line.get("run") == tree.root.run_id)
     on_record = ", ".join(f"{count} {what}" for what, count in named.items())
     return f"below it: {counts or 'nothing'}{models}" + (f"\nledger: {on_record}" if on_record else "")
+
+
+def _kind(run: KeptRun, outer: set[str] | None) -> str:
+    level = run.tags.get("run_level") or ("analysis" if "analysis" in run.tags else "other")
+    if level == "root_split" and outer is not None and run.tags.get("root_split") not in outer:
+        return "search on all images"
+    return level
 
 
 def _artifacts(trees: Trees, run: KeptRun) -> str:

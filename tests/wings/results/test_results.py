@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
-from kept_results import everything, leave_checkpoint, make_run, of_run, predictions, register
+from kept_results import _put_study, everything, leave_checkpoint, make_run, of_run, predictions, register
 from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric
 
@@ -83,6 +84,17 @@ def test_a_run_is_shown_by_fold_with_its_search_and_the_command_that_makes_it_ag
     assert "python step_5/train.py --fast" in said and f"common.tracking.reproduce {run_id}" in said
     assert {path.name for path in (tmp_path / "plots").iterdir()} >= {"roc.png", "folds.png"}
     refused("no such root run", "show", "zz")
+    for run in open_trees().tree(run_id).runs:
+        if run.tags["run_level"] == "root_split":
+            set_tag(run.run_id, "root_split", "10")
+    _put_study(f"{run_id} root 10", 1)
+    said = results.show_run(run_id)
+    assert "search root 0: 2 complete, 1 pruned" in said
+    assert "search on all images, for the registered model: 1 complete, 1 pruned" in said
+    assert "below it: 2 fold, 2 phase, 1 search on all images" in said
+    file = Path(open_trees().artifacts(run_id).artifact_dir) / "predictions.csv"
+    predictions(0).iloc[:-24].to_csv(file, index=False)
+    assert "test ROC AUC 0.900 (approximate 95 % interval 0.800 to 0.950)" in results.show_run(run_id)
 
 
 def without_metrics(run_id, *names):
