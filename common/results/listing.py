@@ -17,7 +17,7 @@ import pandas as pd
 from common.cli import UserError, did_you_mean, escaped
 from common.results.opening import open_trees
 from common.results.sizes import TreeSize, in_words_of, tree_sizes
-from common.results.trees import RootRun
+from common.results.trees import KeptRun, RootRun
 from common.state import state_folder
 from common.tracking.at_work import folder_id, is_at_work
 
@@ -142,21 +142,28 @@ def status_of(root: RootRun) -> str:
 
 def settings_of(root: RootRun) -> dict[str, str]:
     """The settings that its results depend on, by name, as Python's repr."""
-    try:
-        parts = json.loads(root.tags.get("identity", "{}"))
-    except ValueError:
-        return {}
-    return {name.removeprefix("settings."): value for name, value in parts.items() if name.startswith("settings.")}
+    parts = _said(root, "identity", dict)
+    return {name.removeprefix("settings."): str(text) for name, text in parts.items() if name.startswith("settings.")}
 
 
 def config_of(root: RootRun) -> str:
     """The name of its config file, or of its backbone."""
-    try:
-        words = json.loads(root.tags.get("command", "[]"))
-    except ValueError:
-        words = []
-    file = next((word for word in words[1:2] if str(word).endswith(".py")), None)
+    file = next((word for word in kept_command(root)[1:2] if word.endswith(".py")), None)
     return Path(file).stem if file else root.params.get("backbone", "")
+
+
+def kept_command(run: RootRun | KeptRun) -> list[str]:
+    """Its script and arguments; empty where they are not known."""
+    return [str(word) for word in _said(run, "command", list)]
+
+
+def _said(run: RootRun | KeptRun, tag: str, kind: type) -> Any:
+    """What a tag holds as JSON; nothing of that kind where it holds none."""
+    try:
+        found = json.loads(run.tags.get(tag, ""))
+    except ValueError:
+        return kind()
+    return found if isinstance(found, kind) else kind()
 
 
 def test_reads() -> Counter[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import tempfile
@@ -16,7 +15,7 @@ from common import tracking
 from common.cli import UserError, escaped
 from common.data.csv_tables import read_table
 from common.results.deleting import root_ids
-from common.results.listing import ledger, row_of, test_reads
+from common.results.listing import kept_command, ledger, row_of, test_reads
 from common.results.opening import open_trees
 from common.results.sizes import bytes_of, in_words_of, tree_sizes
 from common.results.trees import KeptRun, RootRun, Tree, Trees, local_folder
@@ -220,8 +219,5 @@ def _again(run: KeptRun) -> str:
 
 def command_again(run: KeptRun) -> str:
     """The line with the command that makes a run again; empty where it is not known."""
-    try:
-        words = json.loads(run.tags.get("command", "[]"))
-    except ValueError:
-        words = []
-    return f"again:     python {escaped(shlex.join(map(str, words)))}" if words else ""
+    words = kept_command(run)
+    return f"again:     python {escaped(shlex.join(words))}" if words else ""

@@ -247,3 +247,11 @@ def test_a_damaged_line_of_the_ledger_and_a_strange_name_do_not_stop_a_list(caps
     main(["list"])
     main(["show", run_id])
     assert "\x1b" not in capsys.readouterr().out
+    for tag, text in [
+        ("identity", "[1]"),
+        ("identity", '{"settings.--root-splits": 3}'),
+        ("command", "5"),
+        ("command", "{"),
+    ]:
+        set_tag(run_id, tag, text)
+        assert run_id in results.show_run(run_id) and len(results.list_runs()) == 1
