@@ -1,6 +1,7 @@
 """Lists images whose label a finished run does not believe: ``python -m common.evidence.mislabelled RUN``.
 
-Each image is judged by networks that have not seen it: the test predictions of the run's outer folds.
+Each image is judged by networks that have not seen it: the test predictions of the run's outer folds. As a look at
+them, it adds a line to the ledger.
 """
 
 from __future__ import annotations
@@ -97,12 +98,15 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     found = doubtful_labels(predictions)
     tested = predictions.loc[predictions["part"] == "test", "file"].nunique()
     table = data.load_images(tracking.data_of(run) or "drawn", 128, skip_unreadable=True)
+    said = tracking.show_scores(run, predictions, "mislabelled")
     first = ", ".join(f"{row.file} ({row['class']}, rather {row.likely})" for _, row in found[:SHOWN].iterrows())
     print(f"labels: {len(found)} of {tested} tested images may have a wrong one{': ' if len(found) else ''}{first}")
     if tested < len(table):
         print(f"{len(table) - tested} images were not tested in this run; --root-splits tests more")
     write_page(args.output, _page(found, table, tested))
     print(f"page: {args.output}")
+    if said:
+        print(said)
     if args.json:
         print(json.dumps({"run_id": run.run_id, "tested": tested, "doubtful": found.to_dict("records")}))
     return found

@@ -7,11 +7,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from kept_results import make_run
+from kept_results import make_run, predictions
 
 from common.cli import UserError
 from common.data.made.drawn import make_drawn_pets
-from common.evidence import mislabelled
+from common.evidence import ledger, mislabelled
 from common.evidence.mislabelled import doubtful_labels
 
 SWAPPED = 100
@@ -55,6 +55,19 @@ def test_the_first_digits_of_an_id_are_enough_and_a_page_that_cannot_be_written_
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["run_id"] == run_id
     with pytest.raises(UserError, match=r"cannot be written \(Is a directory\)"):
         mislabelled.main([run_id[:8], "--output", str(tmp_path)])
+
+
+def test_labels_are_judged_by_predictions_on_the_record_alone_and_that_is_a_read(home, tmp_path, monkeypatch, capsys):
+    run_id, images, page = make_run(1, recorded="yes"), mock.MagicMock(files=()), tmp_path / "labels.html"
+    images.name = "pets"
+    monkeypatch.setattr(mislabelled.data, "load_images", lambda *_, **__: images)
+    with pytest.raises(UserError, match="outer fold 0 are not on the record"):
+        mislabelled.main([run_id, "--output", str(page)])
+    assert capsys.readouterr().out == "" and not page.exists() and ledger.ledger_lines() == []
+    ledger.put_on_record(run_id, {}, predictions(0))
+    mislabelled.main([run_id, "--output", str(page)])
+    assert "were read 1 time; 1 config tried on them" in capsys.readouterr().out
+    assert [line.get("reason") for line in ledger.ledger_lines()] == [None, "mislabelled"]
 
 
 def test_without_cleanlab_one_line_says_what_to_install(monkeypatch):
