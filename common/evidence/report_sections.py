@@ -121,15 +121,21 @@ def waivers_of(evidence: Evidence) -> list[Block]:
 
 def method(evidence: Evidence) -> Iterator[Block]:
     """How networks were made: settings, the network, what each search chose."""
-    settings = evidence.identity
-    names = [name for name, value in settings.items() if name.startswith("settings.") and value not in ("None", "()")]
-    rows: Table = [[name.removeprefix("settings."), Cell(settings[name], settings[name])] for name in names]
+    parts = evidence.identity.items()
+    settings = {name.removeprefix("settings."): value for name, value in parts if name.startswith("settings.")}
+    searches = _searches(evidence)
+    searched = {name for found in searches for name in found.about.data.params}
+    rows: Table = [
+        [name, Cell(value, value)]
+        for name, value in settings.items()
+        if name not in searched and value not in ("None", "()")
+    ]
     yield Rows("Settings that are set", ["setting", "value"], rows, evidence.sources(RECORD))
     if evidence.record.get("step", "").startswith("step_"):
         said = "Thresholds were chosen on the dev sets (the highest Youden index), and networks by their dev ROC AUC"
         yield Said(f"{said}; test images were predicted after that.")
     yield from told(lambda: _network(evidence))
-    yield from _chosen(evidence)
+    yield from _chosen(searches, settings.get("--root-splits"))
 
 
 def _network(evidence: Evidence) -> Iterator[Block]:
@@ -137,14 +143,20 @@ def _network(evidence: Evidence) -> Iterator[Block]:
     yield Listing("The network", evidence.text(name), evidence.sources(name))
 
 
-def _chosen(evidence: Evidence) -> Iterator[Block]:
+def _searches(evidence: Evidence) -> list[Evidence]:
     below = f"tags.`{PARENT}` = '{evidence.run.run_id}' and tags.run_level = 'root_split'"
-    for found in _below(evidence, below):
-        params = found.about.data.params
-        if "best_trial" in params:
-            fold = found.about.data.tags.get("root_split", "?")
-            rows: Table = [[name.replace("_", " "), Cell(value, value)] for name, value in sorted(params.items())]
-            yield Rows(f"What the search of outer fold {fold} chose", ["what", "value"], rows, found.sources(RECORD))
+    return [found for found in _below(evidence, below) if "best_trial" in found.about.data.params]
+
+
+def _chosen(searches: list[Evidence], outer_folds: str | None) -> Iterator[Block]:
+    """What each search chose; the one that `--register` asks for has the number of an outer fold that was not run."""
+    for found in searches:
+        fold, params = found.about.data.tags["root_split"], found.about.data.params
+        title = f"What the search of outer fold {fold} chose"
+        if outer_folds is not None and int(fold) >= int(outer_folds):
+            title = "What the search on all images chose, for the registered model"
+        rows: Table = [[name.replace("_", " "), Cell(value, value)] for name, value in sorted(params.items())]
+        yield Rows(title, ["what", "value"], rows, found.sources(RECORD))
 
 
 def _below(evidence: Evidence, which: str) -> list[Evidence]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import axe_core
+from kept_results import make_run
 from PIL import Image
 
 from common import tracking
@@ -24,6 +25,8 @@ from common.evidence import report
 from common.evidence.checklists import forms
 from common.evidence.claims import without_claims
 from common.evidence.questions import QUESTIONS, read_answers, write_questions
+from common.evidence.report_sections import method
+from common.evidence.statements import Evidence, Rows
 from common.evidence.verifying import differences_of
 from common.results import delete_runs
 
@@ -253,6 +256,20 @@ def test_runs_are_compared_and_a_repeat_with_its_verdict_is_told(store, tmp_path
     assert f"| {a} - {b} | these models, new patients |" in text and "2 runs were tested on the same images" in text
     assert "Repeat 1: bitwise identical" in page and "The run was repeated 0 times." in page
     assert f"### Run {b}" in text
+
+
+def test_searched_settings_are_told_by_what_each_search_chose_and_that_on_all_images_is_no_outer_fold(home):
+    settings = {"hidden_dim": "64", "epochs": "5", "model": "None", "--root-splits": "1"}
+    run = tracking.find_root(make_run(identity=json.dumps({f"settings.{name}": settings[name] for name in settings})))
+    for fold, hidden_dim in ((0, 19), (10, 111)):
+        with run.root_split(fold) as found:
+            found.params({"best_trial": 0, "hidden_dim": hidden_dim})
+    told = {block.caption: block.rows for block in method(Evidence(run)) if isinstance(block, Rows)}
+    assert {caption: [(row[0], row[1].text) for row in rows] for caption, rows in told.items()} == {
+        "Settings that are set": [("epochs", "5"), ("--root-splits", "1")],
+        "What the search of outer fold 0 chose": [("best trial", "0"), ("hidden dim", "19")],
+        "What the search on all images chose, for the registered model": [("best trial", "0"), ("hidden dim", "111")],
+    }
 
 
 def test_a_run_that_a_report_names_is_deleted_by_force_alone(store, reported):
