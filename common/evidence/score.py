@@ -47,7 +47,8 @@ def sealed_probabilities(path: Path, names: list[str], classes: list[str]) -> np
     Raises
     ------
     UserError
-        Naming the line, when an image is missing, listed twice or not sealed, or a number is no probability.
+        Naming the line, when an image is missing, listed twice or not sealed, a number is no probability, or a line has
+        more fields than the header.
     """
     try:
         with open(regular(path), newline="", encoding="utf-8-sig") as file:
@@ -73,6 +74,8 @@ def _read_rows(path: Path, reader: csv.DictReader, names: set[str], classes: lis
     columns, found = _columns(path, list(reader.fieldnames or []), classes), {}
     for row in reader:
         place, name = f"{path}, line {reader.line_num}", Path(row["file"] or "").name
+        if None in row:
+            raise UserError(f"{place}: more fields than the header has; expected one for each of its columns")
         if name not in names or name in found:
             problem = "is listed twice" if name in found else "is not sealed"
             raise UserError(f"{place}: {name!r:.80} {problem}; expected each sealed image once")

@@ -245,6 +245,9 @@ def test_predictions_that_are_none_cost_no_read(place, sealed_once):
         csv.writer(file).writerows([("file", "probability_cat", "probability_dog"), *rows])
     with pytest.raises(UserError, match=r"sum up to 1\.1"):
         scored(place, sums)
+    sums.write_text(sums.read_text().replace(",0.6", ",0.5,1,2"))
+    with pytest.raises(UserError, match=r"sums\.csv, line 2: more fields than the header has"):
+        scored(place, sums)
     assert (place / "key.reads").read_bytes() == (sealed_once / "key.reads").read_bytes()
 
 
