@@ -66,7 +66,7 @@ def load_images(data: str, image_size: int, skip_unreadable: bool = False, cache
     if arrays.suffix == ".npz" and not arrays.is_dir():
         _check_not_versioned(arrays)
         if not arrays.exists():
-            raise UserError(f"--data {arrays}: no such file; python -m common.eeg {arrays} makes one of EEG")
+            raise UserError(f"{arrays}: no such file; python -m common.eeg {arrays} makes one of EEG")
         table = check_classes(load_arrays(arrays, cached))
     else:
         table = check_classes(decode(replace(find_images(data), cached=cached), image_size, skip_unreadable))
@@ -147,9 +147,9 @@ def _scan(name: str, root: Path) -> ImageTable:
     try:
         _check_not_versioned(root)
         if not root.exists():
-            raise UserError(f"--data {root}: no such folder; expected {', '.join(SOURCES)} or a folder of images")
+            raise UserError(f"{root}: no such folder; expected {', '.join(SOURCES)} or a folder of images")
         if not root.is_dir():
-            raise UserError(f"--data {root}: a file; expected a folder of images")
+            raise UserError(f"{root}: a file; expected a folder of images")
         parts = parts_in(root)
         found = _joined(root, parts) if parts else _read(root)
     except OSError as error:

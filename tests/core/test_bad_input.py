@@ -84,9 +84,9 @@ def test_a_folder_that_is_no_data_set_of_two_classes(tmp_path, monkeypatch, case
 
 
 def test_a_path_that_is_no_folder(tmp_path, refusal):
-    assert f"error: --data {tmp_path}/nowhere: no such folder" in refusal(DOWNLOAD, "--data", tmp_path / "nowhere")
+    assert f"error: {tmp_path}/nowhere: no such folder" in refusal(DOWNLOAD, "--data", tmp_path / "nowhere")
     (tmp_path / "a_file").touch()
-    with pytest.raises(UserError, match=f"^--data {tmp_path}/a_file: a file; expected a folder"):
+    with pytest.raises(UserError, match=f"^{tmp_path}/a_file: a file; expected a folder"):
         load_images(str(tmp_path / "a_file"), 64)
 
 
