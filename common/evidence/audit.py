@@ -13,7 +13,7 @@ from common.evidence.audit_page import audit_page
 from common.evidence.auditing import audit, coarse_features
 from common.evidence.findings import Audit, Finding, as_json, waivers
 from common.evidence.flow import flow_of
-from common.evidence.sheets import write_page
+from common.evidence.sheets import check_page_name, write_page
 from common.state import cache_folder
 
 
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> Audit:
     flags.add_argument("--output", type=Path, default=Path("audit.html"), metavar="FILE", help="(default: %(default)s)")
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
     args = flags.parse_args(argv)
+    check_page_name(args.output)
     from common import training
     from common.config import TrainingConfig
     from common.evidence.untouched import touched_by_test

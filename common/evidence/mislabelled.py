@@ -17,7 +17,7 @@ from common import cli, data, tracking
 from common.cli import UserError
 from common.evaluation.predictions import classes_of
 from common.evidence.findings import SHOWN
-from common.evidence.sheets import document, picture, write_page
+from common.evidence.sheets import check_page_name, document, picture, write_page
 
 MOST = 200
 """Images that the page shows."""
@@ -93,6 +93,7 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     )
     flags.add_argument("--json", action="store_true", help="end with one line of JSON")
     args = flags.parse_args(argv)
+    check_page_name(args.output)
     run = tracking.find_root(args.run)
     predictions = run.read_table("predictions.csv")
     found = doubtful_labels(predictions)

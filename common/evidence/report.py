@@ -50,10 +50,10 @@ def _write(args: argparse.Namespace) -> None:
     from common.evidence.questions import read_answers, write_questions
     from common.evidence.report_page import report_page
     from common.evidence.report_text import report_text
+    from common.evidence.sheets import check_page_name
     from common.evidence.statements import Unsayable
 
-    if args.output.suffix not in (".html", ".htm"):
-        raise UserError(f"--output {args.output}: expected a name that ends with .html")
+    check_page_name(args.output)
     toml, markdown = (args.output.with_suffix(suffix) for suffix in (".toml", ".md"))
     answers = read_answers(toml)
     info = str(args.info.absolute()) if args.info else None

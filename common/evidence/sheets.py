@@ -50,6 +50,12 @@ def document(title: str, body: str, style: str = "") -> str:
 """
 
 
+def check_page_name(output: Path) -> None:
+    """Raise a UserError if what ``--output`` names is no page of HTML."""
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"--output {output}: expected a name that ends with .html")
+
+
 def write_page(path: Path, page: str) -> None:
     """Write a page, whole or not at all.
 

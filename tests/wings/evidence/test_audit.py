@@ -18,7 +18,7 @@ from common.config import TrainingConfig
 from common.data.folding import Fold
 from common.data.made.drawn import make_drawn_pets
 from common.data.made.phantoms import make_phantoms
-from common.evidence import audit, auditing, looking, untouched
+from common.evidence import audit, auditing, looking, mislabelled, untouched
 from common.evidence.alike import alike
 from common.evidence.findings import Audit, as_json, waivers
 from common.evidence.permuted import away_from_chance, permuted_aucs
@@ -333,6 +333,13 @@ def test_arrays_are_audited_and_the_page_of_their_copies_has_no_pictures(tmp_pat
     assert levels(found) == {("copies", "note")}
     assert found.checks["near-copies"] == "arrays are not compared"
     assert "<figure>" in audit.audit_page(found, table)
+
+
+@pytest.mark.parametrize("command", [audit, mislabelled])
+def test_a_page_has_the_name_of_one(command):
+    arguments = ["nowhere"] if command is mislabelled else ["--data", "nowhere"]
+    with pytest.raises(UserError, match=r"^--output x\.pdf: expected a name that ends with \.html$"):
+        command.main([*arguments, "--output", "x.pdf"])
 
 
 def test_waivers_name_a_check_and_a_reason():

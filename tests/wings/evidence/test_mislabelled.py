@@ -53,8 +53,9 @@ def test_the_first_digits_of_an_id_are_enough_and_a_page_that_cannot_be_written_
     monkeypatch.setattr(mislabelled.data, "load_images", lambda *_, **__: images)
     mislabelled.main([run_id[:8], "--output", str(tmp_path / "labels.html"), "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["run_id"] == run_id
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(UserError, match=r"cannot be written \(Is a directory\)"):
-        mislabelled.main([run_id[:8], "--output", str(tmp_path)])
+        mislabelled.main([run_id[:8], "--output", str(tmp_path / "folder.html")])
 
 
 def test_labels_are_judged_by_predictions_on_the_record_alone_and_that_is_a_read(home, tmp_path, monkeypatch, capsys):
