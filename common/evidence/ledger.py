@@ -106,12 +106,12 @@ def read_scores(
     Raises
     ------
     UserError
-        When predictions have no line, or differ from it, and as :func:`ledger_lines`.
+        When predictions have no line, differ from it, or lack a fold that has one, and as :func:`ledger_lines`.
     """
     if unknown := ", ".join(map(str, missing_folds(run_id, predictions, own_lines))):
         raise UserError(
             f"run {run_id}: the test predictions of outer fold {unknown} are not on the record ({ledger_file().name}); "
-            "expected a line for them before they are scored, which run.record(predictions) writes"
+            "expected a line for them, as they are, before they are scored, which run.record(predictions) writes"
         )
     test_sets = sorted(test_set for test_set, _ in _digests(predictions).values())
     with _open() as lines:
@@ -143,10 +143,15 @@ def note(what: str, run_id: str, reason: str) -> None:
 
 
 def missing_folds(run_id: str, predictions: pd.DataFrame, own_lines: str = "") -> list[int]:
-    """The outer folds whose test predictions are not on the record, or not as they are now; see :func:`read_scores`."""
+    """The outer folds whose test predictions are not on the record as they are now; see :func:`read_scores`.
+
+    Folds that are on the record and gone from the predictions are among them.
+    """
     lines = [line for line in ledger_lines() if line["run"] == run_id] + [*map(json.loads, own_lines.splitlines())]
     known = {(line["test_set"], line["digest"]) for line in lines if "digest" in line}
-    return sorted(fold for fold, found in _digests(predictions).items() if found not in known)
+    found = _digests(predictions)
+    gone = {line["fold"] for line in lines if "digest" in line} - found.keys()
+    return sorted(gone | {fold for fold, one in found.items() if one not in known})
 
 
 def lines_of(run_id: str) -> str:

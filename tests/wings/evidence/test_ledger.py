@@ -80,6 +80,8 @@ def test_scores_without_a_line_or_of_other_predictions_cannot_be_read(state):
     changed.loc[changed.index[-1], "probability"] = np.nextafter(changed["probability"].iloc[-1], 1)
     with pytest.raises(UserError, match="outer fold 1 are not on the record"):
         ledger.read_scores("run a", changed, "why", none)
+    with pytest.raises(UserError, match="outer fold 1 are not on the record"):
+        ledger.read_scores("run a", table[table["root_split"] == 0], "why", none)
     assert all(line["what"] == "predicted" for line in ledger.ledger_lines())
     own_lines = ledger.lines_of("run a")
     ledger.ledger_file().unlink()  # another machine
