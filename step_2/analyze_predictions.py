@@ -22,8 +22,7 @@ def plot(predictions, results):
 def main(argv=None):
     args = cli.analysis_parser(__doc__, step=2).parse_args(argv)
     run = tracking.find_run("step_2", args.run_id)
-    predictions = run.read_table("predictions.csv")
-    results = run.read_table("results.csv")
+    predictions, results = run.read_results()
     scores = evaluation.more_test_scores(predictions, args.prevalence)
     figures, text = plot(predictions, results), evaluation.analysis_text(predictions, results, scores)
     if args.subgroups:

@@ -23,8 +23,7 @@ def plot(predictions, results):
 def main(argv=None):
     args = cli.analysis_parser(__doc__, step=4).parse_args(argv)
     run = tracking.find_run("step_4", args.run_id)
-    predictions = run.read_table("predictions.csv")
-    results = run.read_table("results.csv")
+    predictions, results = run.read_results()
     studies = search.studies_of(run, results["root_split"])
     scores = evaluation.more_test_scores(predictions, args.prevalence)
     figures, text = plot(predictions, results), evaluation.analysis_text(predictions, results, scores)

@@ -87,8 +87,7 @@ def _read(run_id: str, title: str) -> Compared:
     run = tracking.find_root(run_id)
     found = run.client.get_run(run_id)
     used = [(given.dataset.name, given.dataset.digest) for given in found.inputs.dataset_inputs] or [("", "")]
-    tables = run.read_table("predictions.csv"), run.read_table("results.csv")
-    return Compared(run_id, title, escaped(found.info.run_name or ""), *used[0], *tables)
+    return Compared(run_id, title, escaped(found.info.run_name or ""), *used[0], *run.read_results())
 
 
 def _lines(runs: Sequence[Compared], pairs: Sequence[Pair], are_all: bool, rope: float | None) -> list[str]:

@@ -140,6 +140,8 @@ def _where_dev_has(
 ) -> dict[str, tuple[_Asked, list[OuterFold]]]:
     """Sensitivity at a specificity and the other way round: folds whose thresholds have it on the dev sets."""
     dev = predictions[predictions["part"] == "dev"]
+    if dev.empty:
+        return {}
     found = {}
     for name, other, label in (("sensitivity", "specificity", 0), ("specificity", "sensitivity", 1)):
         thresholds = [

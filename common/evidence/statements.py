@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -12,19 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from common.cli import escaped
-from common.data.csv_tables import read_table
-from common.evaluation.predictions import RESULT_COLUMNS
+from common.cli import UserError, escaped
+from common.data.csv_tables import check_same_folds, read_table
 from common.tracking.runs import Run
 from common.tracking.verdict import artifact
 
 RECORD = "parameters and tags"
 """What stands for an artifact where a sentence comes from a run's entries in the tracking store."""
 TAGS = ("command", "identity", "fingerprint", "step", "verdict", "run_level")
-NEEDED = {
-    "predictions.csv": ("root_split", "inner_split", "part", "file", "class", "label", "threshold", "prediction"),
-    "results.csv": tuple(list(RESULT_COLUMNS)[:11]),
-}
 
 
 class Unsayable(Exception):
@@ -213,14 +209,23 @@ class Evidence:
             raise Unsayable(f"artifact {name} of run {self.run.run_id} is no JSON") from error
 
     def table(self, name: str) -> pd.DataFrame:
-        """An artifact that is a CSV file; :class:`Unsayable` where it cannot be read, or lacks columns."""
+        """A table of predictions or results; :class:`Unsayable` where it is damaged, or does not fit the other."""
+        found = {name: self._table(name)}
+        for other in {"predictions.csv", "results.csv"} - {name}:
+            with contextlib.suppress(Unsayable):
+                found[other] = self._table(other)
+        if len(found) == 2:
+            try:
+                check_same_folds(found["predictions.csv"], found["results.csv"], f"run {self.run.run_id}")
+            except UserError as error:
+                raise Unsayable(str(error)) from error
+        return found[name]
+
+    def _table(self, name: str) -> pd.DataFrame:
         try:
-            found = read_table(self.bytes_of(name))
-        except ValueError as error:
-            raise Unsayable(f"artifact {name} of run {self.run.run_id} is no CSV file") from error
-        if lacking := [column for column in NEEDED.get(name, ()) if column not in found]:
-            raise Unsayable(f"artifact {name} of run {self.run.run_id} has no column {lacking[0]}")
-        return found
+            return read_table(self.bytes_of(name), f"run {self.run.run_id}: artifact {name}")
+        except UserError as error:
+            raise Unsayable(str(error)) from error
 
     def sources(self, *names: str) -> Sources:
         """Artifacts that something is said from."""

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import ArrayLike
 from scipy import integrate, stats
 
+from common.cli import UserError
 from common.data.csv_tables import read_table
 from common.evaluation.bootstrap import limits_of, resampled
 from common.evaluation.predictions import ensemble_of
@@ -50,8 +51,9 @@ def decide(
         return not score <= before, f"{SCORE} {score:.3f}, that of version {champion.version} {before:.3f}{inflated}"
     try:
         ours, theirs = (_out_of_fold(registry, version) for version in (challenger, champion))
-    except (KeyError, MlflowException, OSError):
-        return False, f"it cannot be compared with version {champion.version}: a run's predictions.csv is not there"
+    except (KeyError, MlflowException, OSError, UserError):
+        why = "a run's predictions.csv is gone or damaged"
+        return False, f"it cannot be compared with version {champion.version}: {why}"
     common = ours.join(theirs, how="inner", rsuffix="_theirs")
     if common.empty:
         return False, f"it cannot be compared with version {champion.version}: no image was tested with both"

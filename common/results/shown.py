@@ -13,7 +13,7 @@ import pandas as pd
 
 from common import tracking
 from common.cli import UserError, escaped
-from common.data.csv_tables import read_table
+from common.data.csv_tables import check_same_folds, read_table
 from common.results.deleting import root_ids
 from common.results.listing import kept_command, ledger, row_of, test_reads
 from common.results.opening import open_trees
@@ -23,6 +23,10 @@ from common.search.kept import study_records
 
 OF_DEV = ["root_split", "inner_split", "n_train", "n_dev", "n_test", "threshold", "dev_roc_auc"]
 OF_TEST = ["test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier"]
+
+
+class Absent(UserError):
+    """A run has no such artifact."""
 
 
 def show_run(run_id: str) -> str:
@@ -91,6 +95,7 @@ def plot_run(run_id: str, folder: str | Path) -> list[Path]:
     if "test_roc_auc" not in trees.client.get_run(run_id).data.metrics:
         raise UserError(f"run {run_id}: shows no test scores; its step's analyze_predictions.py does")
     predictions, results = _table(trees, run_id, "predictions.csv"), _table(trees, run_id, "results.csv")
+    check_same_folds(predictions, results, f"run {run_id}")
     classes = classes_of(predictions)
     figures = {
         "roc": plots.roc_plot(predictions, classes),
@@ -130,7 +135,7 @@ def _about(run: KeptRun, root: RootRun, row: dict) -> str:
 def _results(trees: Trees, run_id: str) -> pd.DataFrame | None:
     try:
         return _table(trees, run_id, "results.csv")
-    except UserError:
+    except Absent:
         return None
 
 
@@ -146,6 +151,7 @@ def _scores(trees: Trees, tree: Tree, row: dict, results: pd.DataFrame | None) -
     said = f"{table}\ntest ROC AUC {row['test_roc_auc']:.3f}{_interval(predictions, row['low'], row['high'])}"
     if tree.root.status == "FINISHED":
         run = tracking.find_root(tree.root.run_id)
+        check_same_folds(predictions, results, f"run {tree.root.run_id}")
         said = f"{said}\n{tracking.show_scores(run, predictions, 'results show')}".rstrip()
     return said
 
@@ -167,9 +173,10 @@ def _table(trees: Trees, run_id: str, name: str) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = local / name if local is not None else Path(files.download_artifacts(name, folder))
-            return read_table(path)
+            content = path.read_bytes()
         except Exception as error:  # each kind of store has errors of its own
-            raise UserError(f"run {run_id}: has no {name} ({type(error).__name__})") from None
+            raise Absent(f"run {run_id}: has no {name} ({type(error).__name__})") from None
+    return read_table(content, f"run {run_id}: artifact {name}")
 
 
 def _search(run_id: str, outer: set[str] | None) -> str:

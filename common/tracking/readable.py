@@ -13,7 +13,7 @@ from typing import cast
 import mlflow
 
 from common.cli import UserError
-from common.data.csv_tables import read_table
+from common.data.csv_tables import check_same_folds, read_table
 from common.tracking.store import Connection
 
 
@@ -48,14 +48,20 @@ class Readable:
         Raises
         ------
         UserError
-            When the run has no such artifact.
+            When the run has no such artifact, or it is damaged, see :func:`common.data.csv_tables.read_table`.
         """
         with self._fluent(), tempfile.TemporaryDirectory() as folder:
             try:
                 path = self.client.download_artifacts(self.run_id, artifact, folder)
             except UserError as error:
                 raise UserError(f"run {self.run_id}: its artifact {artifact} cannot be read ({error})") from error
-            return read_table(Path(path))
+            return read_table(Path(path), f"run {self.run_id}: artifact {artifact}")
+
+    def read_results(self):
+        """The tables ``predictions.csv`` and ``results.csv``, as two DataFrames; errors as for :meth:`read_table`."""
+        predictions, results = self.read_table("predictions.csv"), self.read_table("results.csv")
+        check_same_folds(predictions, results, f"run {self.run_id}")
+        return predictions, results
 
     @contextlib.contextmanager
     def _fluent(self) -> Iterator[None]:

@@ -155,8 +155,10 @@ def test_runs_that_tested_other_images_are_refused_with_one_line(six, store):
 def test_what_is_no_finished_run_is_refused_with_one_line(six, store, capsys):
     (first, second), (tables, _) = six
     failed = store(tables, "failed", "FAILED")
+    cut = store((tables[0], tables[1][:-1]), "cut off")
     for runs, message in [
         ([first, failed], f"run {failed}: FAILED root run; expected a FINISHED root run of steps 2 to 5"),
+        ([first, cut], f"run {cut}: predictions.csv and results.csv are not of the same folds and images"),
         ([first], f"{first}: expected the ids of two or more runs, each once"),
         ([first, second, first], "expected the ids of two or more runs, each once"),
     ]:

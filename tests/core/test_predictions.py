@@ -21,13 +21,14 @@ from sklearn.metrics import (
 )
 from test_evaluation import some_models
 
-from common.cli import PROJECT
-from common.data.csv_tables import read_table
+from common.cli import PROJECT, UserError
+from common.data.csv_tables import NEEDED, check_same_folds, read_table
 from common.data.folding import Fold
 from common.data.images import ImageTable
 from common.evaluation.analysis import more_test_scores
 from common.evaluation.ending import conclude
 from common.evaluation.predictions import (
+    RESULT_COLUMNS,
     classes_of,
     ensemble_scores,
     join,
@@ -84,6 +85,57 @@ def test_a_predictions_table_is_read_as_it_was_written_whatever_files_classes_an
     read = read_table(written.to_csv(index=False).encode())
     pd.testing.assert_frame_equal(read, written, check_exact=True)
     assert units_of(read).nunique() > 1 and classes_of(read) == ["01", "None"]
+
+
+DAMAGED = {
+    "empty": ("predictions.csv", lambda content: b"", r"is no table in CSV and UTF-8 \(EmptyDataError\)"),
+    "binary": ("predictions.csv", lambda content: b"\x89PNG\xff", "is no table in CSV and UTF-8"),
+    "another table": ("predictions.csv", lambda content: b"a,b\n1,2\n", "has no column root_split"),
+    "no probabilities": ("predictions.csv", lambda content: content.replace(b"prob", b"p", 1), "no column probability"),
+    "header alone": ("predictions.csv", lambda content: content[: content.index(b"\n") + 1], "has no rows"),
+    "ends early": ("predictions.csv", lambda content: content[:-9], "ends within a line"),
+    "wide": ("predictions.csv", lambda content: content.replace(b",0\n", b",0,1,2\n"), "more fields in a line"),
+    "a text": ("predictions.csv", lambda content: content.replace(b"0.4,", b"x,"), "threshold has a value that is no"),
+    "a part": ("predictions.csv", lambda content: content.replace(b",dev,", b",val,"), "part has 'val', which is"),
+    "fewer rows": (
+        "predictions.csv",
+        lambda content: b"".join(content.splitlines(True)[:-3]),
+        "rows of inner fold 1 of outer fold 1 are missing",
+    ),
+    "results": ("results.csv", lambda content: content.replace(b"n_dev", b"n"), "has no column n_dev"),
+    "a half": ("results.csv", lambda content: content.replace(b",8,", b",8.5,"), "n_test has a value that is no whole"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_table_is_refused_with_one_line_that_names_it(damage, predictions, tmp_path):
+    name, change, problem = DAMAGED[damage]
+    table = predictions if name == "predictions.csv" else results_of(predictions, FOLDS)
+    content = table.to_csv(index=False).encode()
+    path = tmp_path / name
+    path.write_bytes(content)
+    pd.testing.assert_frame_equal(read_table(path), table.reset_index(drop=True), check_exact=True)
+    path.write_bytes(change(content))
+    with pytest.raises(UserError, match=rf"^{path}: [^\n]*{problem}[^\n]*$"):
+        read_table(path)
+
+
+def test_results_are_of_the_folds_and_images_of_their_predictions(predictions):
+    results = results_of(predictions, FOLDS)
+    assert NEEDED["results.csv"] == tuple(RESULT_COLUMNS)[:11]
+    check_same_folds(predictions, results, "run a")
+    for tables in (
+        (predictions, results[:-1]),
+        (predictions[:-3], results),
+        (predictions[predictions.part == "test"], results),
+    ):
+        with pytest.raises(UserError, match=r"^run a: predictions\.csv and results\.csv are not of the same folds"):
+            check_same_folds(*tables, "run a")
+
+
+def test_without_a_dev_set_all_is_scored_but_what_thresholds_from_it_would_have(predictions):
+    scores, of_test = (more_test_scores(table) for table in (predictions, predictions[predictions["part"] == "test"]))
+    assert of_test == {name: score for name, score in scores.items() if "_at_" not in name} != scores
 
 
 def test_a_predictions_table_has_the_dev_set_and_then_the_test_set():

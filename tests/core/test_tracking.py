@@ -180,8 +180,8 @@ def test_tables_read_back_to_the_last_bit_and_leave_the_callers_own_use_of_mlflo
     for own in (None, "sqlite:///own.db"):
         mlflow.set_tracking_uri(own)
         before = dict(os.environ), mlflow.get_tracking_uri()
-        root.table(table, "results.csv")
-        read = root.read_table("results.csv")
+        root.table(table, "numbers.csv")
+        read = root.read_table("numbers.csv")
         assert (dict(os.environ), mlflow.get_tracking_uri()) == before
     mlflow.set_tracking_uri(None)
     assert read.probability.to_numpy().tobytes() == floats.tobytes()

@@ -222,6 +222,19 @@ def test_deleting_an_artifact_turns_its_sentences_into_boxes(store, reported, tm
     assert ("Nothing is claimed here" not in page) == is_claimed == bool(WORDS.search(page + text))
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "results.csv"])
+def test_of_tables_that_are_not_whole_nothing_is_computed(store, reported, tmp_path, name):
+    path = store.artifacts(store.runs[0]) / name
+    before = path.read_bytes()
+    path.write_bytes(b"".join(before.splitlines(keepends=True)[:-1]))
+    try:
+        page, _ = store.report(store.runs[0], output=tmp_path / "cut.html")
+    finally:
+        path.write_bytes(before)
+    assert f"cannot be said: run {store.runs[0]}: predictions.csv and results.csv are not of the same folds" in page
+    assert "Nothing is claimed here" in page and "The test ROC AUC is" not in page
+
+
 @pytest.mark.slow
 def test_of_a_planted_patient_leak_nothing_is_claimed_and_hostile_names_are_text(store, tmp_path):
     data = tmp_path / "leak"

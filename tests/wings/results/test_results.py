@@ -114,6 +114,26 @@ def test_test_scores_that_a_run_does_not_show_are_not_shown(tmp_path):
         results.plot_run(run_id, tmp_path)
 
 
+def test_a_damaged_table_is_named_in_one_line_and_one_that_is_gone_is_left_out(tmp_path):
+    run_id = make_run(1)
+    files = Path(open_trees().artifacts(run_id).artifact_dir)
+    whole = (files / "results.csv").read_bytes()
+    for content, problem in (
+        (whole[:-2], "artifact results.csv: ends within a line"),
+        (b"a,b\n1,2\n", "artifact results.csv: has no column root_split"),
+        (
+            whole + whole.splitlines(True)[1].replace(b"0", b"1", 1),
+            "predictions.csv and results.csv are not of the same",
+        ),
+    ):
+        (files / "results.csv").write_bytes(content)
+        for do in (results.show_run, lambda run_id: results.plot_run(run_id, tmp_path)):
+            with pytest.raises(UserError, match=rf"^run {run_id}: {problem}[^\n]*$"):
+                do(run_id)
+    (files / "results.csv").unlink()
+    assert run_id in results.show_run(run_id) and "test ROC AUC" not in results.show_run(run_id)
+
+
 def test_a_run_of_before_intervals_were_logged_is_listed_and_shown_with_one():
     run_id = make_run(1)
     without_metrics(run_id, "test_roc_auc_low", "test_roc_auc_high")
