@@ -15,17 +15,12 @@ PAGE = cli.PROJECT / "docs" / "speed.md"
 
 def page_of(results: dict, alone: Iterable[dict] = ()) -> str:
     """The page, as Markdown: of a run of all rows, and of later runs of single rows."""
-    machine = results["machine"]
-    on = [f"{machine['cores']} cores ({machine['cpu']})", f"{machine['memory_gib']:g} GiB of memory"]
-    on += [machine["gpu"] or "no GPU", f"Python {machine['python']}, PyTorch {machine['torch']}"]
     lines = [
         "# Benchmarks",
         "",
-        "What `python -m benchmarks` measured on one machine, each side against the other in the same run.",
-        "[reference.json](../benchmarks/results/reference.json), and the files beside it, have more. This page is made",
-        "from them by `python -m benchmarks.page`.",
+        "What `python -m benchmarks` measured, each side against the other in the same run. This page is made of",
+        "[reference.json](../benchmarks/results/reference.json) and files beside it by `python -m benchmarks.page`.",
         "",
-        f"- On: {', '.join(on)}.",
         *_run(results),
     ]
     for again in alone:
@@ -37,8 +32,14 @@ def page_of(results: dict, alone: Iterable[dict] = ()) -> str:
 def _run(results: dict, heading: str = "##") -> list[str]:
     figures = [Figure(**figure) for figure in results["figures"]]
     met = [figure.met for figure in figures if figure.met is not None]
-    minutes, load = sum(results["seconds"].values()) / 60, results["machine"]["load_average"]
-    lines = [f"- When, and how long: {results['began'][:10]}, {minutes:.0f} minutes. Load when it ended: {load:g}."]
+    minutes, machine = sum(results["seconds"].values()) / 60, results["machine"]
+    on = [f"{machine['cores']} cores ({machine['cpu']})", f"{machine['memory_gib']:g} GiB of memory"]
+    on += [machine["gpu"] or "no GPU", f"Python {machine['python']}, PyTorch {machine['torch']}"]
+    when, load = results["began"][:10], machine["load_average"]
+    lines = [
+        f"- On: {', '.join(on)}.",
+        f"- When, and how long: {when}, {minutes:.0f} minutes. Load when it ended: {load:g}.",
+    ]
     lines += [f"- Aims met: {sum(met)} of {len(met)}."] if met else []
     rows = list(dict.fromkeys(figure.row for figure in figures))
     for row in rows:

@@ -88,12 +88,14 @@ def test_the_page_of_measurements_is_made_from_the_stored_run():
     results["machine"]["load_average"] = 0.5
     results["figures"] = [vars(figure) for figure in figures]
     later = {**results, "began": "2026-01-03T03:04:05", "seconds": {"first": 90.0}, "figures": results["figures"][1:]}
+    later["machine"] = {**machine, "cpu": "other"}
     page = page_of(results, [later]).splitlines()
     assert "- Aims met: 1 of 2." in page
     assert "- When, and how long: 2026-01-02, 2 minutes. Load when it ended: 0.5." in page
-    assert page[page.index("## Alone: first") + 2 :][:3] == [
+    assert page[page.index("## Alone: first") + 2 :][:4] == [
         "`python -m benchmarks --rows first`",
         "",
+        "- On: 2 cores (other), 24 GiB of memory, no GPU, Python 3.12, PyTorch 2.13.",
         "- When, and how long: 2026-01-03, 2 minutes. Load when it ended: 0.5.",
     ]
     assert page[page.index("## bare") + 2 :][:3] == [
