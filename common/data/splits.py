@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import replace as replaced
 from pathlib import Path
 
@@ -14,10 +13,10 @@ import numpy as np
 from common.cli import PARTS, UserError, escaped, writing
 from common.data import given_folds
 from common.data.extending import extend_splits
-from common.data.folding import check_sides, folds_of
 from common.data.images import ImageTable
 from common.data.pairs import read_pairs
 from common.data.sources import find_images
+from common.data.split_checks import check_folds, check_same_data, check_same_files, readable
 from common.data.splitting import FOLDS, make_splits, splits_record
 from common.seeds import Stream
 from common.state import data_folder, regular, whole_file
@@ -67,19 +66,19 @@ def own_splits(table: ImageTable, path: Path) -> dict:
     UserError
         When it is not such a file, names other images, or shares an image or a group between parts.
     """
-    with _readable(path):
+    with readable(path):
         roots: list[dict] | None = None
         if path.suffix.lower() != ".csv":
             pairs = given_folds.pairs_in(path)
             roots = None if pairs is None else given_folds.roots_of_pairs(table, pairs, path)
         elif set(given_folds.csv_header(path)) & {given_folds.FOLD, *given_folds.COLUMNS[:2]}:
             files, roots = given_folds.roots_of_csv(table, path)
-            _check_same_files(table, files, path)
+            check_same_files(table, files, path)
         if roots is not None:
             splits = _given(table, roots)
         elif path.suffix.lower() == ".csv":
             part_of = read_pairs(path, "files", "part")
-            _check_same_files(table, part_of, path)
+            check_same_files(table, part_of, path)
             for file, part in part_of.items():
                 if part.casefold() not in PARTS:
                     raise UserError(f"{path}: {file}: expected a part among {', '.join(PARTS)}, found {part!r:.40}")
@@ -88,8 +87,8 @@ def own_splits(table: ImageTable, path: Path) -> dict:
         else:
             found = json.loads(regular(path).read_text())
             if "fingerprint" in found:
-                _check_same_data(table, found, path)
-            _check_same_files(table, found["files"], path)
+                check_same_data(table, found, path)
+            check_same_files(table, found["files"], path)
             row_of = {file: row for row, file in enumerate(table.files)}
             rows = {i: row_of[file] for i, file in enumerate(found["files"])}
 
@@ -102,7 +101,7 @@ def own_splits(table: ImageTable, path: Path) -> dict:
                 for root in found["root_splits"]
             ]
             splits = _given(table, roots)
-        _check_folds(table, splits, path)
+        check_folds(table, splits, path)
     return splits
 
 
@@ -110,27 +109,6 @@ def _given(table: ImageTable, roots: list[dict]) -> dict:
     n_nested = min(len(root["nested_splits"]) for root in roots)
     settings = dict(zip(FOLDS, (len(roots), 1, n_nested, 1), strict=True))
     return splits_record(table, 0, settings, roots, given=True)
-
-
-def _check_same_files(table: ImageTable, files: Iterable[str], path: Path) -> None:
-    for kind, names in (
-        ("not listed", set(table.files) - {*files}),
-        ("listed, but no image", {*files} - {*table.files}),
-    ):
-        if names:
-            raise UserError(f"{path}: {min(names)} of {table.root} is {kind} ({len(names)} such files)")
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(
-            f"{path}: not a splits file ({type(error).__name__}: {error}); step_3/make_dataset_splits.py makes one"
-        ) from error
 
 
 def save_splits(splits: dict, path: Path, replace: bool = False) -> None:
@@ -196,7 +174,7 @@ def current_splits(table: ImageTable, anew: bool = False, **asked: int | None) -
     known = _settings_of(path)
     if not anew and known.get("fingerprint") == table.fingerprint and known == {**known, **asked}:
         return load_splits(table)
-    with _readable(path.parent):
+    with readable(path.parent):
         formers = [] if anew or table.parts is not None else _formers(table, path.parent)
         if formers:
             known = {name: formers[0][name] for name in ("seed", *FOLDS)}
@@ -217,7 +195,7 @@ def current_splits(table: ImageTable, anew: bool = False, **asked: int | None) -
     folds = {name: settings[name] for name in FOLDS if name in settings}
     splits = make_splits(table, Stream(settings.get("seed", 0)).at("splits"), **folds)
     if table.parts is not None:
-        _check_folds(table, splits, table.root)
+        check_folds(table, splits, table.root)
     return splits
 
 
@@ -264,10 +242,10 @@ def load_splits(table: ImageTable, seed: int | None = None) -> dict:
     path = splits_file(table)
     if not path.exists():
         save_splits(current_splits(table), path)
-    with _readable(path):
+    with readable(path):
         splits = json.loads(regular(path).read_text())
-        _check_same_data(table, splits, path)
-        _check_folds(table, splits, path)
+        check_same_data(table, splits, path)
+        check_folds(table, splits, path)
     if seed is None:
         return splits
     if splits.get("given"):
@@ -284,42 +262,6 @@ def check_drawn(data: str) -> None:
         When there are such splits of these data.
     """
     path = splits_file(table := find_images(data))
-    with _readable(path):
+    with readable(path):
         if table.parts is not None or (path.exists() and json.loads(regular(path).read_text()).get("given")):
             raise UserError(f"{path if path.exists() else table.root}: {GIVEN}")
-
-
-def _check_same_data(table: ImageTable, splits: dict, path: Path) -> None:
-    if splits["fingerprint"] == table.fingerprint:
-        return
-    saved = dict(zip(splits["files"], splits["digests"], strict=True))
-    found = dict(zip(table.files, table.digests, strict=True))
-    kinds = {
-        "missing": sorted(saved.keys() - found.keys()),
-        "new": sorted(found.keys() - saved.keys()),
-        "changed": sorted(name for name in saved.keys() & found.keys() if saved[name] != found[name]),
-    }
-    differs = ", ".join(f"{len(names)} {kind} ({names[0]})" for kind, names in kinds.items() if names)
-    raise UserError(
-        f"{path}: made for other data than {table.root}: {differs or 'labels or groups changed'}; "
-        "step_3/make_dataset_splits.py extends them to these data, and keeps them"
-    )
-
-
-def _check_folds(table: ImageTable, splits: dict, path: Path) -> None:
-    tested = np.zeros(len(table), int)
-    for fold in (fold for root in range(len(splits["root_splits"])) for fold in folds_of(splits, root)):
-        where = f"{path}: root split {fold.root_split}, nested split {fold.inner_split}"
-        parts = {"train": fold.train, "dev": fold.dev, "test": fold.test}
-        for name, rows in parts.items():
-            if rows.size == 0 or rows.min() < 0 or rows.max() >= len(table) or len(set(rows.tolist())) < rows.size:
-                raise UserError(f"{where}: {name} is empty, repeats an index, or has one outside 0-{len(table) - 1}")
-        check_sides(table, parts, where)
-        if fold.inner_split == 0:
-            tested[fold.test] += 1
-    wrong = np.flatnonzero(tested != splits["root_repeats"])
-    if wrong.size and not splits.get("given"):
-        raise UserError(
-            f"{path}: {table.files[wrong[0]]} is tested {tested[wrong[0]]} times; "
-            f"expected once in each of the {splits['root_repeats']} repeats"
-        )

@@ -10,7 +10,7 @@ import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from common.cli import UserError
+from common.cli import UserError, masked
 from common.search.kept import study_names
 from common.search.studies import count_fits, storage_url
 
@@ -40,7 +40,8 @@ def studies_of(run: Run, root_splits: Iterable[int]) -> list[optuna.Study]:
     names = [f"{run.run_id} root {root}" for root in sorted(set(root_splits))]
     found = [load_study(name) for name in names if name in there]
     if len(found) < len(names):
-        print(f"{len(found)} of {len(names)} studies of run {run.run_id} are at {storage_url()}; others have no plots")
+        where = masked(storage_url())
+        print(f"{len(found)} of {len(names)} studies of run {run.run_id} are at {where}; others have no plots")
     return found
 
 
