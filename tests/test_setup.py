@@ -44,7 +44,7 @@ ELSEWHERE = {
         "provenance/",
         "reproduction.txt",
     }
-    | {"results.csv", "search/index.html"},
+    | {"results.csv", "search/", "search/index.html"},
     "with a .gitignore of its own": {"dvcstore/"},
     "a file that git is to keep": {".dvc/config", "data/waves.npz.dvc", "requirements-own.txt"},
     "the project": {"reproai/"},

@@ -94,6 +94,8 @@ def test_a_run_is_shown_by_fold_with_its_search_and_the_command_that_makes_it_ag
     assert "below it: 2 fold, 2 phase, 1 search on all images" in said
     file = Path(open_trees().artifacts(run_id).artifact_dir) / "predictions.csv"
     predictions(0).iloc[:-24].to_csv(file, index=False)
+    scores = file.with_name("results.csv")
+    scores.write_text(scores.read_text().replace(",40,", ",16,"))
     assert "test ROC AUC 0.900 (approximate 95 % interval 0.800 to 0.950)" in results.show_run(run_id)
 
 
