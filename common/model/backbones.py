@@ -75,13 +75,13 @@ def weights_file(name: str, weights: str) -> Path | None:
 def _is_torchvision_model(name: str) -> bool:
     if name == "small_cnn":  # torchvision takes seconds to import
         return False
-    from torchvision import models
+    from common.model.vision import models
 
     return name in models.list_models(module=models)
 
 
 def _torchvision_model(name: str, pretrained: bool) -> nn.Module:
-    from torchvision import models
+    from common.model.vision import models
 
     if name in ("googlenet", "inception_v3"):
         return models.get_model(name, weights=None, aux_logits=False, init_weights=True, transform_input=pretrained)
@@ -91,7 +91,7 @@ def _torchvision_model(name: str, pretrained: bool) -> nn.Module:
 
 
 def _default_weights(name: str):
-    from torchvision import models
+    from common.model.vision import models
 
     return models.get_model_weights(name).DEFAULT
 

@@ -32,7 +32,7 @@ def configure(config: TrainingConfig, args: argparse.Namespace) -> TrainingConfi
     """
     if _has_processes(args):
         backbone = args.backbone or first_values(config).backbone
-        servers.prepare([] if config.model or backbone == "small_cnn" else ["torchvision.models"])
+        servers.prepare([] if config.model or backbone == "small_cnn" else ["common.model.vision"])
     changes: dict[str, object] = {}
     if args.backbone:
         size = args.image_size or _result_of(partial(_native_image_size, args.backbone), args)

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import http.server
 import re
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from common.model import backbones
 from common.model.backbones import load_backbone, native_image_size
 from common.model.classifier import load_classifier, make_classifier, save_classifier
 from common.seeds import Stream
+from common.state import PROJECT
 from common.training import make_optimizer, new_model, set_up, test_model as predict, train_and_validate_model
 from common.training.networks import check_network
 
@@ -199,6 +202,20 @@ def test_every_family_of_torchvision_models_is_a_backbone_at_its_own_image_size(
             backbone, n_features, mean, std = load_backbone(name, "checkpoint.pth")
         shape = tuple(backbone.eval()(torch.zeros(2, 3, size, size, device="meta")).shape)
         assert (shape, len(mean), len(std)) == ((2, n_features), 3, 3), name
+
+
+def test_a_backbone_of_torchvision_needs_no_compiler_and_its_operations_still_find_it():
+    code = """
+import sys
+from common.model.backbones import load_backbone
+load_backbone("squeezenet1_1", "none")
+assert not [name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))]
+from torchvision.ops import roi_align
+import torch
+sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+assert sys.modules["torch._dynamo.utils"] is torch._dynamo.utils and hasattr(torch._dynamo, "optimize")
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
 def test_an_unknown_backbone_and_an_image_size_that_does_not_fit_are_refused():
