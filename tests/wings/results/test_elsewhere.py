@@ -27,7 +27,7 @@ def test_a_run_that_was_imported_is_analysed_compared_reported_predicts_and_is_r
     own, moved = (asked(each, "-m", "common.results", "show", run_id) for each in (here, there))
     assert moved.split("\n\n")[1].splitlines()[:3] == own.split("\n\n")[1].splitlines()[:3]  # the scores of each fold
     said = asked(there, there.folder / "step_4/analyze_predictions.py", "--run-id", run_id)
-    assert "on the record: read" in said
+    assert "on the record: the scores of these test folds were read" in said
     assert "test ROC AUC" in asked(there, "-m", "common.evaluation.compare", run_id, other)
     report = tmp_path / "report.html"
     asked(there, "-m", "common.evidence.report", run_id, "--output", report)
