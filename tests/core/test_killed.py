@@ -179,7 +179,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(killer, 
 @pytest.mark.slow  # test_tracking.py has the same of runs that train nothing
 def test_other_settings_a_finished_run_and_fresh_start_anew_and_what_is_given_up_is_marked_killed(killer):
     killer.clean()
-    run = partial(killer.run, "--root-splits", 1, "--inner-splits", 1, step=3)
+    run = partial(killer.run, "--root-splits", 1, "--inner-splits", 3, step=3)
     run(phases=1)
     ((first, _),) = killer.roots()
     ended = run("--seed", 1)
