@@ -23,7 +23,7 @@ def test_of_100_swapped_labels_most_are_on_the_list_and_first(run_script, tmp_pa
     names = sorted(path.name for path in (tmp_path / "drawn" / "images").iterdir())
     swapped = set(np.random.default_rng(0).choice(names, SWAPPED, replace=False).tolist())
     group_of = dict(line.split(",") for line in (tmp_path / "drawn" / "groups.csv").read_text().split()[1:])
-    folder, lines, wrong = tmp_path / "pets", ["files,group"], set()
+    folder, lines, wrong = tmp_path / "swapped", ["files,group"], set()
     for name in names:
         label = "cat" if name[0].isupper() != (name in swapped) else "dog"
         (folder / label).mkdir(parents=True, exist_ok=True)
