@@ -105,11 +105,12 @@ def arguments_of(module: nn.Module) -> dict[str, Any]:
     """
     kind, found = type(module), {}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
-        if name == "self" or parameter.kind is parameter.VAR_KEYWORD:
+        if name == "self":
             continue
-        if parameter.kind is parameter.VAR_POSITIONAL:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise UserError(
-                f"model {kind.__name__}(...): an instance does not keep *{name}; expected a class of your own"
+                f"model {kind.__name__}(...): an instance does not keep what came as {str(parameter).split(':')[0]}; "
+                f"expected a class of your own, or functools.partial({kind.__name__}, ...)"
             )
         if not hasattr(module, name) or isinstance(getattr(module, name), nn.Module):
             if name in FILLED_IN or (name in OF_FACTORY and kind.__module__.startswith("torch.")):

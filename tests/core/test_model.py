@@ -112,6 +112,11 @@ class Odd(nn.Module):
         return self.again(self.first(features + torch.randn_like(features))).mean(1, keepdim=True)
 
 
+class Rest(Odd):
+    def __init__(self, **rest):
+        super().__init__(**rest)
+
+
 class Still(Odd):
     def __init__(self):
         super().__init__()
@@ -137,7 +142,14 @@ def test_a_network_that_shares_weights_and_draws_numbers_predicts_the_same_each_
     ("model", "message"),
     [
         (Odd(8), "model Odd(...): it does not keep its argument width"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), "model Sequential(...): an instance does not keep *args"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)),
+            "model Sequential(...): an instance does not keep what came as *a",
+        ),
+        (
+            Rest(width=9),
+            "model Rest(...): an instance does not keep what came as **rest; expected a class",
+        ),
         ("models.Own", "model 'models.Own': expected a class of nn.Module, a partial of one, or an instance"),
         (5, "model 5: expected a class of nn.Module"),
         (Still, "model Still: it has no weights to train"),
