@@ -25,30 +25,34 @@ WHOLE = ("root_split", "inner_split", "label", "prediction", "n_train", "n_dev",
 """Columns of whole numbers."""
 
 
-def read_table(source: Path | bytes, called: str = "") -> pd.DataFrame:
+def read_table(source: Path | bytes, called: str = "", name: str = "") -> pd.DataFrame:
     """A predictions or results table, from a CSV file or its content; an empty number is NaN.
 
     Parameters
     ----------
     source : Path or bytes
     called : str
-        What messages call it, by default its path. It ends with ``predictions.csv`` or ``results.csv``, which says what
-        a whole table has; any other table is not checked.
+        What messages call it, by default its path.
+    name : str
+        ``predictions.csv`` or ``results.csv``, by default the file's: what a whole table has. Any other table is not
+        checked.
 
     Raises
     ------
     UserError
         When it is no such table, or not all of one.
     """
-    called = called or str(source)
     try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
+        if isinstance(source, bytes):
+            content = source
+        else:
+            called, name = called or str(source), name or source.name
+            content = source.read_bytes()
         table = _parsed(content)
     except OSError as error:
         raise UserError(f"{called}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # of pandas too
         raise UserError(f"{called}: is no table in CSV and UTF-8 ({type(error).__name__})") from error
-    name = next((name for name in NEEDED if called.endswith(name)), "")
     if problem := _problem(table, content, name):
         raise UserError(f"{called}: {problem}; expected the table as the run wrote it")
     return table
@@ -82,7 +86,7 @@ def _parsed(content: bytes) -> pd.DataFrame:
 
 def _problem(table: pd.DataFrame, content: bytes, name: str) -> str:
     """Why a table is not a whole one, as far as it alone can tell."""
-    if not name:
+    if name not in NEEDED:
         return ""
     found = [column for column in table if column == "probability" or column.startswith("probability_")]
     needed = [*NEEDED[name], *((found or ["probability"]) if name == "predictions.csv" else ())]

@@ -25,6 +25,7 @@ from common.evidence.statements import (
     sentence,
     told,
 )
+from common.tracking.identity import searched_all
 from common.tracking.runs import PARENT, Run
 
 MACHINE = ("device", "precision", "deterministic", "threads", "cpu", "cores", "memory_gib", "python", "platform")
@@ -135,7 +136,7 @@ def method(evidence: Evidence) -> Iterator[Block]:
         said = "Thresholds were chosen on the dev sets (the highest Youden index), and networks by their dev ROC AUC"
         yield Said(f"{said}; test images were predicted after that.")
     yield from told(lambda: _network(evidence))
-    yield from _chosen(searches, settings.get("--root-splits"))
+    yield from _chosen(searches, settings)
 
 
 def _network(evidence: Evidence) -> Iterator[Block]:
@@ -148,12 +149,11 @@ def _searches(evidence: Evidence) -> list[Evidence]:
     return [found for found in _below(evidence, below) if "best_trial" in found.about.data.params]
 
 
-def _chosen(searches: list[Evidence], outer_folds: str | None) -> Iterator[Block]:
-    """What each search chose; the one that `--register` asks for has the number of an outer fold that was not run."""
+def _chosen(searches: list[Evidence], settings: dict[str, str]) -> Iterator[Block]:
     for found in searches:
         fold, params = found.about.data.tags["root_split"], found.about.data.params
         title = f"What the search of outer fold {fold} chose"
-        if outer_folds is not None and int(fold) >= int(outer_folds):
+        if searched_all(settings, fold):
             title = "What the search on all images chose, for the registered model"
         rows: Table = [[name.replace("_", " "), Cell(value, value)] for name, value in sorted(params.items())]
         yield Rows(title, ["what", "value"], rows, found.sources(RECORD))

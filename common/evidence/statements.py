@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -210,22 +209,27 @@ class Evidence:
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of predictions or results; :class:`Unsayable` where it is damaged, or does not fit the other."""
-        found = {name: self._table(name)}
-        for other in {"predictions.csv", "results.csv"} - {name}:
-            with contextlib.suppress(Unsayable):
-                found[other] = self._table(other)
-        if len(found) == 2:
-            try:
-                check_same_folds(found["predictions.csv"], found["results.csv"], f"run {self.run.run_id}")
-            except UserError as error:
-                raise Unsayable(str(error)) from error
-        return found[name]
+        found = self._tables[name]
+        if isinstance(found, pd.DataFrame):
+            return found
+        raise Unsayable(found)
 
-    def _table(self, name: str) -> pd.DataFrame:
-        try:
-            return read_table(self.bytes_of(name), f"run {self.run.run_id}: artifact {name}")
-        except UserError as error:
-            raise Unsayable(str(error)) from error
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame | str]:
+        found: dict[str, pd.DataFrame | str] = {}
+        called = f"run {self.run.run_id}"
+        for name in ("predictions.csv", "results.csv"):
+            try:
+                found[name] = read_table(self.bytes_of(name), f"{called}: artifact {name}", name)
+            except (UserError, Unsayable) as error:
+                found[name] = str(error)
+        predictions, results = found.values()
+        if isinstance(predictions, pd.DataFrame) and isinstance(results, pd.DataFrame):
+            try:
+                check_same_folds(predictions, results, called)
+            except UserError as error:
+                found = dict.fromkeys(found, str(error))
+        return found
 
     def sources(self, *names: str) -> Sources:
         """Artifacts that something is said from."""

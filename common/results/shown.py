@@ -15,11 +15,12 @@ from common import tracking
 from common.cli import UserError, escaped
 from common.data.csv_tables import check_same_folds, read_table
 from common.results.deleting import root_ids
-from common.results.listing import kept_command, ledger, row_of, test_reads
+from common.results.listing import kept_command, ledger, row_of, settings_of, test_reads
 from common.results.opening import open_trees
 from common.results.sizes import bytes_of, in_words_of, tree_sizes
 from common.results.trees import KeptRun, RootRun, Tree, Trees, local_folder
 from common.search.kept import study_records
+from common.tracking.identity import searched_all
 
 OF_DEV = ["root_split", "inner_split", "n_train", "n_dev", "n_test", "threshold", "dev_roc_auc"]
 OF_TEST = ["test_roc_auc", "test_balanced_accuracy", "test_mcc", "test_brier"]
@@ -49,13 +50,13 @@ def show_run(run_id: str) -> str:
     tree = trees.tree(run_id)
     root = next(root for root in trees.roots() if root.run_id == run_id)
     results = _results(trees, run_id)
-    outer = None if results is None else set(results["root_split"].astype(str))
+    settings = settings_of(root)
     row = row_of(root, {} if trees.uri.startswith("http") else tree_sizes(trees), test_reads())
     sections = [
         _about(tree.root, root, row),
         _scores(trees, tree, row, results),
-        _search(run_id, outer),
-        _below(tree, outer),
+        _search(run_id, settings),
+        _below(tree, settings),
         _artifacts(trees, tree.root),
         _again(tree.root),
     ]
@@ -176,14 +177,14 @@ def _table(trees: Trees, run_id: str, name: str) -> pd.DataFrame:
             content = path.read_bytes()
         except Exception as error:  # each kind of store has errors of its own
             raise Absent(f"run {run_id}: has no {name} ({type(error).__name__})") from None
-    return read_table(content, f"run {run_id}: artifact {name}")
+    return read_table(content, f"run {run_id}: artifact {name}", name)
 
 
-def _search(run_id: str, outer: set[str] | None) -> str:
+def _search(run_id: str, settings: dict[str, str]) -> str:
     lines = []
     for study in sorted(study_records(run_id), key=lambda study: (len(study["name"]), study["name"])):
         name = study["name"].removeprefix(run_id).strip()
-        if outer is not None and name.removeprefix("root ") not in outer:
+        if searched_all(settings, name.removeprefix("root ")):
             name = "on all images, for the registered model"
         states = Counter(trial["state"].lower() for trial in study["trials"])
         values = [trial["values"][0] for trial in study["trials"] if trial["state"] == "COMPLETE"]
@@ -193,8 +194,8 @@ def _search(run_id: str, outer: set[str] | None) -> str:
     return "\n".join(lines)
 
 
-def _below(tree: Tree, outer: set[str] | None) -> str:
-    kinds = Counter(_kind(run, outer) for run in tree.runs[1:])
+def _below(tree: Tree, settings: dict[str, str]) -> str:
+    kinds = Counter(_kind(run, settings) for run in tree.runs[1:])
     models = "".join(f"\nlogged model: {model.name} ({model.model_id})" for model in tree.models)
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     named = Counter(line.get("what") for line in ledger() if line.get("run") == tree.root.run_id)
@@ -202,9 +203,9 @@ def _below(tree: Tree, outer: set[str] | None) -> str:
     return f"below it: {counts or 'nothing'}{models}" + (f"\nledger: {on_record}" if on_record else "")
 
 
-def _kind(run: KeptRun, outer: set[str] | None) -> str:
+def _kind(run: KeptRun, settings: dict[str, str]) -> str:
     level = run.tags.get("run_level") or ("analysis" if "analysis" in run.tags else "other")
-    if level == "root_split" and outer is not None and run.tags.get("root_split") not in outer:
+    if level == "root_split" and searched_all(settings, run.tags.get("root_split", "")):
         return "search on all images"
     return level
 

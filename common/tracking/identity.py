@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache, partial
 from importlib.metadata import distributions
@@ -48,6 +49,20 @@ def identity(step: int, args: argparse.Namespace, table, folds, config, compute)
         **{f"code.{name}": digest for name, digest in code_digests(code).items()},
         **{f"settings.{name}": in_words(value) for name, value in settings.items()},
     }
+
+
+def searched_all(settings: Mapping[str, str], root_split: str) -> bool:
+    """Whether the search with this number is that on all images, which ``--register`` asks for.
+
+    It has the number that follows those of the splits file's outer folds.
+
+    Parameters
+    ----------
+    settings : mapping
+        The root run's, as :func:`identity` has them, by name; where it has none the answer is no.
+    """
+    outer_folds = settings.get("--root-splits", "")
+    return root_split.isdecimal() and outer_folds.isdecimal() and int(root_split) >= int(outer_folds)
 
 
 def surroundings(compute) -> dict[str, str]:
