@@ -11,6 +11,8 @@ from common.cli.errors import UserError, lacking
 
 MODEL_NAME = r"\w[\w-]{0,249}"
 """What a registered model may be called, so that MLflow takes it in each place: letters and digits are ASCII."""
+PROMOTIONS = ("paired", "highest")
+"""The rules by which a registered version goes into production."""
 MOST = 10**9
 """Of anything that a flag counts."""
 
@@ -59,6 +61,13 @@ def registered_name(text: str) -> str:
         raise UserError(problem)
     if not re.fullmatch(MODEL_NAME, text, re.ASCII):
         raise argparse.ArgumentTypeError(f"expected up to 250 letters, digits, '_' and '-', found {text!r:.80}")
+    return text
+
+
+def promotion(text: str) -> str:
+    """A converter for argparse: ``--promotion``."""
+    if text not in PROMOTIONS:
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(PROMOTIONS)}, found {text!r:.80}")
     return text
 
 

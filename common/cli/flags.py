@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from common.cli.converters import (
+    PROMOTIONS,
     engine_address,
     experiment,
     place,
     precision,
+    promotion,
     reason_text,
     registered_name,
     seed,
@@ -111,8 +113,9 @@ def promotion_flags(flags: argparse.ArgumentParser) -> None:
     """Add ``--promotion`` and ``--promote``."""
     flags.add_argument(
         "--promotion",
-        choices=["paired", "highest"],
-        default="paired",
+        type=promotion,
+        metavar=f"{{{','.join(PROMOTIONS)}}}",
+        default=PROMOTIONS[0],
         help="into production goes what is better on common test images, or what has the highest test_mcc",
     )
     flags.add_argument("--promote", type=reason_text, metavar="REASON", help="into production for this reason")
@@ -205,19 +208,11 @@ def with_defaults(
 
     There a relative path of data starts at the project folder, not at the working directory.
     """
-    try:
-        texts = {name: str(value) for name, value in defaults.items() if value is not None}
-    except ValueError as error:  # a number of more than 4300 digits
-        raise UserError(f"{' or '.join(defaults)}: {error}") from error
+    texts = {name: str(value) for name, value in defaults.items() if value is not None}
     if texts.get("data", SOURCES[0]) not in SOURCES:
         texts["data"] = str(PROJECT / Path(texts["data"]).expanduser())
     flags.set_defaults(**texts)
-    args = flags.parse_args(argv)
-    for action in flags._actions:  # argparse does not compare a default with the choices
-        if action.choices and action.dest in texts and getattr(args, action.dest) not in action.choices:
-            expected = ", ".join(map(str, action.choices))
-            raise UserError(f"{action.dest} = {texts[action.dest]!r:.80}: expected one of {expected}")
-    return args
+    return flags.parse_args(argv)
 
 
 def each_model(args: argparse.Namespace, models: Sequence[Item]) -> list[tuple[argparse.Namespace, Item]]:

@@ -6,7 +6,8 @@ import ast
 import os
 import re
 import sys
-from collections.abc import Iterator
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from common.cli import Terminated, UserError, did_you_mean
+from common.cli.converters import experiment, place, promotion, registered_name, whole_number
 from common.config.checks import check_config
 from common.config.settings import TrainingConfig
 from common.config.source import CONFIG_MODULE, check_source
@@ -23,12 +25,14 @@ from common.state import regular
 
 T = TypeVar("T")
 
-DEFAULTS = {
-    **dict.fromkeys(("experiment", "promotion", "register"), (str,)),
-    "data": (str, Path),
-    **dict.fromkeys(("inner_splits", "n_trials", "root_splits"), (int,)),
+DEFAULTS: dict[str, tuple[Callable[[str], object], type, ...]] = {
+    "experiment": (experiment, str),
+    "promotion": (promotion, str),
+    "register": (registered_name, str),
+    "data": (place, str, Path),
+    **dict.fromkeys(("inner_splits", "n_trials", "root_splits"), (whole_number(1), int)),
 }
-"""Flags whose defaults a config file may set, as variables beside `config`, and the classes of their values."""
+"""Flags whose defaults a config file may set, as variables beside `config`: their converters, and classes of values."""
 
 
 def load_config(path: str | Path, kind: type[T]) -> T:
@@ -115,12 +119,16 @@ def _config_of(module: ModuleType, tree: ast.Module, path: str | Path, kind: typ
 
 def _check_defaults(found: dict[str, Any]) -> None:
     for name, value in found.items():
-        kinds = DEFAULTS[name]
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-            expected = "a whole number" if kinds == (int,) else "a text"
+        convert, *kinds = DEFAULTS[name]
+        if value is None:
+            continue
+        if not isinstance(value, tuple(kinds)) or isinstance(value, bool):
+            expected = "a whole number" if int in kinds else "a text"
             raise FieldError(name, f"expected {expected}, found {value!r:.80}")
-        if kinds == (int,) and value is not None and value < 1:
-            raise FieldError(name, f"expected at least 1, found {value!r:.80}")
+        try:
+            convert(str(value))
+        except ArgumentTypeError as error:
+            raise FieldError(name, str(error)) from error
 
 
 def _use(values: dict[str, Any]) -> None:

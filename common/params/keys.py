@@ -71,7 +71,7 @@ class Params:
     """Per channel, above 0."""
     additional_transforms: list | tuple | None = ()
     """Modules, classes or partials, or None; see :class:`common.params.configurable.ParamsClassifier`."""
-    manual_seed: Annotated[int, Range(ge=0)] = 0
+    manual_seed: Annotated[int, Range(ge=0, lt=2**63)] = 0
     """Root seed, of the network's first weights (:func:`common.params.net_arch.build_classifier`) and of training."""
     eval_freq: Count = 1
     """Epochs between two evaluations."""

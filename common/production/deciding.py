@@ -23,7 +23,6 @@ from common.evaluation.tested import OuterFold, tested_folds, units_of
 from common.evaluation.weighted import mcc_of
 
 SCORE, RULE, REASON = "test_mcc", "promotion_rule", "promotion_reason"
-RULES = ("paired", "highest")
 
 
 def decide(

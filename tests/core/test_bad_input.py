@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from test_data import draw
 
-from common.cli import UserError, train_parser, with_defaults
+from common.cli import UserError, train_parser
 from common.data import load_images
 from conftest import make_tiny_pets
 from step_3 import make_dataset_splits
@@ -159,8 +159,6 @@ def test_a_number_or_a_name_that_no_database_takes(capsys, flag, value, expected
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
     assert f"{flag}: expected {expected}" in line and len(line) < 300 and line.isprintable()
-    with pytest.raises(SystemExit):
-        with_defaults(train_parser("", 5), [], {flag[2:].replace("-", "_"): value})
 
 
 # ---- networks and settings

@@ -135,9 +135,15 @@ def test_a_mistake_is_one_line_with_file_line_field_and_value(write, text, line,
     ("variable", "told"),
     [
         ("register = True", "register: expected a text, found True"),
-        ("n_trials = 0", "n_trials: expected at least 1, found 0"),
+        ("n_trials = 0", "n_trials: expected a whole number of at least 1, found '0'"),
+        ("root_splits = 10**30", "root_splits: expected a whole number from 1 to 1000000000, found '1000000"),
+        ("root_splits = 10**5000", "ValueError: Exceeds the limit"),
+        ("promotion = 'best'", "promotion: expected paired or highest, found 'best'"),
+        ("register = 'a b'", "register: expected up to 250 letters, digits, '_' and '-', found 'a b'"),
+        ("experiment = '../x'", "experiment: expected a folder's name: no slashes"),
         ("inner_splits = True", "inner_splits: expected a whole number, found True"),
         ("data = 5", "data: expected a text, found 5"),
+        ("data = ''", "data: found an empty text; expected a name or a path"),
     ],
 )
 def test_a_variable_beside_config_is_checked_as_its_flag_would_be(write, variable, told):

@@ -105,6 +105,7 @@ EXTRA = '"additional_transforms": [__import__("torchvision").transforms.v2.Pad(1
         ('{"weight_decay": 1e-2}', '{"lr": 1}', "params.optim_kwargs.lr: expected it as learning_rate"),
         ('"mode": "train"', '"mode": "test"', "params.mode: expected 'train', found 'test'"),
         ('"device": "auto"', '"device": "gpu"', "device: expected 'auto' or 'cpu' or 'cuda' or 'mps', found 'gpu'"),
+        (FIRST, '"manual_seed": 2**63', "params.manual_seed: expected int of at least 0 and below 9223372036854775808"),
         (FIRST, '"manual_seed": Int(0, 9)', "params.manual_seed: expected a value, which is the same in all"),
         (FIRST, '"additional_transforms": ["Pad"]', "expected modules, classes or partials of them, found 'Pad'"),
         (FIRST, EXTRA, "params.additional_transforms: expected images of 1 x 28 x 28 after them, found 1 x 30 x 30"),
