@@ -108,7 +108,8 @@ def main(argv: list[str] | None = None) -> Path:
         },
         now,
     )
-    print(as_table(figures))
+    if figures:
+        print(as_table(figures))
     done = f"{len(seconds) - len(failed)} of {len(seconds)} rows"
     print(f"\ndone: {done} in {time.perf_counter() - started:.0f} s, {path.relative_to(cli.PROJECT)}")
     if failed:
