@@ -40,7 +40,8 @@ def test_such_a_name_is_refused_before_anything_is_written(where, project, run_s
     before = sorted(project.parent.rglob("*"))
     done = run_script("step_5/train.py", config, *flag, *ARGUMENTS, tiny_pets, PYTHONDONTWRITEBYTECODE="1")
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, ""), done.stderr
-    assert "argument --experiment: " in done.stderr and "'../../outside'" in done.stderr
+    named = "argument --experiment: " if where == "flag" else f"{config}: experiment: "
+    assert done.stderr.startswith(f"error: {named}") and "'../../outside'" in done.stderr
     assert sorted(project.parent.rglob("*")) == before
 
 
