@@ -20,9 +20,9 @@ from common.progress import one_by_one
 from common.results.archive import Archive, open_archive
 from common.results.deleting import remove_tree, remove_work_of
 from common.results.incoming import Incoming, put_files, put_splits, put_versions
-from common.results.members import AboutTree, read_member, read_studies, read_versions
+from common.results.members import STUDIES, VERSIONS, AboutTree, read_member
 from common.results.opening import open_trees
-from common.results.trees import ADDING, ORIGIN, ROOT, KeptModel, KeptRun, RootRun, Tree, Trees, line_key, with_ids
+from common.results.trees import ADDING, ORIGIN, ROOT, KeptRun, RootRun, Tree, Trees, line_key, with_ids
 from common.search.kept import delete_studies, put_studies, study_names
 from common.state import work_folder
 from common.tracking.at_work import kept_from_work
@@ -79,11 +79,11 @@ def source_of(archive: Archive, run_id: str) -> Incoming:
         When a part is missing, or is not as expected.
     """
     about = read_member(archive, f"{run_id}/tree.json", AboutTree)
-    runs = [KeptRun(**run) for run in read_member(archive, f"{run_id}/runs.jsonl", list[KeptRun])]
-    studies = read_studies(archive, f"{run_id}/studies.json")
-    versions = read_versions(archive, f"{run_id}/versions.json")
+    runs = read_member(archive, f"{run_id}/runs.jsonl", list[KeptRun])
+    studies = read_member(archive, f"{run_id}/studies.json", STUDIES)
+    versions = read_member(archive, f"{run_id}/versions.json", VERSIONS)
     try:
-        tree = Tree(experiment(about["experiment"]), runs, [KeptModel(**model) for model in about["models"]])
+        tree = Tree(experiment(about["experiment"]), runs, about["models"])
         _check_names(run_id, tree, studies, archive.names(run_id))
     except (ValueError, ArgumentTypeError) as error:
         raise UserError(f"{archive.path}: run {run_id!r:.40} is not as expected ({reason_of(error)})") from None

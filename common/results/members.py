@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from types import UnionType
-from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+import re
+from typing import Annotated, Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import (
@@ -13,16 +11,16 @@ from mlflow.utils.validation import (
     _validate_model_alias_name_reserved,
     _validate_model_name,
 )
+from pydantic import AfterValidator, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from common.cli import UserError, escaped, reason_of
 from common.results.archive import Archive
-from common.results.trees import KeptModel
+from common.results.trees import STRICT, KeptModel
 from common.search.kept import StudyRecord, check_study
 
-LATEST = 1 << 47
-"""The highest whole number: as milliseconds a time in the year 6429."""
 
-
+@with_config(STRICT)
 class AboutTree(TypedDict):
     """``tree.json``: what an archive says of a root run beside its runs."""
 
@@ -30,6 +28,7 @@ class AboutTree(TypedDict):
     models: list[KeptModel]
 
 
+@with_config(STRICT)
 class Version(TypedDict):
     """A registered version, in ``versions.json``."""
 
@@ -41,87 +40,44 @@ class Version(TypedDict):
     aliases: list[str]
 
 
+def _check_names(version: Version) -> Version:
+    try:
+        _validate_model_name(version["name"])
+        for alias in version["aliases"]:
+            _validate_model_alias_name(alias)
+            _validate_model_alias_name_reserved(alias)
+    except MlflowException as error:
+        raise ValueError(reason_of(error)) from None
+    return version
+
+
+VERSIONS = list[Annotated[Version, AfterValidator(_check_names)]]
+"""Whose names and aliases MLflow takes."""
+STUDIES = list[Annotated[StudyRecord, AfterValidator(check_study)]]
+"""That Optuna takes."""
+
+
 def read_member(archive: Archive, name: str, kind: Any) -> Any:
     """What a JSON member holds, a list of its lines where it is ``.jsonl``.
-
-    Raises
-    ------
-    UserError
-        When the member is missing, is no JSON, or has a field that is not as the hint `kind` says.
-    """
-    content, lines = archive.read(name), name.endswith(".jsonl")
-    try:
-        found = [json.loads(line) for line in content.splitlines()] if lines else json.loads(content)
-        check(found, kind)
-        json.dumps(found, ensure_ascii=False).encode()  # no database takes half a character
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{archive.path}: {name}: {escaped(reason_of(error))}") from None
-    return found
-
-
-def read_studies(archive: Archive, name: str) -> list[dict[str, Any]]:
-    """As :func:`read_member`, of studies that Optuna takes."""
-    studies = read_member(archive, name, list[StudyRecord])
-    for study in studies:
-        try:
-            check_study(study)
-        except ValueError as error:
-            raise UserError(f"{archive.path}: {name}: {escaped(reason_of(error))}") from None
-    return studies
-
-
-def read_versions(archive: Archive, name: str) -> list[dict[str, Any]]:
-    """As :func:`read_member`, of versions whose names and aliases MLflow takes."""
-    versions = read_member(archive, name, list[Version])
-    for version in versions:
-        try:
-            _validate_model_name(version["name"])
-            for alias in version["aliases"]:
-                _validate_model_alias_name(alias)
-                _validate_model_alias_name_reserved(alias)
-        except MlflowException as error:
-            raise UserError(f"{archive.path}: {name}: {escaped(reason_of(error))}") from None
-    return versions
-
-
-def check(value: Any, kind: Any, where: str = "") -> None:
-    """Raise a ValueError, which names the field, where JSON is not as a type hint says.
 
     Parameters
     ----------
     kind : type hint
-        Built of texts, numbers, lists, tuples (lists of that length), dicts, literals, None, dataclasses and typed
-        dicts; a whole number is at least 0.
+        As pydantic takes it.
+
+    Raises
+    ------
+    UserError
+        When the member is missing, is no JSON, or has a field that is not as the hint says.
     """
-    if kind is str:
-        return _expect(isinstance(value, str), value, "a text", where)
-    if kind is int:
-        return _expect(type(value) is int and 0 <= value <= LATEST, value, "a whole number from 0", where)
-    if kind is float:
-        return _expect(type(value) in (int, float), value, "a number", where)
-    if kind is Any:
-        return
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return None if value is None else check(value, inner[0], where)
-    if origin is Literal:
-        return _expect(isinstance(value, str) and value in inner, value, f"one of {', '.join(inner)}", where)
-    if origin in (list, tuple):
-        what = "a list" if origin is list else f"a list of {len(inner)}"
-        _expect(isinstance(value, list) and (origin is list or len(value) == len(inner)), value, what, where)
-        for number, each in enumerate(value):
-            check(each, inner[0 if origin is list else number], f"{where}[{number}]")
-        return
-    _expect(isinstance(value, dict), value, "an object", where)
-    fields = dict.fromkeys(value, inner[1]) if origin is dict else _fields(kind)
-    _expect(value.keys() == fields.keys(), [*value], f"the fields {', '.join(fields)}", where)
-    for name, hint in fields.items():
-        check(value[name], hint, f"{where}.{name}")
-
-
-_fields = cache(get_type_hints)
-
-
-def _expect(holds: bool, value: Any, expected: str, where: str) -> None:
-    if not holds:
-        raise ValueError(f"{where.lstrip('.') or 'it'}: expected {expected}, found {value!r:.60}")
+    content = archive.read(name)
+    if name.endswith(".jsonl"):
+        content = b"[%s]" % b",".join(content.splitlines())
+    try:
+        return TypeAdapter(kind).validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = re.sub(r"\.(\d+)", r"[\1]", "".join(f".{key}" for key in first["loc"])).lstrip(".")
+        said = first["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+        found = "" if first["type"] in ("value_error", "json_invalid") else f", found {first['input']!r:.60}"
+        raise UserError(f"{archive.path}: {name}: {place}{': ' * bool(place)}{escaped(said + found)}") from None

@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Annotated, Any, Literal, cast
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.file_utils import local_file_uri_to_path
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from common.tracking.runs import PARENT
 from common.tracking.store import Connection
@@ -25,12 +27,17 @@ LEVELS = (ROOT, ADDING, DELETING, MARKED)
 ORIGIN = "origin"
 """Tag of a run that came from another store under another id: that id."""
 IDS = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-Line = tuple[str, float, int, int]
+STRICT = ConfigDict(strict=True, extra="forbid")
+"""Of what an archive holds: no field more, and none of another kind."""
+Whole = Annotated[int, Field(ge=0, le=1 << 47)]
+"""The highest as milliseconds: a time in the year 6429."""
+Line = tuple[str, float, Whole, Whole]
 """A metric: name, value, milliseconds, step."""
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 ModelStatus = Literal["UNSPECIFIED", "PENDING", "READY", "FAILED"]
 
 
+@with_config(STRICT)
 class KeptDataset(TypedDict):
     """A data set of a run, as MLflow keeps it."""
 
@@ -43,6 +50,7 @@ class KeptDataset(TypedDict):
     tags: dict[str, str]
 
 
+@with_config(STRICT)
 @dataclass
 class KeptRun:
     """One run as any store keeps it; times in milliseconds. `inputs` are data sets, `outputs` (model id, step)."""
@@ -51,13 +59,13 @@ class KeptRun:
     name: str
     user: str
     status: RunStatus
-    start: int
-    end: int | None
+    start: Whole
+    end: Whole | None
     tags: dict[str, str]
     params: dict[str, str]
     metrics: list[Line] = field(default_factory=list)
     inputs: list[KeptDataset] = field(default_factory=list)
-    outputs: list[tuple[str, int]] = field(default_factory=list)
+    outputs: list[tuple[str, Whole]] = field(default_factory=list)
 
     @property
     def parent(self) -> str | None:
@@ -65,6 +73,7 @@ class KeptRun:
         return self.tags.get(PARENT)
 
 
+@with_config(STRICT)
 @dataclass
 class KeptModel:
     """A model that a run logged; metrics are (name, value, milliseconds, step, run id)."""
@@ -74,11 +83,11 @@ class KeptModel:
     name: str
     kind: str | None
     status: ModelStatus
-    created: int
-    updated: int
+    created: Whole
+    updated: Whole
     tags: dict[str, str]
     params: dict[str, str]
-    metrics: list[tuple[str, float, int, int, str]] = field(default_factory=list)
+    metrics: list[tuple[str, float, Whole, Whole, str]] = field(default_factory=list)
 
 
 @dataclass

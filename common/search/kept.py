@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, cast
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from common.cli import UserError, reason_of
 from common.search.studies import connect, storage_url
@@ -19,6 +21,7 @@ from common.state import state_folder
 Record = dict[str, Any]
 
 
+@with_config(strict=True, extra="forbid")
 class TrialRecord(TypedDict):
     """A trial of a study that is recorded; `reported` are steps with their values, `times` its start and end."""
 
@@ -32,6 +35,7 @@ class TrialRecord(TypedDict):
     times: tuple[str | None, str | None]
 
 
+@with_config(strict=True, extra="forbid")
 class StudyRecord(TypedDict):
     """A study that is recorded."""
 
@@ -77,13 +81,14 @@ def put_studies(records: Sequence[Record]) -> None:
         study.add_trials([_to_trial(trial) for trial in record["trials"]])
 
 
-def check_study(record: Record) -> None:
-    """Raise a ValueError, which names the trial, where Optuna would not take a recorded study."""
+def check_study(record: StudyRecord) -> StudyRecord:
+    """The record; raises a ValueError, which names the trial, where Optuna would not take it."""
     for number, trial in enumerate(record["trials"]):
         try:
-            _to_trial(trial)._validate()
+            _to_trial(cast(Record, trial))._validate()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{record['name']}: trial {number}: {reason_of(error)}") from None
+    return record
 
 
 def delete_studies(names: Sequence[str]) -> None:
