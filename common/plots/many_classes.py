@@ -35,7 +35,7 @@ def multiclass_roc_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Pl
     aucs, curves = mean[: len(classes)], mean[len(classes) :].reshape(len(classes), len(rate))
 
     legend_rows = -(-(len(classes) + 2) // 2)
-    figure, axes = drawing(f"ROC, {described(test, 'images')}", height=4.5 + 0.21 * legend_rows)
+    figure, axes = drawing(f"ROC, {described(test)}", height=4.5 + 0.21 * legend_rows)
     name_axes(axes, "false positive rate: others taken for the class", "true positive rate: the class found")
     x = np.append(0, rate)
     for label, (name, curve, auc) in enumerate(zip(classes, curves, aucs, strict=True)):
@@ -58,7 +58,7 @@ def multiclass_density_plot(predictions: pd.DataFrame, classes: Sequence[str]) -
     shares = [np.histogram(own, edges)[0] / max(1, len(own)) for own in of_class]
     scale = 0.85 / np.max(shares)
 
-    title = f"Probability of the true class, {described(test, 'images')}"
+    title = f"Probability of the true class, {described(test)}"
     figure, axes = drawing(title, height=max(4.5, 1.5 + 0.36 * len(classes)))
     name_axes(axes, "predicted probability of the true class", "true class (height: share of its predictions)")
     axes.grid(visible=False, axis="y")
@@ -87,7 +87,7 @@ def multiclass_confusion_plot(predictions: pd.DataFrame, classes: Sequence[str])
     longest = max(map(len, names))
     upright = n * longest > 55  # names side by side would touch
     height = min(9, max(4.5, 1.6 + 0.35 * n)) + 0.07 * longest * upright
-    figure, axes = drawing(f"Confusion matrix, {described(test, 'images')}", height=height)
+    figure, axes = drawing(f"Confusion matrix, {described(test)}", height=height)
     opacity = 0.55 if n <= 20 else 1
     pixels = [[to_rgba(_colour(row), opacity * share) for share in of_row] for row, of_row in enumerate(shares)]
     axes.imshow(pixels, aspect="auto")

@@ -36,11 +36,11 @@ def test_part(predictions: pd.DataFrame) -> pd.DataFrame:
     return test
 
 
-def described(test: pd.DataFrame, what: str = "photos") -> str:
-    """How many photos, or samples of arrays, and models the predictions are of."""
+def described(test: pd.DataFrame) -> str:
+    """How many images, or samples of arrays, and models the predictions are of."""
     models = test.groupby(MODEL).ngroups
-    if test["file"].astype(str).str.isdigit().all():  # a row's number, see common.data.arrays
-        what = "samples"
+    is_row = test["file"].astype(str).str.isdigit().all()  # see common.data.arrays
+    what = "samples" if is_row else "images"
     return f"{test['file'].nunique()} test {what}, {models} model{'s' if models > 1 else ''}"
 
 

@@ -36,7 +36,7 @@ def calibration_plot(predictions: pd.DataFrame, classes: Sequence[str]) -> Plot:
     title, x, y = f"Calibration, {described(test)}", f"predicted probability of {classes[1]}", "observed frequency"
     said, true, outcomes, colours = probabilities_of(test), test["label"], classes, CLASS_COLOURS
     if len(classes) > 2:
-        title, x = f"Calibration, {described(test, 'images')}", "highest predicted probability"
+        title, x = f"Calibration, {described(test)}", "highest predicted probability"
         said, true = said.max(axis=1), (test["label"] == test["prediction"]).astype(int)
         y, outcomes, colours = "share that is right", ("wrong", "right"), (INK, _RIGHT)
     test = test.assign(said=said, true=true, unit=units_of(test))
