@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from common.cli import UserError, did_you_mean, escaped
+from common.results.ending_note import INTERVAL
 from common.results.opening import open_trees
 from common.results.sizes import TreeSize, in_words_of, tree_sizes
 from common.results.trees import KeptRun, RootRun
@@ -30,8 +31,9 @@ COMPARISONS = {
     "=": operator.eq,
 }
 DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
-COLUMNS = ["run", "started", "step", "config", "data", "version", "folds", "fits", "test_roc_auc", "low", "high"]
-COLUMNS += ["status", "verdict", "test_reads", "bytes"]
+SCORE = ["test_roc_auc", "low", "high", "approximate"]
+COLUMNS = ["run", "started", "step", "config", "data", "version", "folds", "fits"]
+COLUMNS += [*SCORE, "status", "verdict", "test_reads", "bytes"]
 
 
 def list_runs(
@@ -53,9 +55,9 @@ def list_runs(
     DataFrame
         Columns ``run, started`` (local time), ``step, config, data, version`` (of data under DVC its MD5 sum, of others
         their fingerprint; 8 digits), ``folds`` (outer x inner), ``fits, test_roc_auc, low, high`` (its 95 % interval
-        for new patients; NaN for a run that shows no test scores), ``status`` (running, interrupted, finished),
-        ``verdict`` (of the last time that it was repeated), ``test_reads`` (how often the record says that its test
-        scores were shown) and ``bytes`` (on disk; NaN on a server).
+        for new patients; NaN for a run that shows no test scores), ``approximate`` (whether the interval is),
+        ``status`` (running, interrupted, finished), ``verdict`` (of the last time that it was repeated), ``test_reads``
+        (how often the record says that its test scores were shown) and ``bytes`` (on disk; NaN on a server).
 
     Raises
     ------
@@ -85,17 +87,19 @@ def for_people(table: pd.DataFrame) -> str:
     """A table of this room as text: sizes with their units, scores with three digits, the first 8 digits of ids."""
     shown = table.copy()
     if "run" in shown:
-        interval = [
-            f"{score:.3f}" + (f" ({low:.3f}-{high:.3f})" if low == low else "") if score == score else ""
-            for score, low, high in zip(shown["test_roc_auc"], shown["low"], shown["high"], strict=True)
-        ]
-        shown = shown.assign(run=shown["run"].str[:8], test_roc_auc=interval).drop(columns=["low", "high"])
+        scores = [_score(*row) for row in zip(*(shown[name] for name in SCORE), strict=True)]
+        shown = shown.assign(run=shown["run"].str[:8], test_roc_auc=scores).drop(columns=SCORE[1:])
         shown = shown.rename(columns={"test_roc_auc": "test ROC AUC", "test_reads": "reads"})
     shown["bytes"] = ["" if size != size else in_words_of(size) for size in shown["bytes"]]
     shown = shown.rename(columns={"bytes": "on disk"})
     if shown.empty:
         return "no runs"
     return escaped_lines(shown.to_string(index=False))
+
+
+def _score(score: float, low: float, high: float, approximate: bool) -> str:
+    interval = "" if math.isnan(low) else f" ({'approximate ' * approximate}{low:.3f}-{high:.3f})"
+    return "" if math.isnan(score) else f"{score:.3f}{interval}"
 
 
 def escaped_lines(text: str) -> str:
@@ -123,6 +127,7 @@ def row_of(root: RootRun, sizes: Mapping[str, TreeSize], reads: Mapping[str, int
         "test_roc_auc": score,
         "low": root.metrics.get("test_roc_auc_low", math.nan),
         "high": root.metrics.get("test_roc_auc_high", math.nan),
+        "approximate": root.tags.get(INTERVAL) == "approximate",
         "status": status_of(root),
         "verdict": root.verdicts[-1] if root.verdicts else "",
         "test_reads": reads.get(root.run_id, 0),
