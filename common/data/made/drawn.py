@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 from tqdm import tqdm
 
@@ -103,6 +105,8 @@ DOGS = (
 )  # fmt: skip
 """The 25 dog breeds of Oxford-IIIT Pet, loosely after the real ones."""
 
+LEAST_EACH = 100
+"""Photos for each process: fewer are drawn before it has begun."""
 _HEADER = """\
 #Image CLASS-ID SPECIES BREED ID
 #ID: 1:37 Class ids
@@ -149,7 +153,7 @@ def _draw(folder: Path, n_images: int, size: int, stream: Stream, bar: tqdm) -> 
     (folder / "annotations").mkdir()
     class_ids = {b.name: i for i, b in enumerate(sorted(CATS + DOGS, key=lambda b: b.name.lower()), start=1)}
     taken: Counter[str] = Counter()
-    rows, groups = [], []
+    rows, groups, photos = [], [], []
     for animal in range(n_images):
         species = animal % 2
         breeds = (CATS, DOGS)[species]
@@ -160,12 +164,18 @@ def _draw(folder: Path, n_images: int, size: int, stream: Stream, bar: tqdm) -> 
         for number in range(min(3 + int(rng.integers(3)), n_images - len(rows))):
             taken[one.name] += 1
             name = f"{one.name}_{taken[one.name]}"
-            pixels = photo(one, mine.at("coat"), mine.at(str(number)), size)
-            Image.fromarray(pixels).save(folder / "images" / f"{name}.jpg", quality=92, subsampling=0)
+            photos.append((one, mine.at("coat"), mine.at(str(number)), size))
             rows.append(f"{name} {class_ids[one.name]} {species + 1} {breed_id + 1}\n")
             groups.append(f"images/{name}.jpg,animal_{animal:03d}\n")
-            bar.update()
         if len(rows) == n_images:
             break
+    n_jobs = max(1, min(cpu_count(), n_images // LEAST_EACH))
+    drawn = Parallel(n_jobs, return_as="generator", batch_size=8)(delayed(photo)(*one) for one in photos)
+    for row, pixels in zip(rows, drawn, strict=True):
+        path = folder / "images" / f"{row.split()[0]}.jpg"
+        Image.fromarray(pixels).save(path, quality=92, subsampling=0)
+        bar.update()
+    if n_jobs > 1:
+        get_reusable_executor().shutdown()  # joblib would keep its processes for minutes
     (folder / "annotations" / "list.txt").write_text(_HEADER + "".join(sorted(rows, key=str.lower)), newline="\n")
     (folder / "groups.csv").write_text("files,group\n" + "".join(sorted(groups)), newline="\n")

@@ -164,8 +164,14 @@ def _halve(a: np.ndarray) -> np.ndarray:
 
 
 def over(canvas: np.ndarray, alpha: np.ndarray, colour: Vector | np.ndarray) -> None:
-    """Lay `colour` on the canvas, shape (size, size, 3), where `alpha`, shape (size, size), says how much."""
-    canvas += alpha[..., None] * (np.asarray(colour, np.float32) - canvas)
+    """Lay `colour`, one or shape (size, size, 3), on the canvas, where `alpha`, shape (size, size), says how much."""
+    rows, columns = (np.flatnonzero(alpha.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    colour = np.asarray(colour, np.float32)
+    under = canvas[window]
+    under += alpha[window][..., None] * ((colour if colour.ndim == 1 else colour[window]) - under)
 
 
 def shape(size: int, x: float, y: float, w: float, h: float, t: float = 0.0, box: bool = False, soft: float = 0.0):
