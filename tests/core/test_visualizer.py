@@ -29,7 +29,7 @@ from common.plots.visualizer import (
 from common.search.labels import group_labels
 from common.search.pooled import Pool
 
-pytestmark = pytest.mark.filterwarnings("error", "ignore:The value nan is not acceptable")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning", "ignore:The value nan is not acceptable")
 STATE = optuna.trial.TrialState
 LABELS = ["best 25 %", "25-50 %", "50-75 %", "worst 25 %"]
 
