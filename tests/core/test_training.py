@@ -366,6 +366,7 @@ cli.run(train.main)
 """
 
 
+@pytest.mark.slow
 def test_with_processes_a_script_comes_to_its_fits_without_pytorch_and_a_process_says_the_same(few_pets, tmp_path):
     def first_fit(*flags):
         return subprocess.run(
