@@ -40,16 +40,18 @@ class Delivery(threading.Thread):
         """Say that there is something to send."""
         self._awake.set()
 
-    def close(self) -> None:
-        """Wait while events arrive, and no longer than :data:`PATIENCE` for one; then stop."""
+    def close(self) -> bool:
+        """Wait while events arrive, and no longer than :data:`PATIENCE` for one; then stop. Returns whether all did."""
         self._closing.set()
         self.wake()
         before = None
         while self.is_alive() and (sent := self._spool.sent()) != before:  # also what another process sends
             before = sent
             self.join(PATIENCE)
+        have_arrived = not self.is_alive()  # others' events may come from now on
         self._given_up.set()
         self.join(2 * PAUSE)
+        return have_arrived
 
     def run(self) -> None:
         """Send until closed."""

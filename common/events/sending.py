@@ -88,10 +88,9 @@ class Events:
 
     def close(self) -> None:
         """Wait while events arrive, and seconds at most for a broker that is away; the rest stays on disk."""
-        for delivery in self._deliveries:
-            delivery.close()
-        for spool in self._spools if self._deliveries else []:
-            if spool.waiting():
+        have_arrived = [delivery.close() for delivery in self._deliveries]
+        for spool, all_have in zip(self._spools, have_arrived, strict=False):
+            if not all_have and spool.waiting():
                 print(f"some events have not arrived; they wait in {spool.folder} for the next run", file=sys.stderr)
 
 

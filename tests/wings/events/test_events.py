@@ -15,7 +15,7 @@ import brokers
 import pytest
 
 from common.cli import UserError
-from common.events import sending as events, spool
+from common.events import delivery, sending as events, spool
 from common.events.__main__ import main
 from common.events.broker import idle_time
 from common.events.requests import serve_requests
@@ -184,6 +184,24 @@ def test_a_process_that_closes_waits_while_another_brings_its_events_to_the_brok
         thread.start()
     thread.join()
     assert not other.waiting() and capfd.readouterr().err == ""
+
+
+@PUBSUB_IS_SLOW
+def test_a_process_whose_events_have_arrived_says_nothing_of_those_that_others_send_after_it(
+    broker, monkeypatch, capfd
+):
+    close = delivery.Delivery.close
+
+    def close_and_another_sends(self):
+        have_arrived = close(self)
+        spool.append([self._spool], "other", lambda number: {"run_id": "other", "id": "a", "sequence": number})
+        return have_arrived
+
+    monkeypatch.setattr(delivery.Delivery, "close", close_and_another_sends)
+    with events.open(broker.environ) as log:
+        log.send("epoch", "run", n=0)
+    assert arrived(broker) == {"run": [0]} and spool.Spool(broker.name).waiting()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow
