@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
+import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
@@ -169,13 +174,29 @@ def _draw(folder: Path, n_images: int, size: int, stream: Stream, bar: tqdm) -> 
             groups.append(f"images/{name}.jpg,animal_{animal:03d}\n")
         if len(rows) == n_images:
             break
-    n_jobs = max(1, min(cpu_count(), n_images // LEAST_EACH))
-    drawn = Parallel(n_jobs, return_as="generator", batch_size=8)(delayed(photo)(*one) for one in photos)
-    for row, pixels in zip(rows, drawn, strict=True):
+    for row, pixels in zip(rows, _photos(photos), strict=True):
         path = folder / "images" / f"{row.split()[0]}.jpg"
         Image.fromarray(pixels).save(path, quality=92, subsampling=0)
         bar.update()
-    if n_jobs > 1:
-        get_reusable_executor().shutdown()  # joblib would keep its processes for minutes
     (folder / "annotations" / "list.txt").write_text(_HEADER + "".join(sorted(rows, key=str.lower)), newline="\n")
     (folder / "groups.csv").write_text("files,group\n" + "".join(sorted(groups)), newline="\n")
+
+
+def _photos(photos: list[tuple[Breed, Stream, Stream, int]]) -> Iterator[np.ndarray]:
+    """What :func:`photo` draws of each, by all cores."""
+    n_jobs = max(1, min(cpu_count(), len(photos) // LEAST_EACH))
+    if n_jobs == 1:
+        yield from (photo(*one) for one in photos)
+        return
+    jobs = (delayed(photo)(*one) for one in photos)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning)  # joblib's, where the drawing ends early
+        resource_tracker.ensure_running()  # Python 3.11 unblocks the signal when it starts this one
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit it: Ctrl-C is for this one
+        try:
+            drawn = Parallel(n_jobs, "loky", return_as="generator", batch_size=8)(jobs)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            yield from drawn
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            get_reusable_executor().shutdown()  # joblib would keep its processes for minutes
