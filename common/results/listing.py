@@ -31,7 +31,7 @@ COMPARISONS = {
     "=": operator.eq,
 }
 DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
-SCORE = ["test_roc_auc", "low", "high", "approximate"]
+SCORE = ["test_roc_auc", "low", "high", "interval"]
 COLUMNS = ["run", "started", "step", "config", "data", "version", "folds", "fits"]
 COLUMNS += [*SCORE, "status", "verdict", "test_reads", "bytes"]
 
@@ -55,9 +55,10 @@ def list_runs(
     DataFrame
         Columns ``run, started`` (local time), ``step, config, data, version`` (of data under DVC its MD5 sum, of others
         their fingerprint; 8 digits), ``folds`` (outer x inner), ``fits, test_roc_auc, low, high`` (its 95 % interval
-        for new patients; NaN for a run that shows no test scores), ``approximate`` (whether the interval is),
-        ``status`` (running, interrupted, finished), ``verdict`` (of the last time that it was repeated), ``test_reads``
-        (how often the record says that its test scores were shown) and ``bytes`` (on disk; NaN on a server).
+        for new patients; NaN for a run that shows no test scores), ``interval`` (exact or approximate; empty where it
+        was not logged), ``status`` (running, interrupted, finished), ``verdict`` (of the last time that it was
+        repeated), ``test_reads`` (how often the record says that its test scores were shown) and ``bytes`` (on disk;
+        NaN on a server).
 
     Raises
     ------
@@ -97,9 +98,9 @@ def for_people(table: pd.DataFrame) -> str:
     return escaped_lines(shown.to_string(index=False))
 
 
-def _score(score: float, low: float, high: float, approximate: bool) -> str:
-    interval = "" if math.isnan(low) else f" ({'approximate ' * approximate}{low:.3f}-{high:.3f})"
-    return "" if math.isnan(score) else f"{score:.3f}{interval}"
+def _score(score: float, low: float, high: float, kind: str) -> str:
+    rough = "approximate " if kind == "approximate" else ""
+    return "" if math.isnan(score) else f"{score:.3f}" + (f" ({rough}{low:.3f}-{high:.3f})" if low == low else "")
 
 
 def escaped_lines(text: str) -> str:
@@ -127,7 +128,7 @@ def row_of(root: RootRun, sizes: Mapping[str, TreeSize], reads: Mapping[str, int
         "test_roc_auc": score,
         "low": root.metrics.get("test_roc_auc_low", math.nan),
         "high": root.metrics.get("test_roc_auc_high", math.nan),
-        "approximate": root.tags.get(INTERVAL) == "approximate",
+        "interval": root.tags.get(INTERVAL, ""),
         "status": status_of(root),
         "verdict": root.verdicts[-1] if root.verdicts else "",
         "test_reads": reads.get(root.run_id, 0),

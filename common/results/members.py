@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from functools import cache
 from typing import Annotated, Any
 
 from mlflow.exceptions import MlflowException
@@ -72,12 +72,25 @@ def read_member(archive: Archive, name: str, kind: Any) -> Any:
     """
     content = archive.read(name)
     if name.endswith(".jsonl"):
-        content = b"[%s]" % b",".join(content.splitlines())
+        content = b"[%s]" % b",\n".join(content.splitlines())
     try:
-        return TypeAdapter(kind).validate_json(content)
+        return _adapter(kind).validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = re.sub(r"\.(\d+)", r"[\1]", "".join(f".{key}" for key in first["loc"])).lstrip(".")
-        said = first["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
-        found = "" if first["type"] in ("value_error", "json_invalid") else f", found {first['input']!r:.60}"
-        raise UserError(f"{archive.path}: {name}: {place}{': ' * bool(place)}{escaped(said + found)}") from None
+        raise UserError(f"{archive.path}: {name}: {escaped(_told(error))}") from None
+
+
+_adapter = cache(TypeAdapter)
+EXPECTED = {
+    "missing": "expected this field",
+    "extra_forbidden": "expected no such field",
+    "unexpected_keyword_argument": "expected no such field",
+}
+
+
+def _told(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    kind = first["type"]
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).lstrip(".")
+    said = EXPECTED.get(kind) or first["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+    has_found = kind not in (*EXPECTED, "value_error", "json_invalid")
+    return f"{place}{': ' * bool(place)}{said}" + (f", found {first['input']!r:.60}" if has_found else "")

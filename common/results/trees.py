@@ -63,9 +63,9 @@ class KeptRun:
     end: Whole | None
     tags: dict[str, str]
     params: dict[str, str]
-    metrics: list[Line] = field(default_factory=list)
-    inputs: list[KeptDataset] = field(default_factory=list)
-    outputs: list[tuple[str, Whole]] = field(default_factory=list)
+    metrics: list[Line]
+    inputs: list[KeptDataset]
+    outputs: list[tuple[str, Whole]]
 
     @property
     def parent(self) -> str | None:
@@ -87,7 +87,7 @@ class KeptModel:
     updated: Whole
     tags: dict[str, str]
     params: dict[str, str]
-    metrics: list[tuple[str, float, Whole, Whole, str]] = field(default_factory=list)
+    metrics: list[tuple[str, float, Whole, Whole, str]]
 
 
 @dataclass

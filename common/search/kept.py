@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from common.cli import UserError, reason_of
@@ -19,6 +19,8 @@ from common.search.studies import connect, storage_url
 from common.state import state_folder
 
 Record = dict[str, Any]
+Step = Annotated[int, Field(ge=0, lt=1 << 31)]
+"""As databases of Optuna hold it."""
 
 
 @with_config(strict=True, extra="forbid")
@@ -29,7 +31,7 @@ class TrialRecord(TypedDict):
     values: tuple[float] | None
     params: dict[str, Any]
     distributions: dict[str, str]
-    reported: list[tuple[int, float]]
+    reported: list[tuple[Step, float]]
     attributes: dict[str, Any]
     system: dict[str, Any]
     times: tuple[str | None, str | None]

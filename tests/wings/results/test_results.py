@@ -58,6 +58,7 @@ def test_a_list_has_a_line_for_each_root_run_with_its_score_interval_state_and_b
     assert results.list_runs(data="pets")["run"].tolist() == [first]
     assert results.list_runs(experiment="step_4").empty
     set_tag(second, "interval", "approximate")
+    assert results.list_runs(where="interval = approximate")["run"].tolist() == [second]
     main(["list"])
     shown = capsys.readouterr().out
     assert "0.800 (0.700-0.850)" in shown and "0.900 (approximate 0.800-0.950)" in shown

@@ -114,7 +114,7 @@ def test_the_page_of_a_run_says_its_score_interval_and_command_and_what_it_wrote
     monkeypatch.setenv("REPROAI_STATE", str(copy))
     note = open_trees().client.get_run(run_id).data.tags["mlflow.note.content"]
     low, high = said["ci"]
-    rough = "approximate " if results.list_runs()["approximate"].item() else ""
+    rough = {"approximate": "approximate ", "exact": ""}[results.list_runs()["interval"].item()]
     told = f"{said['test_roc_auc']:.3f} ({rough}95 % interval {low:.3f} to {high:.3f}"
     assert told in note and told in results.show_run(run_id)
     assert "Made by `python step_5/train.py" in note and "--n-trials 2" in note and "\n" not in note
